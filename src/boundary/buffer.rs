@@ -1,0 +1,98 @@
+//! How a buffer is declared: its capacity, and what happens when it is full.
+
+use crate::chunk::Chunk;
+use crate::outcome::Reason;
+
+/// What a full buffer does with what comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenFull {
+    /// Asks for no more until there is room: the stages before slow down.
+    #[default]
+    Backpressure,
+    /// Gives up its oldest elements.
+    DropHead,
+    /// Gives up its youngest element for the arriving one.
+    DropTail,
+    /// Gives up the arriving element.
+    DropNew,
+    /// Gives up all it holds, and takes the arriving element.
+    DropBuffer,
+    /// Stops the run.
+    Fail,
+}
+
+impl WhenFull {
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            WhenFull::Backpressure => Reason::Plain,
+            WhenFull::DropHead => Reason::DropHead,
+            WhenFull::DropTail => Reason::DropTail,
+            WhenFull::DropNew => Reason::DropNew,
+            WhenFull::DropBuffer => Reason::DropBuffer,
+            WhenFull::Fail => Reason::Overflow,
+        }
+    }
+
+    /// Whether it gives elements up.
+    #[must_use]
+    pub fn sheds(self) -> bool {
+        !matches!(self, WhenFull::Backpressure | WhenFull::Fail)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            WhenFull::Backpressure => "back-pressure",
+            WhenFull::DropHead => "drop-head",
+            WhenFull::DropTail => "drop-tail",
+            WhenFull::DropNew => "drop-new",
+            WhenFull::DropBuffer => "drop-buffer",
+            WhenFull::Fail => "fail",
+        }
+    }
+}
+
+/// A bounded buffer: how many elements, how many bytes, and what happens when it is full.
+///
+/// A number is a buffer of that many elements with back-pressure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffer {
+    pub(crate) items: usize,
+    pub(crate) bytes: u64,
+    pub(crate) when_full: WhenFull,
+}
+
+impl Buffer {
+    /// A buffer of at most that many elements; 0 counts as 1. Any number of bytes, back-pressure.
+    #[must_use]
+    pub fn items(items: usize) -> Buffer {
+        Buffer { items: items.max(1), bytes: u64::MAX, when_full: WhenFull::Backpressure }
+    }
+
+    /// At most that many bytes as well, where elements are weighed. One element may exceed them,
+    /// alone.
+    #[must_use]
+    pub fn bytes(mut self, bytes: u64) -> Buffer {
+        self.bytes = bytes.max(1);
+        self
+    }
+
+    /// What happens when it is full.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Buffer {
+        self.when_full = when_full;
+        self
+    }
+}
+
+impl Default for Buffer {
+    /// One chunk, with back-pressure.
+    fn default() -> Self {
+        Buffer::items(Chunk::<()>::MAX)
+    }
+}
+
+impl From<usize> for Buffer {
+    fn from(items: usize) -> Self {
+        Buffer::items(items)
+    }
+}

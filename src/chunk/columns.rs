@@ -1,0 +1,268 @@
+//! All columns of a chunk but the values. Operators never name a column.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::column::{Column, Repeat};
+use super::meta::{Meta, join_origins, join_traces};
+use super::origin::{Origin, TraceContext};
+use crate::class::Class;
+use crate::receipt::{Receipt, Run};
+use crate::time::Time;
+
+/// The metas of consecutive elements, by column. An absent column costs nothing.
+#[derive(Default, Debug)]
+pub(crate) struct Columns {
+    len: usize,
+    receipt: Column<Run>,
+    class: Column<Repeat<Option<Class>>>,
+    deadline: Column<Repeat<Time>>,
+    since: Column<Repeat<Time>>,
+    bytes: Column<Repeat<u64>>,
+    origin: Column<Repeat<Option<Arc<Origin>>>>,
+    trace: Column<Repeat<Option<Arc<TraceContext>>>>,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Run({})", self.count())
+    }
+}
+
+macro_rules! each_pair {
+    ($mine:expr, $theirs:expr, |$a:ident, $b:ident| $body:expr) => {{
+        { let ($a, $b) = (&mut $mine.receipt, &mut $theirs.receipt); $body }
+        { let ($a, $b) = (&mut $mine.class, &mut $theirs.class); $body }
+        { let ($a, $b) = (&mut $mine.deadline, &mut $theirs.deadline); $body }
+        { let ($a, $b) = (&mut $mine.since, &mut $theirs.since); $body }
+        { let ($a, $b) = (&mut $mine.bytes, &mut $theirs.bytes); $body }
+        { let ($a, $b) = (&mut $mine.origin, &mut $theirs.origin); $body }
+        { let ($a, $b) = (&mut $mine.trace, &mut $theirs.trace); $body }
+    }};
+}
+
+fn repeat<V>(value: V, count: usize) -> Repeat<V> {
+    Repeat { value, count }
+}
+
+impl Columns {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds `count` elements that have nothing.
+    pub(crate) fn grow(&mut self, count: usize) {
+        let mut nothing = Columns { len: count, ..Columns::default() };
+        self.append(&mut nothing);
+    }
+
+    pub(crate) fn push(&mut self, meta: Meta) {
+        let len = self.len;
+        if !meta.receipt.is_none() || !self.receipt.is_absent() {
+            self.receipt.push(len, Run::one(meta.receipt));
+        }
+        if meta.class.is_some() || !self.class.is_absent() {
+            self.class.push(len, repeat(meta.class, 1));
+        }
+        if meta.deadline != Time::MAX || !self.deadline.is_absent() {
+            self.deadline.push(len, repeat(meta.deadline, 1));
+        }
+        if meta.since != Time::MAX || !self.since.is_absent() {
+            self.since.push(len, repeat(meta.since, 1));
+        }
+        if meta.bytes != 0 || !self.bytes.is_absent() {
+            self.bytes.push(len, repeat(meta.bytes, 1));
+        }
+        if meta.origin.is_some() || !self.origin.is_absent() {
+            self.origin.push(len, repeat(meta.origin, 1));
+        }
+        if meta.trace.is_some() || !self.trace.is_absent() {
+            self.trace.push(len, repeat(meta.trace, 1));
+        }
+        self.len += 1;
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Meta> {
+        self.len = self.len.checked_sub(1)?;
+        Some(Meta {
+            receipt: self.receipt.pop().map_or(Receipt::none(), Run::into_single),
+            class: self.class.pop().and_then(|cell| cell.value),
+            deadline: self.deadline.pop().map_or(Time::MAX, |cell| cell.value),
+            since: self.since.pop().map_or(Time::MAX, |cell| cell.value),
+            bytes: self.bytes.pop().map_or(0, |cell| cell.value),
+            origin: self.origin.pop().and_then(|cell| cell.value),
+            trace: self.trace.pop().and_then(|cell| cell.value),
+        })
+    }
+
+    pub(crate) fn append(&mut self, other: &mut Columns) {
+        if self.len == 0 {
+            mem::swap(self, other);
+            return;
+        }
+        let (len, more) = (self.len, other.len);
+        each_pair!(self, other, |mine, theirs| mine.append(len, theirs, more));
+        self.len += mem::take(&mut other.len);
+    }
+
+    /// Moves the first `count` elements to the end of `onto`.
+    pub(crate) fn move_front(&mut self, count: usize, onto: &mut Columns) {
+        let count = count.min(self.len);
+        if count == self.len {
+            onto.append(self);
+            return;
+        }
+        let len = onto.len;
+        each_pair!(self, onto, |mine, theirs| mine.move_front(count, theirs, len));
+        self.len -= count;
+        onto.len += count;
+    }
+
+    /// Keeps the `left` elements whose bit is set and returns the others.
+    pub(crate) fn retain(&mut self, kept: &[u64], left: usize) -> Columns {
+        let mut removed = Columns { len: self.len - left, ..Columns::default() };
+        each_pair!(self, removed, |mine, theirs| mine.retain(kept, theirs));
+        self.len = left;
+        removed
+    }
+
+    /// Merges the first `count` elements into one meta: see [`Meta::merge`].
+    pub(crate) fn merge_front(&mut self, count: usize) -> Meta {
+        let mut part = Columns::default();
+        self.move_front(count, &mut part);
+        let mut whole = Meta::default();
+        for run in part.class.runs() {
+            whole.absorb(run.value, Time::MAX, Time::MAX, 0);
+        }
+        for run in part.deadline.runs() {
+            whole.absorb(None, run.value, Time::MAX, 0);
+        }
+        for run in part.since.runs() {
+            whole.absorb(None, Time::MAX, run.value, 0);
+        }
+        for run in part.bytes.runs() {
+            whole.bytes += run.value * run.count as u64;
+        }
+        let mut origins = Vec::new();
+        for run in part.origin.runs() {
+            origins.extend(std::iter::repeat_n(run.value.clone(), run.count).flatten());
+        }
+        whole.origin = join_origins(origins);
+        whole.trace = join_traces(part.trace.runs().filter_map(|run| run.value.clone()).collect());
+        whole.receipt = Receipt::of_runs(part.receipt.take_runs().into());
+        whole
+    }
+
+    /// A copy of the elements for each of so many branches: attributes alike, receipts forked.
+    pub(crate) fn fork(mut self, branches: usize) -> Vec<Columns> {
+        let mut copies: Vec<Columns> = (0..branches).map(|_| self.attributes()).collect();
+        for run in self.receipt.take_runs() {
+            for (copy, part) in copies.iter_mut().zip(run.fork(branches)) {
+                copy.receipt.push(0, part);
+            }
+        }
+        copies
+    }
+
+    fn attributes(&self) -> Columns {
+        fn copy<V: super::column::Cell>(column: &Column<Repeat<V>>) -> Column<Repeat<V>> {
+            let mut copy = Column::default();
+            for run in column.runs() {
+                copy.push(0, repeat(run.value.clone(), run.count));
+            }
+            copy
+        }
+        Columns {
+            len: self.len,
+            receipt: Column::default(),
+            class: copy(&self.class),
+            deadline: copy(&self.deadline),
+            since: copy(&self.since),
+            bytes: copy(&self.bytes),
+            origin: copy(&self.origin),
+            trace: copy(&self.trace),
+        }
+    }
+
+    pub(crate) fn receipts(&mut self) -> &mut Column<Run> {
+        &mut self.receipt
+    }
+
+    pub(crate) fn has_receipts(&self) -> bool {
+        !self.receipt.is_absent()
+    }
+
+    pub(crate) fn receipt_runs(&self) -> impl Iterator<Item = &Run> {
+        self.receipt.runs()
+    }
+
+    /// Elements by class: runs of (class, how many).
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (Option<Class>, usize)> + '_ {
+        let none = self.class.is_absent().then_some((None, self.len));
+        none.into_iter().chain(self.class.runs().map(|run| (run.value, run.count)))
+    }
+
+    /// Elements by their start: runs of (since, how many); nothing if none is known.
+    pub(crate) fn sinces(&self) -> impl Iterator<Item = (Time, usize)> + '_ {
+        self.since.runs().map(|run| (run.value, run.count))
+    }
+
+    /// Elements by deadline: runs of (deadline, how many).
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, usize)> + '_ {
+        self.deadline.runs().map(|run| (run.value, run.count))
+    }
+
+    /// Elements by weight: runs of (bytes, how many).
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
+        self.bytes.runs().map(|run| (run.value, run.count))
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.weights().map(|(bytes, count)| bytes * count as u64).sum()
+    }
+
+    /// Gives all elements of known absence a start.
+    pub(crate) fn stamp(&mut self, now: Time) {
+        if self.since.is_absent() {
+            self.since.push(0, repeat(now, self.len));
+        }
+    }
+
+    /// Weighs the elements anew, one by one.
+    pub(crate) fn weigh(&mut self, weights: impl Iterator<Item = u64>) {
+        self.bytes.clear();
+        for weight in weights {
+            self.bytes.push(0, repeat(weight, 1));
+        }
+    }
+
+    /// Gives each element a deadline, the earlier of an old and a new one.
+    pub(crate) fn set_deadline(&mut self, at: Time) {
+        if self.deadline.is_absent() {
+            if self.len > 0 {
+                self.deadline.push(0, repeat(at, self.len));
+            }
+            return;
+        }
+        for run in self.deadline.runs_mut() {
+            run.value = run.value.min(at);
+        }
+    }
+
+    /// Classifies each element, in the column and in the account of its source.
+    pub(crate) fn classify(&mut self, classes: &[Class]) {
+        self.class.clear();
+        for class in classes {
+            self.class.push(0, repeat(Some(*class), 1));
+        }
+        let mut start = 0;
+        for run in self.receipt.runs() {
+            run.classify(|place| classes.get(start + place).copied().unwrap_or_default());
+            start += run.count();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Columns::default();
+    }
+}

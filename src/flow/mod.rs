@@ -1,0 +1,201 @@
+//! Declaring: what a user calls.
+//!
+//! A [`Flow`] is a chain of stages that hands on elements of one type. Each method takes the flow
+//! and gives back a longer one; a sink makes a [`Pipeline`] of it, which runs.
+//!
+//! # Invariants
+//! - A flow does nothing until its pipeline runs.
+//! - Every output leads somewhere: a pipeline with a dangling branch is refused.
+//!
+//! # Example
+//! ```
+//! use forebay::source;
+//!
+//! let sum = source::iter(1..=10)
+//!     .map(|n| n * n)
+//!     .buffer(4)
+//!     .map_async(2, |n| async move { n + 1 })
+//!     .fold(0, |sum, n| *sum += n)
+//!     .block_on()?;
+//! assert_eq!(sum, 395);
+//! # Ok::<(), forebay::error::RunError>(())
+//! ```
+
+mod boundaries;
+mod pipeline;
+mod sinks;
+mod source_settings;
+mod transform;
+mod asynchronous;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+pub use pipeline::Pipeline;
+
+use crate::operator::source::{Settings, SourceStage};
+use crate::operator::{Answer, Input, Operator, Sink, Source, Stage};
+use crate::position::SourceId;
+use crate::runtime::Island;
+use crate::topology::{Guarantee, NodeSpec, Plan, Topology};
+
+/// A chain of stages that hands on elements of type `T`.
+#[must_use = "flows do nothing until they are given a sink and run"]
+pub struct Flow<T> {
+    operator: Box<dyn Operator<T>>,
+    stage: Arc<Stage>,
+    plan: Plan,
+}
+
+impl<T> fmt::Debug for Flow<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow").field("stage", &self.stage.id).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Flow<T> {
+    /// A flow that starts with a source.
+    ///
+    /// Sources with positions stop the run when an element ends unresolved, and have a window of
+    /// 1024 elements; sources without (`Position = ()`) go on, and have a window of 65,536.
+    pub fn from_source<S: Source<T> + 'static>(name: &'static str, source: S) -> Flow<T> {
+        let positioned = std::any::TypeId::of::<S::Position>() != std::any::TypeId::of::<()>();
+        let settings = Arc::new(Mutex::new(Settings {
+            tracked: true,
+            answer: if positioned { Answer::Stop } else { Answer::Continue },
+            window: if positioned { 1024 } else { 1 << 16 },
+            loss: !positioned,
+            barrier_every: 0,
+        }));
+        let plan = Plan::new();
+        let stage = plan.add(NodeSpec::new(name), &[], false);
+        let walkers = plan.add_source(&stage, Arc::clone(&settings));
+        let id = SourceId::new(stage.id);
+        let operator = Box::new(SourceStage::new(source, id, settings, walkers));
+        Flow { operator, stage, plan }
+    }
+
+    /// A flow whose operator makes its elements itself, and tracks them with trackers of its own:
+    /// for sources of several sequences, such as the partitions of a topic.
+    ///
+    /// The closure gets the [`SourceId`] its trackers must have, and a function by which each of
+    /// them is made known to the run.
+    pub fn from_operator<O: Operator<T> + 'static>(
+        name: &'static str,
+        make: impl FnOnce(SourceId, Accounts) -> O,
+    ) -> Flow<T> {
+        let settings = Arc::new(Mutex::new(Settings {
+            tracked: true,
+            answer: Answer::Stop,
+            window: 0,
+            loss: false,
+            barrier_every: 0,
+        }));
+        let plan = Plan::new();
+        let stage = plan.add(NodeSpec::new(name), &[], false);
+        let walkers = plan.add_source(&stage, settings);
+        let operator = Box::new(make(SourceId::new(stage.id), Accounts(walkers)));
+        Flow { operator, stage, plan }
+    }
+
+    /// Adds a stage of one's own: see [`operator`](crate::operator).
+    ///
+    /// It is taken to hold no more than a chunk, and to lose nothing.
+    pub fn stage<U, O>(self, name: &'static str, make: impl FnOnce(Input<T>) -> O) -> Flow<U>
+    where
+        U: Send + 'static,
+        O: Operator<U> + 'static,
+    {
+        self.then(NodeSpec::new(name), make)
+    }
+
+    pub(crate) fn then<U, O>(self, spec: NodeSpec, make: impl FnOnce(Input<T>) -> O) -> Flow<U>
+    where
+        O: Operator<U> + 'static,
+    {
+        let stage = self.plan.add(spec, &[&self.stage], false);
+        let operator = Box::new(make(Input::new(self.operator, self.stage)));
+        Flow { operator, stage, plan: self.plan }
+    }
+
+    /// A flow with the same plan whose operator is not made from this one's input: the far side of a
+    /// boundary.
+    pub(crate) fn from_parts(operator: Box<dyn Operator<T>>, stage: Arc<Stage>, plan: Plan) -> Flow<T> {
+        Flow { operator, stage, plan }
+    }
+
+    /// Takes the flow apart for a stage that joins several.
+    pub(crate) fn into_parts(self) -> (Input<T>, Arc<Stage>, Plan) {
+        (Input::new(self.operator, Arc::clone(&self.stage)), self.stage, self.plan)
+    }
+
+    /// Ends the island here with a sink whose stage is known already.
+    pub(crate) fn end_island<S: Sink<T> + 'static>(
+        self,
+        sink: S,
+        stage: Arc<Stage>,
+    ) -> (Plan, Arc<Mutex<Option<S::Output>>>) {
+        let output = Arc::new(Mutex::new(None));
+        let input = Input::new(self.operator, self.stage);
+        let island = Island::new(input, sink, stage, Arc::clone(&output));
+        self.plan.add_island(Box::new(island));
+        (self.plan, output)
+    }
+
+    /// Names the last stage in reports, errors and pictures. Default: its kind.
+    pub fn named(self, name: impl Into<String>) -> Flow<T> {
+        self.plan.rename(&self.stage, name.into());
+        self
+    }
+
+    /// Applies a reusable part of a pipeline.
+    ///
+    /// ```
+    /// use forebay::flow::Flow;
+    /// use forebay::source;
+    ///
+    /// fn shout(flow: Flow<&'static str>) -> Flow<String> {
+    ///     flow.map(str::to_uppercase)
+    /// }
+    /// let loud = source::iter(["a", "b"]).through(shout).collect().block_on().unwrap();
+    /// assert_eq!(loud, ["A", "B"]);
+    /// ```
+    pub fn through<U>(self, part: impl FnOnce(Flow<T>) -> Flow<U>) -> Flow<U> {
+        part(self)
+    }
+
+    /// Names the guarantee the pipeline must keep: a stage that cannot is refused, by name, before
+    /// anything starts.
+    pub fn guarantee(self, guarantee: Guarantee) -> Flow<T> {
+        self.plan.guarantee(guarantee);
+        self
+    }
+
+    /// The graph as declared so far.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        self.plan.topology()
+    }
+}
+
+/// Makes trackers known to the run, so that its account covers them.
+#[derive(Clone)]
+pub struct Accounts(crate::operator::source::Walkers);
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Accounts")
+    }
+}
+
+impl Accounts {
+    /// Adds a tracker. Add each once.
+    pub fn add<P>(&self, tracker: &crate::position::Tracker<P>)
+    where
+        P: Clone + Send + fmt::Debug + 'static,
+    {
+        if let Ok(mut walkers) = self.0.lock() {
+            walkers.push(tracker.walker());
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Accounts: what each stage saw, and what became of it.
+//!
+//! Every stage has one [`StageLedger`]. The engine fills it: elements in and out are counted around
+//! each call of an operator, elements made, merged and settled by the functions that fork, group and
+//! settle. An operator cannot count for itself, and so cannot hide a loss: for every stage
+//! `entered + made = left + merged + settled + held` holds, or [`StageCounts::check`] names it.
+//!
+//! # What it does not do
+//! It does not know receipts or positions; the account by source is kept by
+//! [`position`](crate::position), and the two are compared by
+//! [`Snapshot::check`](crate::runtime::Snapshot::check).
+
+mod latency;
+mod stage;
+mod time_split;
+
+pub use latency::Latency;
+pub use stage::{Settlement, StageCounts, StageKey};
+pub(crate) use stage::StageLedger;
+pub use time_split::TimeSplit;
+pub(crate) use time_split::{Spent, TimeLedger};

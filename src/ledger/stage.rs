@@ -1,0 +1,202 @@
+//! The account of one stage.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::latency::{Latency, LatencyLedger};
+use crate::class::Class;
+use crate::outcome::{Kind, Outcome, Reason};
+
+/// The class index of elements without a class.
+pub(crate) const UNCLASSIFIED: usize = Class::COUNT;
+
+/// Which settlements of a stage: class index (8 for unclassified), kind and reason.
+pub type StageKey = (usize, Kind, Reason);
+
+/// Settlements of one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settlement {
+    /// The class, `None` for unclassified.
+    pub class: Option<Class>,
+    /// How they ended.
+    pub outcome: Outcome,
+    /// How many.
+    pub count: u64,
+}
+
+#[derive(Default, Debug)]
+pub(crate) struct StageLedger {
+    // Written by the island that runs the stage alone: a load and a store, no locked instruction.
+    entered: AtomicU64,
+    left: AtomicU64,
+    made: AtomicU64,
+    merged: AtomicU64,
+    held: AtomicU64,
+    held_bytes: AtomicU64,
+    held_peak: AtomicU64,
+    /// Deliveries by class, the one outcome that is frequent when all is well.
+    delivered: [AtomicU64; Class::COUNT + 1],
+    settled: Mutex<BTreeMap<StageKey, u64>>,
+    latency: LatencyLedger,
+    /// Where a stage is run by two islands: how to measure what it holds.
+    probe: OnceLock<Probe>,
+}
+
+/// Measures what a stage holds, in elements.
+struct Probe(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Probe")
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
+impl StageLedger {
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn enter(&self, count: usize) {
+        add(&self.entered, count as u64);
+    }
+
+    pub(crate) fn leave(&self, count: usize) {
+        add(&self.left, count as u64);
+    }
+
+    pub(crate) fn make(&self, count: usize) {
+        add(&self.made, count as u64);
+    }
+
+    pub(crate) fn merge(&self, count: usize) {
+        add(&self.merged, count as u64);
+    }
+
+    pub(crate) fn hold(&self, items: usize, bytes: usize) {
+        let items = items as u64;
+        self.held.store(items, Ordering::Relaxed);
+        self.held_bytes.store(bytes as u64, Ordering::Relaxed);
+        if items > self.held_peak.load(Ordering::Relaxed) {
+            self.held_peak.store(items, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn probe(&self, probe: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.probe.set(Probe(Box::new(probe)));
+    }
+
+    /// Counts settlements. Any thread may: a sink's completions come from where they come from.
+    pub(crate) fn settle(&self, class: Option<Class>, outcome: Outcome, count: usize) {
+        let class = class.map_or(UNCLASSIFIED, Class::index);
+        if outcome == Outcome::Delivered {
+            self.delivered[class].fetch_add(count as u64, Ordering::Relaxed);
+            return;
+        }
+        let mut settled = match self.settled.lock() {
+            Ok(settled) => settled,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        *settled.entry((class, outcome.kind(), outcome.reason())).or_default() += count as u64;
+    }
+
+    pub(crate) fn latency(&self) -> &LatencyLedger {
+        &self.latency
+    }
+
+    pub(crate) fn counts(&self) -> StageCounts {
+        let mut settled = match self.settled.lock() {
+            Ok(settled) => settled.clone(),
+            Err(poisoned) => poisoned.into_inner().clone(),
+        };
+        for (class, count) in self.delivered.iter().enumerate() {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                settled.insert((class, Kind::Delivered, Reason::Plain), count);
+            }
+        }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StageCounts {
+            entered: read(&self.entered),
+            left: read(&self.left),
+            made: read(&self.made),
+            merged: read(&self.merged),
+            held: self.probe.get().map_or_else(|| read(&self.held), |probe| (probe.0)()),
+            held_bytes: read(&self.held_bytes),
+            held_peak: read(&self.held_peak),
+            settled,
+            latency: self.latency.read(),
+        }
+    }
+}
+
+/// The account of one stage at one moment.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct StageCounts {
+    /// Elements that came in.
+    pub entered: u64,
+    /// Elements handed on.
+    pub left: u64,
+    /// Elements the stage made: copies, expansions, what a source read.
+    pub made: u64,
+    /// Elements that were merged into others.
+    pub merged: u64,
+    /// Elements measured to be inside.
+    pub held: u64,
+    /// Their bytes, where the stage weighs them.
+    pub held_bytes: u64,
+    /// The most elements ever inside.
+    pub held_peak: u64,
+    /// Elements that ended here, by class, kind and reason.
+    pub settled: BTreeMap<StageKey, u64>,
+    /// How long elements that were delivered here took from their source, by class.
+    pub latency: Latency,
+}
+
+impl StageCounts {
+    /// Elements that ended here.
+    #[must_use]
+    pub fn settled_total(&self) -> u64 {
+        self.settled.values().sum()
+    }
+
+    /// Elements that ended here in that way, over all classes.
+    #[must_use]
+    pub fn outcome(&self, kind: Kind) -> u64 {
+        self.settled.iter().filter(|((_, of, _), _)| *of == kind).map(|(_, count)| count).sum()
+    }
+
+    /// Elements that ended here for that reason, over all classes.
+    #[must_use]
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.settled.iter().filter(|((_, _, of), _)| *of == reason).map(|(_, count)| count).sum()
+    }
+
+    /// The settlements, one by one.
+    pub fn settlements(&self) -> impl Iterator<Item = Settlement> + '_ {
+        self.settled.iter().map(|((class, kind, reason), count)| Settlement {
+            class: Class::new(u8::try_from(*class).unwrap_or(u8::MAX)),
+            outcome: Outcome::of(*kind, *reason),
+            count: *count,
+        })
+    }
+
+    /// How many elements the stage lost (positive) or doubled (negative); 0 when it is quiescent
+    /// and sound.
+    #[must_use]
+    pub fn missing(&self) -> i64 {
+        let came = self.entered + self.made;
+        let went = self.left + self.merged + self.settled_total() + self.held;
+        i64::try_from(i128::from(came) - i128::from(went)).unwrap_or(i64::MAX)
+    }
+
+    /// Whether every element that came is accounted for.
+    #[must_use]
+    pub fn check(&self) -> bool {
+        self.missing() == 0
+    }
+}

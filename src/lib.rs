@@ -1,0 +1,18 @@
+//! forebay
+pub mod boundary;
+pub mod chunk;
+pub mod class;
+mod demand;
+pub mod error;
+pub mod flow;
+pub mod ledger;
+pub mod mark;
+pub mod operator;
+pub mod outcome;
+pub mod position;
+pub mod receipt;
+pub mod runtime;
+pub mod source;
+mod sync;
+pub mod time;
+pub mod topology;

@@ -1,0 +1,218 @@
+//! What an operator is given at each call: the task, the time of the turn, and the only ways to
+//! settle, split and merge elements.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::Stage;
+use crate::chunk::{Chunk, Columns, Meta};
+use crate::error::panic_message;
+use crate::ledger::StageLedger;
+use crate::outcome::{Outcome, Reason};
+use crate::position::Tracker;
+use crate::receipt::Run;
+use crate::time::{self, Time};
+
+/// Starts tasks that belong to the run: they are awaited, or aborted, with it.
+pub trait Spawn: Send + Sync {
+    /// Starts a task.
+    fn spawn(&self, name: &str, task: Pin<Box<dyn Future<Output = ()> + Send>>);
+}
+
+/// What one poll of an island shares with its stages.
+pub(crate) struct Turn {
+    pub(crate) now: Cell<Time>,
+    pub(crate) spawn: Arc<dyn Spawn>,
+}
+
+impl Turn {
+    pub(crate) fn new(spawn: Arc<dyn Spawn>) -> Turn {
+        Turn { now: Cell::new(time::now()), spawn }
+    }
+}
+
+/// What an operator is given at each call.
+pub struct Context<'a, 'b> {
+    task: &'a mut std::task::Context<'b>,
+    stage: &'a Stage,
+    turn: &'a Turn,
+}
+
+impl fmt::Debug for Context<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("stage", &self.stage.id).finish_non_exhaustive()
+    }
+}
+
+impl<'a, 'b> Context<'a, 'b> {
+    pub(crate) fn new(
+        task: &'a mut std::task::Context<'b>,
+        stage: &'a Stage,
+        turn: &'a Turn,
+    ) -> Context<'a, 'b> {
+        Context { task, stage, turn }
+    }
+
+    pub(crate) fn for_stage<'c>(&'c mut self, stage: &'c Stage) -> Context<'c, 'b>
+    where
+        'a: 'c,
+    {
+        Context { task: self.task, stage, turn: self.turn }
+    }
+
+    pub(crate) fn stage(&self) -> &'a Stage {
+        self.stage
+    }
+
+    pub(crate) fn ledger(&self) -> &'a StageLedger {
+        &self.stage.ledger
+    }
+
+    /// The task, to poll futures with.
+    pub fn task(&mut self) -> &mut std::task::Context<'b> {
+        self.task
+    }
+
+    /// The waker of the island's task.
+    #[must_use]
+    pub fn waker(&self) -> &Waker {
+        self.task.waker()
+    }
+
+    /// The time of this turn: at most a turn (200 microseconds) behind the clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.turn.now.get()
+    }
+
+    /// The time now, read anew: for stages that measure what they wait for.
+    #[must_use]
+    pub fn clock(&self) -> Time {
+        let now = time::now();
+        self.turn.now.set(now);
+        now
+    }
+
+    /// Starts a task that belongs to this run.
+    pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        self.turn.spawn.spawn(name, Box::pin(task));
+    }
+
+    pub(crate) fn spawner(&self) -> Arc<dyn Spawn> {
+        Arc::clone(&self.turn.spawn)
+    }
+
+    /// Tells how an element ended, and counts it for this stage.
+    pub fn settle(&mut self, meta: Meta, outcome: Outcome) {
+        self.ledger().settle(meta.class, outcome, 1);
+        if outcome == Outcome::Delivered && meta.since != Time::MAX {
+            let class = meta.class.map_or(crate::class::Class::COUNT, crate::class::Class::index);
+            let took = self.now().since(meta.since).as_nanos() as u64;
+            self.ledger().latency().record(class, took, 1);
+        }
+        meta.receipt.settle_at(outcome, self.stage.id);
+    }
+
+    /// Tells that all elements of a chunk ended alike. The values are dropped.
+    pub fn settle_chunk<T>(&mut self, chunk: &mut Chunk<T>, outcome: Outcome) {
+        chunk.values.clear();
+        self.settle_columns(&mut chunk.columns, outcome);
+    }
+
+    pub(crate) fn settle_columns(&mut self, columns: &mut Columns, outcome: Outcome) {
+        if columns.len() == 0 {
+            return;
+        }
+        for (class, count) in columns.classes() {
+            self.ledger().settle(class, outcome, count);
+        }
+        if outcome == Outcome::Delivered {
+            let now = self.now();
+            let mut classes = columns.classes();
+            let (mut class, mut left) = classes.next().unwrap_or((None, usize::MAX));
+            for (since, mut count) in columns.sinces() {
+                while count > 0 {
+                    if left == 0 {
+                        (class, left) = classes.next().unwrap_or((None, usize::MAX));
+                    }
+                    let some = count.min(left);
+                    if since != Time::MAX {
+                        let index = class.map_or(crate::class::Class::COUNT, crate::class::Class::index);
+                        let took = now.since(since).as_nanos() as u64;
+                        self.ledger().latency().record(index, took, some as u64);
+                    }
+                    count -= some;
+                    left -= some;
+                }
+            }
+        }
+        for run in columns.receipts().take_runs() {
+            run.settle(outcome, self.stage.id);
+        }
+        columns.clear();
+    }
+
+    /// Splits a part off an element: the same attributes, and a receipt of its own. The element
+    /// ends when all its parts have.
+    pub fn fork(&mut self, meta: &mut Meta) -> Meta {
+        self.ledger().make(1);
+        meta.part()
+    }
+
+    /// The meta of one element merged from many. Of nothing: that of an untracked element, which
+    /// counts as made here.
+    pub fn merge(&mut self, parts: Vec<Meta>) -> Meta {
+        match parts.len() {
+            0 => self.ledger().make(1),
+            count => self.ledger().merge(count - 1),
+        }
+        Meta::merge(parts)
+    }
+
+    /// The meta of an element that this stage makes out of nothing: a summary, a heartbeat.
+    pub fn make(&mut self) -> Meta {
+        self.ledger().make(1);
+        Meta { since: self.now(), ..Meta::default() }
+    }
+
+    pub(crate) fn merge_front(&mut self, columns: &mut Columns, count: usize) -> Meta {
+        self.ledger().merge(count.saturating_sub(1));
+        columns.merge_front(count)
+    }
+
+    /// Numbers the elements of a chunk that came from a source of this stage's own and gives them
+    /// receipts. There must be a position for each.
+    pub fn track<T, P: Clone + Send + fmt::Debug + 'static>(
+        &mut self,
+        chunk: &mut Chunk<T>,
+        tracker: &Tracker<P>,
+        positions: impl IntoIterator<Item = P>,
+    ) {
+        let mut at = 0;
+        let receipts = chunk.columns.receipts();
+        tracker.issue(positions, |page, mask| {
+            receipts.push(at, Run::page(page, mask));
+            at += mask.count_ones() as usize;
+        });
+    }
+
+    /// How elements end that this stage still holds when downstream wants no more.
+    #[must_use]
+    pub fn leftover(&self) -> Outcome {
+        match self.stage.ending.get() {
+            Some(reason) => Outcome::Cancelled(*reason),
+            None if self.stage.branch => Outcome::Filtered(Reason::Ended),
+            None => Outcome::Cancelled(Reason::NotWanted),
+        }
+    }
+}
+
+/// Runs user code; a panic comes back as its message.
+pub(crate) fn guard<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| panic_message(&*payload))
+}

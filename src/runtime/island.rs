@@ -1,0 +1,302 @@
+//! An island: fused stages and the sink they end in, driven as one task.
+
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::chunk::Chunk;
+use crate::error::{Cause, Stop};
+use crate::ledger::{Spent, TimeLedger};
+use crate::mark::Mark;
+use crate::operator::{Context, Control, Demand, Fill, Input, Sink, Stage, Turn};
+use crate::time::{self, Time};
+
+/// How long an island runs before it lets others run, and how long one chunk should take at most.
+const TURN: Duration = Duration::from_micros(200);
+/// Chunks below this size are timed together, eight at a time.
+const SMALL: usize = 32;
+
+/// An island of whatever types.
+pub(crate) trait Drive: Send {
+    /// Runs for a turn. Ready when the island has ended.
+    fn turn(
+        &mut self,
+        task: &mut std::task::Context<'_>,
+        turn: &Turn,
+        time: &TimeLedger,
+        controls: &mut Vec<Control>,
+    ) -> Poll<Result<(), Stop>>;
+
+    /// Settles what is inside: the island ends here, whatever it was doing.
+    fn abandon(&mut self, turn: &Turn);
+
+    /// The stage of its sink.
+    fn stage(&self) -> &Arc<Stage>;
+}
+
+enum Phase {
+    Running,
+    /// A mark waits for the sink.
+    Marking(Mark),
+    /// The stages give back what they use.
+    ClosingInput,
+    /// The sink finishes.
+    ClosingSink,
+    Failed(Stop),
+    Ended,
+}
+
+pub(crate) struct Island<T, S: Sink<T>> {
+    input: Input<T>,
+    sink: S,
+    stage: Arc<Stage>,
+    output: Arc<Mutex<Option<S::Output>>>,
+    chunk: Chunk<T>,
+    phase: Phase,
+    /// How many elements a chunk should have, so that it takes no longer than a turn.
+    target: usize,
+    chunks: u32,
+    waiting: Spent,
+    left_at: Time,
+    stop: Option<Stop>,
+}
+
+impl<T: Send, S: Sink<T>> Island<T, S> {
+    pub(crate) fn new(
+        input: Input<T>,
+        sink: S,
+        stage: Arc<Stage>,
+        output: Arc<Mutex<Option<S::Output>>>,
+    ) -> Island<T, S> {
+        Island {
+            input,
+            sink,
+            stage,
+            output,
+            chunk: Chunk::default(),
+            phase: Phase::Running,
+            target: 16,
+            chunks: 0,
+            waiting: Spent::WaitingForInput,
+            left_at: time::now(),
+            stop: None,
+        }
+    }
+
+    /// One step of a running island: `Some` when its task has to wait.
+    fn step(&mut self, cx: &mut Context<'_, '_>) -> Option<Spent> {
+        let demand = match self.sink.poll_ready(cx) {
+            Poll::Ready(Ok(Some(demand))) => demand.at_most(self.target),
+            Poll::Ready(Ok(None)) => {
+                self.cancel(cx);
+                return None;
+            }
+            Poll::Ready(Err(stop)) => {
+                let stop = stop.at(self.stage.id);
+                self.input.control(cx, Control::Cancel);
+                self.fail(cx, stop);
+                return None;
+            }
+            Poll::Pending => Demand::NONE,
+        };
+        let fill = match self.input.fill(cx, &mut self.chunk, demand) {
+            Ok(fill) => fill,
+            Err(stop) => {
+                self.input.control(cx, Control::Cancel);
+                self.fail(cx, stop);
+                return None;
+            }
+        };
+        let count = self.chunk.len();
+        if count > 0 {
+            self.sink.accept(cx, &mut self.chunk);
+            if !self.chunk.is_empty() {
+                let outcome = cx.leftover();
+                cx.settle_chunk(&mut self.chunk, outcome);
+                self.fail(cx, Stop::cause(Cause::Contract("a sink left elements behind")));
+                return None;
+            }
+        }
+        match fill {
+            Fill::More => None,
+            Fill::Pending if demand.is_none() => Some(Spent::WaitingForDemand),
+            Fill::Pending => {
+                // The sink drives what it has in flight, and learns of a consumer that left.
+                if count > 0 && matches!(self.sink.poll_ready(cx), Poll::Ready(Ok(None) | Err(_))) {
+                    return None;
+                }
+                Some(Spent::WaitingForInput)
+            }
+            Fill::Done => {
+                self.phase = Phase::ClosingInput;
+                None
+            }
+            Fill::Mark(mark) => {
+                self.phase = Phase::Marking(mark);
+                None
+            }
+        }
+    }
+
+    fn cancel(&mut self, cx: &mut Context<'_, '_>) {
+        self.input.control(cx, Control::Cancel);
+        self.phase = Phase::ClosingInput;
+    }
+
+    fn fail(&mut self, cx: &mut Context<'_, '_>, stop: Stop) {
+        self.sink.abandon(cx, Some(&stop));
+        self.phase = Phase::Failed(stop);
+    }
+
+    /// Takes messages from downstream and from the run.
+    fn obey(&mut self, cx: &mut Context<'_, '_>, controls: &mut Vec<Control>) {
+        let from_sink = std::iter::from_fn(|| self.sink.take_control());
+        controls.extend(from_sink);
+        for control in controls.drain(..) {
+            match self.phase {
+                Phase::Running | Phase::Marking(_) => {
+                    if control == Control::Cancel {
+                        self.input.control(cx, Control::Cancel);
+                        self.sink.abandon(cx, None);
+                        self.phase = Phase::Ended;
+                    } else {
+                        self.input.control(cx, control);
+                    }
+                }
+                Phase::ClosingInput | Phase::ClosingSink if control == Control::Cancel => {
+                    self.sink.abandon(cx, None);
+                    self.phase = Phase::Ended;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs until the island has to wait or its turn is over.
+    fn run(&mut self, cx: &mut Context<'_, '_>, controls: &mut Vec<Control>, started: Time) -> Poll<Result<(), Stop>> {
+        let mut timed = started;
+        let mut entered = self.stage_entered();
+        loop {
+            self.obey(cx, controls);
+            match &mut self.phase {
+                Phase::Running => {
+                    if let Some(waiting) = self.step(cx) {
+                        self.waiting = waiting;
+                        return Poll::Pending;
+                    }
+                }
+                Phase::Marking(mark) => match self.sink.mark(cx, mark) {
+                    Poll::Ready(Ok(())) => self.phase = Phase::Running,
+                    Poll::Ready(Err(stop)) => {
+                        let stop = stop.at(self.stage.id);
+                        self.input.control(cx, Control::Cancel);
+                        self.fail(cx, stop);
+                    }
+                    Poll::Pending => {
+                        self.waiting = Spent::WaitingForDemand;
+                        return Poll::Pending;
+                    }
+                },
+                Phase::ClosingInput => match self.input.poll_close(cx) {
+                    Poll::Ready(Ok(())) => self.phase = Phase::ClosingSink,
+                    Poll::Ready(Err(stop)) => self.fail(cx, stop),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Phase::ClosingSink => match self.sink.poll_close(cx) {
+                    Poll::Ready(Ok(output)) => {
+                        if let Ok(mut slot) = self.output.lock() {
+                            *slot = Some(output);
+                        }
+                        self.phase = Phase::Ended;
+                    }
+                    Poll::Ready(Err(stop)) => {
+                        let stop = stop.at(self.stage.id);
+                        self.fail(cx, stop);
+                    }
+                    Poll::Pending => {
+                        self.waiting = Spent::WaitingForDemand;
+                        return Poll::Pending;
+                    }
+                },
+                Phase::Failed(stop) => {
+                    self.stop = Some(stop.clone());
+                    self.phase = Phase::Ended;
+                }
+                Phase::Ended => {
+                    let held = self.sink.held();
+                    self.stage.ledger.hold(held.items, held.bytes as usize);
+                    return Poll::Ready(self.stop.take().map_or(Ok(()), Err));
+                }
+            }
+            self.chunks += 1;
+            let moved = (self.stage_entered() - entered) as usize;
+            if moved >= SMALL || self.chunks >= 8 {
+                let now = cx.clock();
+                self.adapt(now.since(timed), moved);
+                if now.since(started) >= TURN {
+                    self.waiting = Spent::Busy;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                timed = now;
+                entered = self.stage_entered();
+                self.chunks = 0;
+            }
+        }
+    }
+
+    fn stage_entered(&self) -> u64 {
+        self.stage.ledger.entered()
+    }
+
+    /// Chooses the size of chunks by how long the last ones took.
+    fn adapt(&mut self, took: Duration, moved: usize) {
+        let each = took / self.chunks.max(1);
+        if each > TURN {
+            let factor = (each.as_nanos() / (TURN.as_nanos() / 2)).max(2) as usize;
+            self.target = (self.target / factor).max(1);
+        } else if each < TURN / 4 && moved >= self.target {
+            self.target = (self.target * 2).min(Chunk::<T>::MAX);
+        }
+    }
+}
+
+impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
+    fn turn(
+        &mut self,
+        task: &mut std::task::Context<'_>,
+        turn: &Turn,
+        time: &TimeLedger,
+        controls: &mut Vec<Control>,
+    ) -> Poll<Result<(), Stop>> {
+        let started = time::now();
+        turn.now.set(started);
+        time.add(self.waiting, started.since(self.left_at).as_nanos() as u64);
+        let stage = Arc::clone(&self.stage);
+        let mut cx = Context::new(task, &stage, turn);
+        let result = self.run(&mut cx, controls, started);
+        let held = self.sink.held();
+        self.stage.ledger.hold(held.items, held.bytes as usize);
+        self.left_at = time::now();
+        time.add(Spent::Busy, self.left_at.since(started).as_nanos() as u64);
+        result
+    }
+
+    fn abandon(&mut self, turn: &Turn) {
+        if matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+        let stage = Arc::clone(&self.stage);
+        let mut cx = Context::new(&mut task, &stage, turn);
+        self.input.control(&mut cx, Control::Cancel);
+        let outcome = cx.leftover();
+        cx.settle_chunk(&mut self.chunk, outcome);
+        self.sink.abandon(&mut cx, None);
+        self.phase = Phase::Ended;
+    }
+
+    fn stage(&self) -> &Arc<Stage> {
+        &self.stage
+    }
+}

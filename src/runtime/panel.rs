@@ -1,0 +1,338 @@
+//! What a run, its handle and its islands share.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::task::AtomicWaker;
+
+use super::island::Drive;
+use super::snapshot::{IslandReport, Snapshot, SourceReport, StageReport};
+use crate::error::{Cause, RunError, Stop, panic_message};
+use crate::ledger::TimeLedger;
+use crate::operator::source::Walkers;
+use crate::operator::{Control, Spawn, Stage, Turn};
+use crate::outcome::Reason;
+use crate::position::SourceCounts;
+
+/// A stage as the run reports it.
+#[derive(Clone, Debug)]
+pub(crate) struct StageInfo {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) stage: Arc<Stage>,
+}
+
+/// A source as the run reports it.
+#[derive(Clone)]
+pub(crate) struct SourceInfo {
+    pub(crate) name: String,
+    pub(crate) stage: u32,
+    pub(crate) walkers: Walkers,
+}
+
+/// The board of a run.
+pub(crate) struct Panel {
+    stages: Mutex<Vec<StageInfo>>,
+    sources: Mutex<Vec<SourceInfo>>,
+    islands: Mutex<Vec<Arc<Seat>>>,
+    state: Mutex<State>,
+    pub(crate) spawn: Arc<dyn Spawn>,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    stop: Option<Stop>,
+    ending: Option<Reason>,
+    waiting: Vec<Waker>,
+}
+
+/// One island's place at the board.
+pub(crate) struct Seat {
+    name: String,
+    waker: AtomicWaker,
+    told: AtomicBool,
+    controls: Mutex<VecDeque<Control>>,
+    pub(crate) time: TimeLedger,
+    ended: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+impl Panel {
+    pub(crate) fn new(spawn: Arc<dyn Spawn>) -> Arc<Panel> {
+        Arc::new(Panel {
+            stages: Mutex::default(),
+            sources: Mutex::default(),
+            islands: Mutex::default(),
+            state: Mutex::default(),
+            spawn,
+        })
+    }
+
+    /// Starts islands as part of this run.
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        stages: Vec<StageInfo>,
+        sources: Vec<SourceInfo>,
+        islands: Vec<Box<dyn Drive>>,
+    ) {
+        let names: Vec<String> = islands
+            .iter()
+            .map(|island| {
+                stages
+                    .iter()
+                    .find(|info| info.stage.id == island.stage().id)
+                    .map_or_else(|| "island".to_owned(), |info| info.name.clone())
+            })
+            .collect();
+        lock(&self.stages).extend(stages);
+        lock(&self.sources).extend(sources);
+        lock(&self.state).running += islands.len();
+        for (drive, name) in islands.into_iter().zip(names) {
+            let seat = Arc::new(Seat {
+                name: name.clone(),
+                waker: AtomicWaker::new(),
+                told: AtomicBool::new(false),
+                controls: Mutex::default(),
+                time: TimeLedger::default(),
+                ended: AtomicBool::new(false),
+            });
+            lock(&self.islands).push(Arc::clone(&seat));
+            let task = IslandTask {
+                drive,
+                turn: Turn::new(Arc::clone(&self.spawn)),
+                seat,
+                panel: Arc::clone(self),
+                controls: Vec::new(),
+                ended: false,
+            };
+            self.spawn.spawn(&name, Box::pin(task));
+        }
+    }
+
+    /// Tells every island.
+    pub(crate) fn tell(&self, control: Control) {
+        for seat in lock(&self.islands).iter() {
+            lock(&seat.controls).push_back(control);
+            seat.told.store(true, Ordering::Release);
+            seat.waker.wake();
+        }
+    }
+
+    /// Ends the run early: what is inside counts as cancelled for that reason.
+    pub(crate) fn end(&self, reason: Reason) {
+        lock(&self.state).ending.get_or_insert(reason);
+        for info in lock(&self.stages).iter() {
+            let _ = info.stage.ending.set(reason);
+        }
+        for source in lock(&self.sources).iter() {
+            for walker in lock(&source.walkers).iter() {
+                walker.end(reason);
+            }
+        }
+        self.tell(Control::Cancel);
+    }
+
+    fn island_ended(&self, seat: &Seat, result: Result<(), Stop>) {
+        if seat.ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let first_error = {
+            let mut state = lock(&self.state);
+            let first = match result {
+                Err(stop) if state.stop.is_none() && state.ending.is_none() => {
+                    state.stop = Some(stop);
+                    true
+                }
+                _ => false,
+            };
+            state.running -= 1;
+            if state.running == 0 {
+                for waker in state.waiting.drain(..) {
+                    waker.wake();
+                }
+            }
+            first
+        };
+        if first_error {
+            self.end(Reason::RunFailed);
+        }
+    }
+
+    /// Ready when every island has ended.
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.running == 0 {
+            return Poll::Ready(());
+        }
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        lock(&self.state).running == 0
+    }
+
+    /// The islands that have not ended, by the name of their last stage.
+    pub(crate) fn still_running(&self) -> Vec<String> {
+        lock(&self.islands)
+            .iter()
+            .filter(|seat| !seat.ended.load(Ordering::Acquire))
+            .map(|seat| seat.name.clone())
+            .collect()
+    }
+
+    /// What the run ended with, once it has.
+    pub(crate) fn result(&self) -> Result<(), RunError> {
+        let state = lock(&self.state);
+        if let Some(stop) = &state.stop {
+            return Err(self.name_error(stop));
+        }
+        if matches!(state.ending, Some(Reason::Aborted)) {
+            return Err(RunError::Aborted);
+        }
+        let ending = state.ending;
+        drop(state);
+        if ending.is_some() {
+            return Ok(());
+        }
+        let unresolved = lock(&self.sources)
+            .iter()
+            .flat_map(|source| lock(&source.walkers).clone())
+            .find_map(|walker| walker.first_unresolved());
+        match unresolved {
+            Some((source, what, position)) => {
+                let stop = Stop::cause(Cause::Unresolved { source, what, position });
+                Err(self.name_error(&stop.at(what.stage.unwrap_or(source.index()))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Puts an error on record as what ended the run.
+    pub(crate) fn fail(&self, stop: Stop) {
+        lock(&self.state).stop.get_or_insert(stop);
+        self.end(Reason::RunFailed);
+    }
+
+    fn name_error(&self, stop: &Stop) -> RunError {
+        let stage = stop
+            .stage
+            .and_then(|id| {
+                lock(&self.stages).iter().find(|info| info.stage.id == id).map(|info| info.name.clone())
+            })
+            .unwrap_or_else(|| "an unnamed stage".to_owned());
+        RunError::Stopped { stage, cause: stop.cause.clone() }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let stages = lock(&self.stages)
+            .iter()
+            .map(|info| StageReport {
+                name: info.name.clone(),
+                kind: info.kind,
+                counts: info.stage.ledger.counts(),
+            })
+            .collect::<Vec<_>>();
+        let sources = lock(&self.sources)
+            .iter()
+            .map(|source| {
+                let walkers = lock(&source.walkers).clone();
+                let mut counts = SourceCounts::default();
+                for walker in &walkers {
+                    counts.add(&walker.counts());
+                }
+                SourceReport {
+                    name: source.name.clone(),
+                    tracked: !walkers.is_empty(),
+                    made: lock(&self.stages)
+                        .iter()
+                        .find(|info| info.stage.id == source.stage)
+                        .map_or(0, |info| info.stage.ledger.counts().made),
+                    counts,
+                }
+            })
+            .collect();
+        let islands = lock(&self.islands)
+            .iter()
+            .map(|seat| IslandReport {
+                name: seat.name.clone(),
+                time: seat.time.read(),
+                ended: seat.ended.load(Ordering::Acquire),
+            })
+            .collect();
+        Snapshot { stages, sources, islands, quiescent: self.is_ended() }
+    }
+}
+
+/// An island as a task.
+struct IslandTask {
+    drive: Box<dyn Drive>,
+    turn: Turn,
+    seat: Arc<Seat>,
+    panel: Arc<Panel>,
+    controls: Vec<Control>,
+    ended: bool,
+}
+
+impl Future for IslandTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(());
+        }
+        this.seat.waker.register(cx.waker());
+        if this.seat.told.swap(false, Ordering::AcqRel) {
+            this.controls.extend(lock(&this.seat.controls).drain(..));
+        }
+        let turn = std::panic::AssertUnwindSafe(|| {
+            this.drive.turn(cx, &this.turn, &this.seat.time, &mut this.controls)
+        });
+        let result = match std::panic::catch_unwind(turn) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => result,
+            Err(payload) => {
+                let stage = this.drive.stage().id;
+                Err(Stop::cause(Cause::Panicked(panic_message(&*payload))).at(stage))
+            }
+        };
+        this.finish(result);
+        Poll::Ready(())
+    }
+}
+
+impl IslandTask {
+    fn finish(&mut self, result: Result<(), Stop>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if result.is_err() {
+            let abandon = std::panic::AssertUnwindSafe(|| self.drive.abandon(&self.turn));
+            let _ = std::panic::catch_unwind(abandon);
+        }
+        self.panel.island_ended(&self.seat, result);
+    }
+}
+
+impl Drop for IslandTask {
+    /// A task that is aborted settles what it holds.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.finish(Err(Stop::cause(Cause::Broken)));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The accounts of a run at one moment.
+
+use std::fmt;
+
+use crate::ledger::{Latency, StageCounts, TimeSplit};
+use crate::outcome::Kind;
+use crate::position::SourceCounts;
+
+/// One stage.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StageReport {
+    /// Its name, unique in the pipeline.
+    pub name: String,
+    /// What it is: `map`, `buffer`, ..
+    pub kind: &'static str,
+    /// Its account.
+    pub counts: StageCounts,
+}
+
+/// One source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SourceReport {
+    /// The name of its stage.
+    pub name: String,
+    /// False after `.untracked()`: then `counts` says nothing.
+    pub tracked: bool,
+    /// Elements its stage handed over, counted apart.
+    pub made: u64,
+    /// What became of them.
+    pub counts: SourceCounts,
+}
+
+/// One island.
+#[derive(Clone, PartialEq, Debug)]
+pub struct IslandReport {
+    /// The name of its last stage.
+    pub name: String,
+    /// Where its time went.
+    pub time: TimeSplit,
+    /// Whether it has ended.
+    pub ended: bool,
+}
+
+/// The accounts of a run at one moment: exact once it is quiescent, and per stage while it runs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Snapshot {
+    /// In the order of declaration.
+    pub stages: Vec<StageReport>,
+    /// In the order of declaration.
+    pub sources: Vec<SourceReport>,
+    /// The tasks.
+    pub islands: Vec<IslandReport>,
+    /// Whether the run has ended, so that the accounts are final.
+    pub quiescent: bool,
+}
+
+/// An account that does not balance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Imbalance {
+    /// The stage or source.
+    pub stage: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl fmt::Display for Imbalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.stage, self.what)
+    }
+}
+
+impl Snapshot {
+    /// Whether every element is accounted for, by stage and by source. Call it when the pipeline is
+    /// quiescent: while elements move, the stages are read one after the other.
+    pub fn check(&self) -> Result<(), Vec<Imbalance>> {
+        let mut found = Vec::new();
+        for stage in &self.stages {
+            let missing = stage.counts.missing();
+            if missing != 0 {
+                let what = if missing > 0 {
+                    format!("{missing} elements are missing")
+                } else {
+                    format!("{} elements too many", -missing)
+                };
+                found.push(Imbalance { stage: stage.name.clone(), what });
+            }
+        }
+        for source in self.sources.iter().filter(|source| source.tracked) {
+            let counts = &source.counts;
+            let mut wrong = |what: String| {
+                found.push(Imbalance { stage: source.name.clone(), what });
+            };
+            if counts.doubled > 0 {
+                wrong(format!("{} receipts were settled twice", counts.doubled));
+            }
+            if !counts.balances() {
+                wrong("the outcomes do not add up to what entered".to_owned());
+            }
+            if counts.entered != source.made {
+                wrong(format!("it handed over {} elements and tracked {}", source.made, counts.entered));
+            }
+            if self.quiescent && counts.unsettled() > 0 {
+                wrong(format!("{} receipts were never settled", counts.unsettled()));
+            }
+        }
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
+    /// Whether the accounts balance.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.check().is_ok()
+    }
+
+    /// The stage of that name.
+    #[must_use]
+    pub fn stage(&self, name: &str) -> Option<&StageReport> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The headline: all tracked sources together.
+    #[must_use]
+    pub fn total(&self) -> SourceCounts {
+        let mut total = SourceCounts::default();
+        for source in self.sources.iter().filter(|source| source.tracked) {
+            total.add(&source.counts);
+        }
+        total
+    }
+
+    /// How long deliveries took, over all sinks.
+    #[must_use]
+    pub fn latency(&self) -> Latency {
+        let mut latency = Latency::default();
+        for stage in &self.stages {
+            latency.add(&stage.counts.latency);
+        }
+        latency
+    }
+
+    /// Elements measured to be inside stages.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.counts.held).sum()
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for source in self.sources.iter().filter(|source| source.tracked) {
+            write!(f, "source {}: {} in", source.name, source.counts.entered)?;
+            for kind in Kind::ALL {
+                let count = source.counts.outcome(kind);
+                if count > 0 {
+                    write!(f, ", {count} {}", kind.name())?;
+                }
+            }
+            writeln!(f, ", {} unsettled", source.counts.unsettled())?;
+        }
+        for stage in &self.stages {
+            let counts = &stage.counts;
+            write!(f, "{:<24} in {:>10} out {:>10} held {:>6}", stage.name, counts.entered, counts.left, counts.held)?;
+            if counts.made + counts.merged > 0 {
+                write!(f, " made {} merged {}", counts.made, counts.merged)?;
+            }
+            for settlement in counts.settlements() {
+                let class = settlement.class.map_or("unclassified", crate::class::Class::name);
+                write!(f, " | {} {} {class}", settlement.count, settlement.outcome)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}

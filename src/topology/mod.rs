@@ -1,0 +1,17 @@
+//! The graph as declared: its stages, its bounds, its guarantees, and why it may be refused.
+//!
+//! # Invariants
+//! - A stage has one name, unique in its graph.
+//! - The printed bound of a graph is the sum of what its stages declare to hold at most.
+//! - What is refused is refused before anything starts.
+//!
+//! # What it does not do
+//! It runs nothing. [`runtime`](crate::runtime) takes what it holds.
+
+mod guarantee;
+mod plan;
+mod print;
+
+pub use guarantee::Guarantee;
+pub(crate) use plan::{NodeSpec, Plan, Taken};
+pub use print::{EdgeInfo, NodeInfo, Topology};

@@ -1,0 +1,442 @@
+//! The graph while it is being declared.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::guarantee::Guarantee;
+use super::print::{EdgeInfo, NodeInfo, Topology};
+use crate::error::Refused;
+use crate::operator::source::{Settings, Walkers};
+use crate::operator::{Answer, Stage};
+use crate::runtime::{Drive, SourceInfo, StageInfo};
+
+/// What a stage declares about itself.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeSpec {
+    pub(crate) kind: &'static str,
+    pub(crate) name: Option<String>,
+    /// The most elements it holds between two calls.
+    pub(crate) held: usize,
+    /// The most bytes, where it is bounded by bytes as well.
+    pub(crate) held_bytes: Option<u64>,
+    /// How it may lose elements for good, if it may: "sheds its oldest when full".
+    pub(crate) loses: Option<String>,
+    /// Why it cannot keep barriers, if it cannot.
+    pub(crate) no_barrier: Option<&'static str>,
+    /// It has state that a rewind would have to rebuild, and no closure to do so.
+    pub(crate) no_rewind: Option<&'static str>,
+    /// It runs on threads of its own.
+    pub(crate) threads: bool,
+    /// A hand-off between islands: drawn as an edge with a bound.
+    pub(crate) boundary: bool,
+    /// More to print: a policy, a limit.
+    pub(crate) note: Option<String>,
+}
+
+impl NodeSpec {
+    pub(crate) fn new(kind: &'static str) -> NodeSpec {
+        NodeSpec {
+            kind,
+            name: None,
+            held: 0,
+            held_bytes: None,
+            loses: None,
+            no_barrier: None,
+            no_rewind: None,
+            threads: false,
+            boundary: false,
+            note: None,
+        }
+    }
+
+    pub(crate) fn named(mut self, name: impl Into<String>) -> NodeSpec {
+        self.name = Some(name.into());
+        self
+    }
+
+    pub(crate) fn holds(mut self, items: usize) -> NodeSpec {
+        self.held = items;
+        self
+    }
+
+    pub(crate) fn holds_bytes(mut self, bytes: u64) -> NodeSpec {
+        self.held_bytes = (bytes != u64::MAX).then_some(bytes);
+        self
+    }
+
+    pub(crate) fn loses(mut self, how: impl Into<String>) -> NodeSpec {
+        self.loses = Some(how.into());
+        self
+    }
+
+    pub(crate) fn no_barrier(mut self, why: &'static str) -> NodeSpec {
+        self.no_barrier = Some(why);
+        self
+    }
+
+    pub(crate) fn no_rewind(mut self, why: &'static str) -> NodeSpec {
+        self.no_rewind = Some(why);
+        self
+    }
+
+    pub(crate) fn threads(mut self) -> NodeSpec {
+        self.threads = true;
+        self
+    }
+
+    pub(crate) fn boundary(mut self) -> NodeSpec {
+        self.boundary = true;
+        self
+    }
+
+    pub(crate) fn note(mut self, note: impl Into<String>) -> NodeSpec {
+        self.note = Some(note.into());
+        self
+    }
+}
+
+struct Node {
+    stage: Arc<Stage>,
+    spec: NodeSpec,
+}
+
+struct SourceEntry {
+    stage: u32,
+    settings: Arc<Mutex<Settings>>,
+    walkers: Walkers,
+}
+
+#[derive(Default)]
+struct Graph {
+    nodes: Vec<Node>,
+    /// Stage numbers: from, to.
+    edges: Vec<(u32, u32)>,
+    islands: Vec<Box<dyn Drive>>,
+    sources: Vec<SourceEntry>,
+    /// Outputs that lead nowhere yet.
+    open: BTreeSet<u32>,
+    problems: Vec<Refused>,
+    guarantee: Option<Guarantee>,
+    taken: bool,
+}
+
+enum Slot {
+    Graph(Graph),
+    /// Joined to another graph.
+    Moved(Plan),
+}
+
+/// A handle to the graph a flow belongs to. Flows that meet share one graph from then on.
+#[derive(Clone)]
+pub(crate) struct Plan(Arc<Mutex<Slot>>);
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plan")
+    }
+}
+
+/// A graph ready to run.
+pub(crate) struct Taken {
+    pub(crate) stages: Vec<StageInfo>,
+    pub(crate) sources: Vec<SourceInfo>,
+    pub(crate) islands: Vec<Box<dyn Drive>>,
+    pub(crate) topology: Topology,
+}
+
+/// Stage numbers are unique in the process: flows are declared apart and joined later.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+impl Plan {
+    pub(crate) fn new() -> Plan {
+        Plan(Arc::new(Mutex::new(Slot::Graph(Graph::default()))))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Graph) -> R) -> R {
+        let moved = match &mut *lock(&self.0) {
+            Slot::Graph(graph) => return f(graph),
+            Slot::Moved(plan) => plan.clone(),
+        };
+        moved.with(f)
+    }
+
+    fn root(&self) -> Plan {
+        let moved = match &*lock(&self.0) {
+            Slot::Graph(_) => return self.clone(),
+            Slot::Moved(plan) => plan.clone(),
+        };
+        moved.root()
+    }
+
+    /// Makes both handles lead to one graph.
+    pub(crate) fn join(&self, other: &Plan) {
+        let (mine, theirs) = (self.root(), other.root());
+        if Arc::ptr_eq(&mine.0, &theirs.0) {
+            return;
+        }
+        let moved = std::mem::replace(&mut *lock(&theirs.0), Slot::Moved(mine.clone()));
+        if let Slot::Graph(graph) = moved {
+            mine.with(|whole| {
+                whole.nodes.extend(graph.nodes);
+                whole.nodes.sort_by_key(|node| node.stage.id);
+                whole.edges.extend(graph.edges);
+                whole.islands.extend(graph.islands);
+                whole.sources.extend(graph.sources);
+                whole.sources.sort_by_key(|source| source.stage);
+                whole.open.extend(graph.open);
+                whole.problems.extend(graph.problems);
+                whole.guarantee = whole.guarantee.max(graph.guarantee);
+                whole.taken |= graph.taken;
+            });
+        }
+    }
+
+    /// Adds a stage behind others. Its output is open until something follows it.
+    pub(crate) fn add(&self, spec: NodeSpec, inputs: &[&Arc<Stage>], branch: bool) -> Arc<Stage> {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let branch = branch || inputs.iter().any(|input| input.branch);
+        let stage = Arc::new(Stage::new(id, inputs.is_empty(), branch));
+        self.with(|graph| {
+            graph.edges.extend(inputs.iter().map(|input| (input.id, id)));
+            for input in inputs {
+                graph.open.remove(&input.id);
+            }
+            graph.nodes.push(Node { stage: Arc::clone(&stage), spec });
+            graph.open.insert(id);
+        });
+        stage
+    }
+
+    /// The output of a stage leads somewhere, or is not to lead anywhere.
+    pub(crate) fn close(&self, stage: &Stage) {
+        self.with(|graph| graph.open.remove(&stage.id));
+    }
+
+    /// A stage from which several outputs go is closed itself; its branches are stages.
+    pub(crate) fn edge(&self, from: &Stage, to: &Stage) {
+        self.with(|graph| graph.edges.push((from.id, to.id)));
+    }
+
+    pub(crate) fn add_source(&self, stage: &Arc<Stage>, settings: Arc<Mutex<Settings>>) -> Walkers {
+        let walkers = Walkers::default();
+        let entry = SourceEntry { stage: stage.id, settings, walkers: Arc::clone(&walkers) };
+        self.with(|graph| graph.sources.push(entry));
+        walkers
+    }
+
+    /// Changes the settings of a source, whose stage this must be.
+    pub(crate) fn set_source(&self, stage: &Stage, what: &str, set: impl FnOnce(&mut Settings)) {
+        self.with(|graph| {
+            let found = graph.sources.iter().find(|source| source.stage == stage.id);
+            match found {
+                Some(source) => set(&mut lock(&source.settings)),
+                None => {
+                    let stage = graph.name_of(stage.id);
+                    let what = format!("`{what}` must come right after the source");
+                    graph.problems.push(Refused::Setting { stage, what });
+                }
+            }
+        });
+    }
+
+    pub(crate) fn add_island(&self, island: Box<dyn Drive>) {
+        self.with(|graph| graph.islands.push(island));
+    }
+
+    pub(crate) fn rename(&self, stage: &Stage, name: String) {
+        self.with(|graph| {
+            if let Some(node) = graph.nodes.iter_mut().find(|node| node.stage.id == stage.id) {
+                node.spec.name = Some(name);
+            }
+        });
+    }
+
+    pub(crate) fn amend(&self, stage: &Stage, change: impl FnOnce(&mut NodeSpec)) {
+        self.with(|graph| {
+            if let Some(node) = graph.nodes.iter_mut().find(|node| node.stage.id == stage.id) {
+                change(&mut node.spec);
+            }
+        });
+    }
+
+    /// Puts on record that the declaration is wrong; the pipeline will be refused.
+    pub(crate) fn refuse(&self, stage: &Stage, what: impl Into<String>) {
+        let what = what.into();
+        self.with(|graph| {
+            let stage = graph.name_of(stage.id);
+            graph.problems.push(Refused::Setting { stage, what });
+        });
+    }
+
+    pub(crate) fn guarantee(&self, guarantee: Guarantee) {
+        self.with(|graph| graph.guarantee = graph.guarantee.max(Some(guarantee)));
+    }
+
+    pub(crate) fn topology(&self) -> Topology {
+        self.with(|graph| graph.topology())
+    }
+
+    /// Checks the graph, and takes what is to run.
+    pub(crate) fn take(&self, simulated: bool) -> Result<Taken, Refused> {
+        self.with(|graph| {
+            if std::mem::replace(&mut graph.taken, true) {
+                return Err(Refused::RunTwice);
+            }
+            graph.check(simulated)?;
+            let names = graph.names();
+            let stages = graph
+                .nodes
+                .iter()
+                .zip(&names)
+                .map(|(node, name)| StageInfo {
+                    name: name.clone(),
+                    kind: node.spec.kind,
+                    stage: Arc::clone(&node.stage),
+                })
+                .collect();
+            let sources = graph
+                .sources
+                .iter()
+                .map(|source| SourceInfo {
+                    name: graph.name_of(source.stage),
+                    stage: source.stage,
+                    walkers: Arc::clone(&source.walkers),
+                })
+                .collect();
+            Ok(Taken {
+                stages,
+                sources,
+                topology: graph.topology(),
+                islands: std::mem::take(&mut graph.islands),
+            })
+        })
+    }
+}
+
+impl Graph {
+    /// Names by node, made unique in order of declaration.
+    fn names(&self) -> Vec<String> {
+        let mut seen = std::collections::BTreeMap::<String, usize>::new();
+        self.nodes
+            .iter()
+            .map(|node| {
+                let name = node.spec.name.clone().unwrap_or_else(|| node.spec.kind.to_owned());
+                let count = seen.entry(name.clone()).or_default();
+                *count += 1;
+                if *count == 1 { name } else { format!("{name}#{count}") }
+            })
+            .collect()
+    }
+
+    fn name_of(&self, id: u32) -> String {
+        self.nodes
+            .iter()
+            .zip(self.names())
+            .find(|(node, _)| node.stage.id == id)
+            .map_or_else(|| "an unnamed stage".to_owned(), |(_, name)| name)
+    }
+
+    fn check(&self, simulated: bool) -> Result<(), Refused> {
+        if let Some(problem) = self.problems.first() {
+            return Err(problem.clone());
+        }
+        if let Some(open) = self.open.first() {
+            return Err(Refused::Dangling { stage: self.name_of(*open) });
+        }
+        if simulated
+            && let Some(node) = self.nodes.iter().find(|node| node.spec.threads)
+        {
+            return Err(Refused::NotSimulable { stage: self.name_of(node.stage.id) });
+        }
+        let rewinds = self
+            .sources
+            .iter()
+            .any(|source| lock(&source.settings).answer == Answer::Rewind);
+        if let Some(guarantee) = self.guarantee {
+            self.check_guarantee(guarantee)?;
+        }
+        if rewinds {
+            self.refuse_stage("going back (Answer::Rewind)", |spec| {
+                spec.no_rewind.map(ToOwned::to_owned)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_guarantee(&self, guarantee: Guarantee) -> Result<(), Refused> {
+        if guarantee == Guarantee::AtMostOnce {
+            return Ok(());
+        }
+        let name = guarantee.name();
+        self.refuse_stage(name, |spec| spec.loses.clone())?;
+        for source in &self.sources {
+            let settings = lock(&source.settings);
+            let why = if !settings.tracked {
+                "is untracked: leave `.untracked()` out"
+            } else if settings.loss {
+                "declares that loss is allowed: leave `.allow_loss()` out"
+            } else if settings.answer == Answer::Continue {
+                "goes on whatever happens: declare `.on_unresolved(Answer::Stop)` or `Rewind`"
+            } else {
+                continue;
+            };
+            drop(settings);
+            return Err(Refused::Guarantee {
+                guarantee: name,
+                stage: self.name_of(source.stage),
+                why: why.to_owned(),
+            });
+        }
+        if guarantee == Guarantee::ExactlyOnce {
+            self.refuse_stage(name, |spec| spec.no_barrier.map(ToOwned::to_owned))?;
+            self.refuse_stage(name, |spec| spec.no_rewind.map(ToOwned::to_owned))?;
+        }
+        Ok(())
+    }
+
+    fn refuse_stage(
+        &self,
+        guarantee: &'static str,
+        breaks: impl Fn(&NodeSpec) -> Option<String>,
+    ) -> Result<(), Refused> {
+        for node in &self.nodes {
+            if let Some(why) = breaks(&node.spec) {
+                let stage = self.name_of(node.stage.id);
+                return Err(Refused::Guarantee { guarantee, stage, why });
+            }
+        }
+        Ok(())
+    }
+
+    fn topology(&self) -> Topology {
+        let nodes = self
+            .nodes
+            .iter()
+            .zip(self.names())
+            .map(|(node, name)| NodeInfo {
+                name,
+                kind: node.spec.kind,
+                held: node.spec.held,
+                held_bytes: node.spec.held_bytes,
+                boundary: node.spec.boundary,
+                note: node.spec.note.clone(),
+            })
+            .collect();
+        let index = |id: u32| self.nodes.iter().position(|node| node.stage.id == id);
+        let edges = self
+            .edges
+            .iter()
+            .filter_map(|(from, to)| Some(EdgeInfo { from: index(*from)?, to: index(*to)? }))
+            .collect();
+        Topology { nodes, edges }
+    }
+}
