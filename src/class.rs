@@ -25,7 +25,11 @@ impl Class {
     /// The class of that number, or `None` past 7.
     #[must_use]
     pub const fn new(index: u8) -> Option<Class> {
-        if (index as usize) < Class::COUNT { Some(Class(index)) } else { None }
+        if (index as usize) < Class::COUNT {
+            Some(Class(index))
+        } else {
+            None
+        }
     }
 
     /// 0 for the highest priority.

@@ -16,13 +16,23 @@ impl Demand {
     /// So many elements of any size.
     #[must_use]
     pub const fn items(items: usize) -> Demand {
-        Demand { items, bytes: u64::MAX }
+        Demand {
+            items,
+            bytes: u64::MAX,
+        }
     }
 
     /// The smaller of this demand and so many elements.
     #[must_use]
     pub const fn at_most(self, items: usize) -> Demand {
-        Demand { items: if items < self.items { items } else { self.items }, bytes: self.bytes }
+        Demand {
+            items: if items < self.items {
+                items
+            } else {
+                self.items
+            },
+            bytes: self.bytes,
+        }
     }
 
     /// Whether nothing is asked for.

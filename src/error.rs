@@ -56,7 +56,10 @@ pub enum Cause {
 impl Stop {
     /// Stops with an error.
     pub fn error(error: impl Into<BoxError>) -> Stop {
-        Stop { stage: None, cause: Cause::Error(Arc::from(error.into())) }
+        Stop {
+            stage: None,
+            cause: Cause::Error(Arc::from(error.into())),
+        }
     }
 
     /// Stops for that cause.
@@ -83,13 +86,19 @@ impl fmt::Display for Cause {
             Cause::Error(error) => write!(f, "{error}"),
             Cause::Panicked(message) => write!(f, "panicked: {message}"),
             Cause::Unresolved { what, position, .. } => {
-                write!(f, "element {} at {position} ended {}", what.sequence, what.outcome)
+                write!(
+                    f,
+                    "element {} at {position} ended {}",
+                    what.sequence, what.outcome
+                )
             }
             Cause::Overflow { capacity } => {
                 write!(f, "the buffer of {capacity} elements overflowed")
             }
             Cause::Contract(what) => write!(f, "a stage broke its contract: {what}"),
-            Cause::NeedsTokio => f.write_str("it needs the tokio runtime, which simulated time has not"),
+            Cause::NeedsTokio => {
+                f.write_str("it needs the tokio runtime, which simulated time has not")
+            }
             Cause::Stalled => f.write_str("nothing is ready and no timer is set"),
             Cause::Broken => f.write_str("the other side went away without completing"),
         }
@@ -115,7 +124,9 @@ pub enum Refused {
         stage: String,
     },
     /// The stages were run before, with the pipeline they are part of.
-    #[error("this pipeline is part of one that was run already: join parts with `and` and run once")]
+    #[error(
+        "this pipeline is part of one that was run already: join parts with `and` and run once"
+    )]
     RunTwice,
     /// A guarantee was named that a stage does not keep.
     #[error("{guarantee} was asked for, but `{stage}` {why}")]
@@ -188,7 +199,10 @@ impl RunError {
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         match self {
-            RunError::Stopped { cause: Cause::Unresolved { what, .. }, .. } => Some(what.outcome),
+            RunError::Stopped {
+                cause: Cause::Unresolved { what, .. },
+                ..
+            } => Some(what.outcome),
             _ => None,
         }
     }

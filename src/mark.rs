@@ -31,7 +31,9 @@ impl Barrier {
     /// The barrier of one source.
     #[must_use]
     pub fn new(token: CommitToken) -> Barrier {
-        Barrier { tokens: vec![token] }
+        Barrier {
+            tokens: vec![token],
+        }
     }
 
     /// What to commit, one token for each source whose epoch ends here.
@@ -43,7 +45,11 @@ impl Barrier {
     /// The barrier of a join: tokens of both, one for each source and epoch.
     pub fn join(&mut self, other: Barrier) {
         for token in other.tokens {
-            if !self.tokens.iter().any(|mine| mine.source == token.source && mine.epoch == token.epoch) {
+            if !self
+                .tokens
+                .iter()
+                .any(|mine| mine.source == token.source && mine.epoch == token.epoch)
+            {
                 self.tokens.push(token);
             }
         }
@@ -68,7 +74,11 @@ pub struct CommitToken {
 impl CommitToken {
     /// A token with what the source knows and its sink understands.
     pub fn new(source: SourceId, epoch: Epoch, detail: impl Any + Send + Sync) -> CommitToken {
-        CommitToken { source, epoch, detail: Arc::new(detail) }
+        CommitToken {
+            source,
+            epoch,
+            detail: Arc::new(detail),
+        }
     }
 
     /// Whose positions.

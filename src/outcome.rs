@@ -198,7 +198,11 @@ impl Outcome {
     /// The one that stands when an element ended in both ways.
     #[must_use]
     pub fn worst(self, other: Outcome) -> Outcome {
-        if other.kind() > self.kind() { other } else { self }
+        if other.kind() > self.kind() {
+            other
+        } else {
+            self
+        }
     }
 }
 
@@ -232,6 +236,9 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Reason::COUNT);
-        assert_eq!(Outcome::Shed(Reason::DropHead).to_string(), "shed (drop_head)");
+        assert_eq!(
+            Outcome::Shed(Reason::DropHead).to_string(),
+            "shed (drop_head)"
+        );
     }
 }

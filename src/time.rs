@@ -63,7 +63,10 @@ impl Add<Duration> for Time {
     type Output = Time;
 
     fn add(self, span: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+        Time(
+            self.0
+                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -121,7 +124,10 @@ pub fn sleep(span: Duration) -> Sleep {
 
 /// Waits until then.
 pub fn sleep_until(at: Time) -> Sleep {
-    Sleep { at, timer: Timer::Idle }
+    Sleep {
+        at,
+        timer: Timer::Idle,
+    }
 }
 
 /// Charges that much processor time: in simulated time the clock goes on by it; on the wall clock
@@ -181,7 +187,9 @@ impl Sleep {
     pub fn reset(&mut self, at: Time) {
         self.at = at;
         match &mut self.timer {
-            Timer::Wall(sleep) => sleep.as_mut().reset((epoch() + Duration::from_nanos(at.0)).into()),
+            Timer::Wall(sleep) => sleep
+                .as_mut()
+                .reset((epoch() + Duration::from_nanos(at.0)).into()),
             _ => self.forget(),
         }
     }
@@ -236,6 +244,8 @@ impl Drop for Sleep {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Sleep")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }

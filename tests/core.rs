@@ -9,7 +9,10 @@ use forebay::source;
 
 #[test]
 fn a_pipeline_with_boundaries_and_futures_keeps_order_and_balances() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let pipeline = source::iter(0..10_000_u64)
             .map(|n| n + 1)
@@ -27,7 +30,7 @@ fn a_pipeline_with_boundaries_and_futures_keeps_order_and_balances() {
         let all = running.join().await.unwrap();
         assert_eq!(all, (1..=10_000).collect::<Vec<_>>());
         let snapshot = running.snapshot();
-        println!("{snapshot}");
+        eprintln!("{snapshot}");
         snapshot.check().unwrap();
         assert_eq!(snapshot.total().outcome(Kind::Delivered), 10_000);
     });
@@ -35,7 +38,10 @@ fn a_pipeline_with_boundaries_and_futures_keeps_order_and_balances() {
 
 #[test]
 fn a_panic_fails_its_element_alone() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut running = source::iter(0..1000_u64)
             .map(|n| {
@@ -60,7 +66,10 @@ fn a_panic_fails_its_element_alone() {
 
 #[test]
 fn drop_head_sheds_and_every_drop_is_counted() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut running = source::iter(0..100_000_u64)
             .buffer(Buffer::items(100).when_full(WhenFull::DropHead))
@@ -69,16 +78,22 @@ fn drop_head_sheds_and_every_drop_is_counted() {
             .unwrap();
         running.join().await.unwrap();
         let snapshot = running.snapshot();
-        println!("{snapshot}");
+        eprintln!("{snapshot}");
         snapshot.check().unwrap();
         let total = snapshot.total();
-        assert_eq!(total.outcome(Kind::Delivered) + total.outcome(Kind::Shed), 100_000);
+        assert_eq!(
+            total.outcome(Kind::Delivered) + total.outcome(Kind::Shed),
+            100_000
+        );
     });
 }
 
 #[test]
 fn an_abort_cancels_what_is_inside() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut running = source::iter(0_u64..)
             .buffer(100)
@@ -92,7 +107,7 @@ fn an_abort_cancels_what_is_inside() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         running.abort().await;
         let snapshot = running.snapshot();
-        println!("{snapshot}");
+        eprintln!("{snapshot}");
         snapshot.check().unwrap();
         assert!(snapshot.total().outcome(Kind::Cancelled) > 0);
     });

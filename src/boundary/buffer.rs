@@ -65,7 +65,11 @@ impl Buffer {
     /// A buffer of at most that many elements; 0 counts as 1. Any number of bytes, back-pressure.
     #[must_use]
     pub fn items(items: usize) -> Buffer {
-        Buffer { items: items.max(1), bytes: u64::MAX, when_full: WhenFull::Backpressure }
+        Buffer {
+            items: items.max(1),
+            bytes: u64::MAX,
+            when_full: WhenFull::Backpressure,
+        }
     }
 
     /// At most that many bytes as well, where elements are weighed. One element may exceed them,

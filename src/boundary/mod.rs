@@ -16,4 +16,4 @@ mod buffer;
 mod ring;
 
 pub use buffer::{Buffer, WhenFull};
-pub(crate) use ring::{RingSink, RingSource, ring};
+pub(crate) use ring::ring;

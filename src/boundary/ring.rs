@@ -42,18 +42,23 @@ struct State<T> {
 
 impl<T> Shared<T> {
     fn free(&self, state: &State<T>) -> usize {
-        self.buffer.items.saturating_sub(state.queue.len() + state.taken)
+        self.buffer
+            .items
+            .saturating_sub(state.queue.len() + state.taken)
     }
 
     fn free_bytes(&self, state: &State<T>) -> u64 {
         if self.buffer.bytes == u64::MAX {
             return u64::MAX;
         }
-        self.buffer.bytes.saturating_sub(state.queue.bytes() + state.taken_bytes)
+        self.buffer
+            .bytes
+            .saturating_sub(state.queue.bytes() + state.taken_bytes)
     }
 
     fn publish(&self, state: &State<T>) {
-        self.queued.store(state.queue.len() as u64, Ordering::Relaxed);
+        self.queued
+            .store(state.queue.len() as u64, Ordering::Relaxed);
     }
 
     fn held(&self) -> Held {
@@ -63,7 +68,10 @@ impl<T> Shared<T> {
 }
 
 /// A boundary: what the island before it ends in, and what the island after it starts with.
-pub(crate) fn ring<T: Send + 'static>(buffer: Buffer, stage: &Arc<Stage>) -> (RingSink<T>, RingSource<T>) {
+pub(crate) fn ring<T: Send + 'static>(
+    buffer: Buffer,
+    stage: &Arc<Stage>,
+) -> (RingSink<T>, RingSource<T>) {
     let shared = Arc::new(Shared {
         buffer,
         state: Mutex::new(State {
@@ -82,9 +90,21 @@ pub(crate) fn ring<T: Send + 'static>(buffer: Buffer, stage: &Arc<Stage>) -> (Ri
     });
     let probe = Arc::downgrade(&shared);
     stage.ledger.probe(move || {
-        probe.upgrade().map_or(0, |shared| shared.held().items as u64)
+        probe
+            .upgrade()
+            .map_or(0, |shared| shared.held().items as u64)
     });
-    (RingSink { shared: Arc::clone(&shared), ended: false }, RingSource { shared, local: Queue::default(), noted: 0 })
+    (
+        RingSink {
+            shared: Arc::clone(&shared),
+            ended: false,
+        },
+        RingSource {
+            shared,
+            local: Queue::default(),
+            noted: 0,
+        },
+    )
 }
 
 /// The producer's side: a sink.
@@ -105,7 +125,11 @@ impl<T: Send + 'static> RingSink<T> {
         }
         let (items, bytes) = (self.shared.free(&state), self.shared.free_bytes(&state));
         if items == 0 || bytes == 0 {
-            if state.producer.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            if state
+                .producer
+                .as_ref()
+                .is_none_or(|waker| !waker.will_wake(cx.waker()))
+            {
                 state.producer = Some(cx.waker().clone());
             }
             return Poll::Pending;
@@ -138,7 +162,8 @@ impl<T: Send + 'static> RingSink<T> {
         for element in chunk.drain() {
             let full = |state: &State<T>| {
                 self.shared.free(state) == 0
-                    || (self.shared.free_bytes(state) < element.meta.bytes && !state.queue.is_empty())
+                    || (self.shared.free_bytes(state) < element.meta.bytes
+                        && !state.queue.is_empty())
             };
             if !full(state) {
                 state.queue.push(element);
@@ -165,7 +190,9 @@ impl<T: Send + 'static> RingSink<T> {
                 WhenFull::DropNew => shed.push(element),
                 WhenFull::Fail | WhenFull::Backpressure => {
                     let capacity = self.shared.buffer.items;
-                    state.stop.get_or_insert(Stop::cause(Cause::Overflow { capacity }));
+                    state
+                        .stop
+                        .get_or_insert(Stop::cause(Cause::Overflow { capacity }));
                     shed.push(element);
                 }
             }
@@ -315,7 +342,9 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         }
         if !self.local.is_empty() {
             self.local.take(want, out);
-            self.shared.taken.store(self.local.len() as u64, Ordering::Relaxed);
+            self.shared
+                .taken
+                .store(self.local.len() as u64, Ordering::Relaxed);
             self.give_back();
             return Ok(Fill::More);
         }
@@ -334,7 +363,11 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
             if state.done {
                 Fill::Done
             } else {
-                if state.consumer.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                if state
+                    .consumer
+                    .as_ref()
+                    .is_none_or(|waker| !waker.will_wake(cx.waker()))
+                {
                     state.consumer = Some(cx.waker().clone());
                 }
                 Fill::Pending
@@ -360,7 +393,9 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         state.taken = self.local.len();
         self.noted = state.taken;
         state.taken_bytes = self.local.bytes();
-        self.shared.taken.store(state.taken as u64, Ordering::Relaxed);
+        self.shared
+            .taken
+            .store(state.taken as u64, Ordering::Relaxed);
         self.shared.publish(&state);
         let waker = self.replenish(&mut state);
         drop(state);

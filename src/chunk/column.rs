@@ -37,7 +37,10 @@ impl<V: Cell> Cells for Repeat<V> {
     }
 
     fn filler(count: usize) -> Self {
-        Repeat { value: V::absent(), count }
+        Repeat {
+            value: V::absent(),
+            count,
+        }
     }
 
     fn join(&mut self, next: Self) -> Option<Self> {
@@ -52,15 +55,24 @@ impl<V: Cell> Cells for Repeat<V> {
     fn split_front(&mut self, count: usize) -> Self {
         let count = count.min(self.count);
         self.count -= count;
-        Repeat { value: self.value.clone(), count }
+        Repeat {
+            value: self.value.clone(),
+            count,
+        }
     }
 
     fn partition(self, mut keep: impl FnMut(usize) -> bool) -> (Option<Self>, Option<Self>) {
         let kept = (0..self.count).filter(|place| keep(*place)).count();
         let rest = self.count - kept;
         (
-            (kept > 0).then(|| Repeat { value: self.value.clone(), count: kept }),
-            (rest > 0).then_some(Repeat { value: self.value, count: rest }),
+            (kept > 0).then(|| Repeat {
+                value: self.value.clone(),
+                count: kept,
+            }),
+            (rest > 0).then_some(Repeat {
+                value: self.value,
+                count: rest,
+            }),
         )
     }
 
@@ -109,7 +121,9 @@ pub(crate) struct Column<C> {
 
 impl<C> Default for Column<C> {
     fn default() -> Self {
-        Column { runs: VecDeque::new() }
+        Column {
+            runs: VecDeque::new(),
+        }
     }
 }
 
@@ -190,7 +204,9 @@ impl<C: Cells> Column<C> {
         onto.fill(onto_len);
         let mut left = count;
         while left > 0 {
-            let Some(first) = self.runs.front_mut() else { break };
+            let Some(first) = self.runs.front_mut() else {
+                break;
+            };
             let size = first.count();
             if size <= left {
                 left -= size;
@@ -229,7 +245,8 @@ impl<C: Cells> Column<C> {
             let count = run.count();
             let (keep, rest) = run.partition(|place| {
                 let index = start + place;
-                kept.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+                kept.get(index / 64)
+                    .is_some_and(|word| word & (1 << (index % 64)) != 0)
             });
             if let Some(run) = keep {
                 self.push_run(run);

@@ -31,13 +31,34 @@ impl std::fmt::Debug for Run {
 
 macro_rules! each_pair {
     ($mine:expr, $theirs:expr, |$a:ident, $b:ident| $body:expr) => {{
-        { let ($a, $b) = (&mut $mine.receipt, &mut $theirs.receipt); $body }
-        { let ($a, $b) = (&mut $mine.class, &mut $theirs.class); $body }
-        { let ($a, $b) = (&mut $mine.deadline, &mut $theirs.deadline); $body }
-        { let ($a, $b) = (&mut $mine.since, &mut $theirs.since); $body }
-        { let ($a, $b) = (&mut $mine.bytes, &mut $theirs.bytes); $body }
-        { let ($a, $b) = (&mut $mine.origin, &mut $theirs.origin); $body }
-        { let ($a, $b) = (&mut $mine.trace, &mut $theirs.trace); $body }
+        {
+            let ($a, $b) = (&mut $mine.receipt, &mut $theirs.receipt);
+            $body
+        }
+        {
+            let ($a, $b) = (&mut $mine.class, &mut $theirs.class);
+            $body
+        }
+        {
+            let ($a, $b) = (&mut $mine.deadline, &mut $theirs.deadline);
+            $body
+        }
+        {
+            let ($a, $b) = (&mut $mine.since, &mut $theirs.since);
+            $body
+        }
+        {
+            let ($a, $b) = (&mut $mine.bytes, &mut $theirs.bytes);
+            $body
+        }
+        {
+            let ($a, $b) = (&mut $mine.origin, &mut $theirs.origin);
+            $body
+        }
+        {
+            let ($a, $b) = (&mut $mine.trace, &mut $theirs.trace);
+            $body
+        }
     }};
 }
 
@@ -52,7 +73,10 @@ impl Columns {
 
     /// Adds `count` elements that have nothing.
     pub(crate) fn grow(&mut self, count: usize) {
-        let mut nothing = Columns { len: count, ..Columns::default() };
+        let mut nothing = Columns {
+            len: count,
+            ..Columns::default()
+        };
         self.append(&mut nothing);
     }
 
@@ -113,14 +137,18 @@ impl Columns {
             return;
         }
         let len = onto.len;
-        each_pair!(self, onto, |mine, theirs| mine.move_front(count, theirs, len));
+        each_pair!(self, onto, |mine, theirs| mine
+            .move_front(count, theirs, len));
         self.len -= count;
         onto.len += count;
     }
 
     /// Keeps the `left` elements whose bit is set and returns the others.
     pub(crate) fn retain(&mut self, kept: &[u64], left: usize) -> Columns {
-        let mut removed = Columns { len: self.len - left, ..Columns::default() };
+        let mut removed = Columns {
+            len: self.len - left,
+            ..Columns::default()
+        };
         each_pair!(self, removed, |mine, theirs| mine.retain(kept, theirs));
         self.len = left;
         removed
@@ -148,7 +176,12 @@ impl Columns {
             origins.extend(std::iter::repeat_n(run.value.clone(), run.count).flatten());
         }
         whole.origin = join_origins(origins);
-        whole.trace = join_traces(part.trace.runs().filter_map(|run| run.value.clone()).collect());
+        whole.trace = join_traces(
+            part.trace
+                .runs()
+                .filter_map(|run| run.value.clone())
+                .collect(),
+        );
         whole.receipt = Receipt::of_runs(part.receipt.take_runs().into());
         whole
     }
@@ -199,7 +232,8 @@ impl Columns {
     /// Elements by class: runs of (class, how many).
     pub(crate) fn classes(&self) -> impl Iterator<Item = (Option<Class>, usize)> + '_ {
         let none = self.class.is_absent().then_some((None, self.len));
-        none.into_iter().chain(self.class.runs().map(|run| (run.value, run.count)))
+        none.into_iter()
+            .chain(self.class.runs().map(|run| (run.value, run.count)))
     }
 
     /// Elements by their start: runs of (since, how many); nothing if none is known.
@@ -218,7 +252,9 @@ impl Columns {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.weights().map(|(bytes, count)| bytes * count as u64).sum()
+        self.weights()
+            .map(|(bytes, count)| bytes * count as u64)
+            .sum()
     }
 
     /// Gives all elements of known absence a start.

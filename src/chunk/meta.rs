@@ -45,7 +45,10 @@ impl Default for Meta {
 impl Meta {
     /// The meta of a part split off this element: the same attributes, a fork of the receipt.
     pub(crate) fn part(&mut self) -> Meta {
-        Meta { receipt: self.receipt.fork(), ..self.attributes() }
+        Meta {
+            receipt: self.receipt.fork(),
+            ..self.attributes()
+        }
     }
 
     /// The attributes alone.
@@ -165,6 +168,9 @@ pub struct Element<T> {
 impl<T> Element<T> {
     /// An untracked element without attributes.
     pub fn new(value: T) -> Element<T> {
-        Element { value, meta: Meta::default() }
+        Element {
+            value,
+            meta: Meta::default(),
+        }
     }
 }

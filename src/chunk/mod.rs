@@ -41,7 +41,10 @@ pub struct Chunk<T> {
 
 impl<T> Default for Chunk<T> {
     fn default() -> Self {
-        Chunk { values: Vec::new(), columns: Columns::default() }
+        Chunk {
+            values: Vec::new(),
+            columns: Columns::default(),
+        }
     }
 }
 

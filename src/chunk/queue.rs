@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{Chunk, Columns, Element};
-use crate::mark::Mark;
 use crate::demand::Demand;
+use crate::mark::Mark;
 
 /// What boundaries and gathering operators hold: elements in order, from which any number can be
 /// taken at the front, and marks that stay where they were put. It has no bound of its own: whoever
@@ -20,7 +20,12 @@ pub(crate) struct Queue<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Queue { values: VecDeque::new(), columns: Columns::default(), marks: VecDeque::new(), taken: 0 }
+        Queue {
+            values: VecDeque::new(),
+            columns: Columns::default(),
+            marks: VecDeque::new(),
+            taken: 0,
+        }
     }
 }
 
@@ -69,7 +74,8 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn push_mark(&mut self, mark: Mark) {
-        self.marks.push_back((self.taken + self.values.len() as u64, mark));
+        self.marks
+            .push_back((self.taken + self.values.len() as u64, mark));
     }
 
     /// Takes the next element; a mark is passed over only by [`Queue::pop_mark`].
@@ -108,7 +114,11 @@ impl<T> Queue<T> {
         if want.bytes != u64::MAX {
             let (mut left, mut fits) = (want.bytes, 0);
             for (bytes, run) in self.columns.weights() {
-                let some = if bytes == 0 { run } else { run.min((left / bytes) as usize) };
+                let some = if bytes == 0 {
+                    run
+                } else {
+                    run.min((left / bytes) as usize)
+                };
                 left -= bytes * some as u64;
                 fits += some;
                 if some < run {

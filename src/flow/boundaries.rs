@@ -8,7 +8,10 @@ impl<T: Send + 'static> Flow<T> {
     /// A bounded buffer; what comes before it runs as an island of its own.
     pub fn buffer(self, buffer: impl Into<Buffer>) -> Flow<T> {
         let buffer = buffer.into();
-        self.boundary(NodeSpec::new("buffer").note(buffer.when_full.name()), buffer)
+        self.boundary(
+            NodeSpec::new("buffer").note(buffer.when_full.name()),
+            buffer,
+        )
     }
 
     /// Lets what comes before run as an island of its own, on another core where there is one, with
@@ -18,7 +21,10 @@ impl<T: Send + 'static> Flow<T> {
     }
 
     fn boundary(self, spec: NodeSpec, buffer: Buffer) -> Flow<T> {
-        let mut spec = spec.boundary().holds(buffer.items).holds_bytes(buffer.bytes);
+        let mut spec = spec
+            .boundary()
+            .holds(buffer.items)
+            .holds_bytes(buffer.bytes);
         if buffer.when_full.sheds() {
             spec = spec.loses(format!(
                 "sheds ({}) when full: use back-pressure",

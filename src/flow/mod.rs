@@ -21,12 +21,12 @@
 //! # Ok::<(), forebay::error::RunError>(())
 //! ```
 
+mod asynchronous;
 mod boundaries;
 mod pipeline;
 mod sinks;
 mod source_settings;
 mod transform;
-mod asynchronous;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -49,7 +49,9 @@ pub struct Flow<T> {
 
 impl<T> fmt::Debug for Flow<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flow").field("stage", &self.stage.id).finish_non_exhaustive()
+        f.debug_struct("Flow")
+            .field("stage", &self.stage.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +64,11 @@ impl<T: Send + 'static> Flow<T> {
         let positioned = std::any::TypeId::of::<S::Position>() != std::any::TypeId::of::<()>();
         let settings = Arc::new(Mutex::new(Settings {
             tracked: true,
-            answer: if positioned { Answer::Stop } else { Answer::Continue },
+            answer: if positioned {
+                Answer::Stop
+            } else {
+                Answer::Continue
+            },
             window: if positioned { 1024 } else { 1 << 16 },
             loss: !positioned,
             barrier_every: 0,
@@ -72,7 +78,11 @@ impl<T: Send + 'static> Flow<T> {
         let walkers = plan.add_source(&stage, Arc::clone(&settings));
         let id = SourceId::new(stage.id);
         let operator = Box::new(SourceStage::new(source, id, settings, walkers));
-        Flow { operator, stage, plan }
+        Flow {
+            operator,
+            stage,
+            plan,
+        }
     }
 
     /// A flow whose operator makes its elements itself, and tracks them with trackers of its own:
@@ -95,7 +105,11 @@ impl<T: Send + 'static> Flow<T> {
         let stage = plan.add(NodeSpec::new(name), &[], false);
         let walkers = plan.add_source(&stage, settings);
         let operator = Box::new(make(SourceId::new(stage.id), Accounts(walkers)));
-        Flow { operator, stage, plan }
+        Flow {
+            operator,
+            stage,
+            plan,
+        }
     }
 
     /// Adds a stage of one's own: see [`operator`](crate::operator).
@@ -115,18 +129,34 @@ impl<T: Send + 'static> Flow<T> {
     {
         let stage = self.plan.add(spec, &[&self.stage], false);
         let operator = Box::new(make(Input::new(self.operator, self.stage)));
-        Flow { operator, stage, plan: self.plan }
+        Flow {
+            operator,
+            stage,
+            plan: self.plan,
+        }
     }
 
     /// A flow with the same plan whose operator is not made from this one's input: the far side of a
     /// boundary.
-    pub(crate) fn from_parts(operator: Box<dyn Operator<T>>, stage: Arc<Stage>, plan: Plan) -> Flow<T> {
-        Flow { operator, stage, plan }
+    pub(crate) fn from_parts(
+        operator: Box<dyn Operator<T>>,
+        stage: Arc<Stage>,
+        plan: Plan,
+    ) -> Flow<T> {
+        Flow {
+            operator,
+            stage,
+            plan,
+        }
     }
 
     /// Takes the flow apart for a stage that joins several.
     pub(crate) fn into_parts(self) -> (Input<T>, Arc<Stage>, Plan) {
-        (Input::new(self.operator, Arc::clone(&self.stage)), self.stage, self.plan)
+        (
+            Input::new(self.operator, Arc::clone(&self.stage)),
+            self.stage,
+            self.plan,
+        )
     }
 
     /// Ends the island here with a sink whose stage is known already.

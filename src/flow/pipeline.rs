@@ -29,7 +29,11 @@ impl<O> fmt::Debug for Pipeline<O> {
 impl<O: Send + 'static> Pipeline<O> {
     pub(crate) fn new(plan: Plan, stage: Arc<Stage>, output: Arc<Mutex<Option<O>>>) -> Pipeline<O> {
         let take = move || output.lock().ok().and_then(|mut slot| slot.take());
-        Pipeline { plan, stage, output: Box::new(take) }
+        Pipeline {
+            plan,
+            stage,
+            output: Box::new(take),
+        }
     }
 
     /// Names the sink.
@@ -77,7 +81,8 @@ impl<O: Send + 'static> Pipeline<O> {
 
     /// Runs it to its end on a runtime of its own, of that kind.
     pub fn block_on_runtime(self, kind: RuntimeKind) -> Result<O, RunError> {
-        kind.build()?.block_on(async move { self.run()?.join().await })
+        kind.build()?
+            .block_on(async move { self.run()?.join().await })
     }
 }
 

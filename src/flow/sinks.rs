@@ -11,7 +11,11 @@ impl<T: Send + 'static> Flow<T> {
         self.to_named(NodeSpec::new("sink"), sink)
     }
 
-    pub(crate) fn to_named<S: Sink<T> + 'static>(self, spec: NodeSpec, sink: S) -> Pipeline<S::Output> {
+    pub(crate) fn to_named<S: Sink<T> + 'static>(
+        self,
+        spec: NodeSpec,
+        sink: S,
+    ) -> Pipeline<S::Output> {
         let stage = self.plan.add(spec, &[&self.stage], false);
         self.plan.close(&stage);
         let (plan, output) = self.end_island(sink, stage.clone());
@@ -41,6 +45,9 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Delivers each value to nobody.
     pub fn ignore(self) -> Pipeline<()> {
-        self.to_named(NodeSpec::new("ignore"), Fold::new((), |(): &mut (), value| drop(value)))
+        self.to_named(
+            NodeSpec::new("ignore"),
+            Fold::new((), |(): &mut (), value| drop(value)),
+        )
     }
 }

@@ -39,7 +39,9 @@ impl LatencyLedger {
     }
 
     pub(crate) fn read(&self) -> Latency {
-        Latency { classes: self.lock().clone() }
+        Latency {
+            classes: self.lock().clone(),
+        }
     }
 }
 

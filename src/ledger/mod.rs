@@ -15,7 +15,7 @@ mod stage;
 mod time_split;
 
 pub use latency::Latency;
-pub use stage::{Settlement, StageCounts, StageKey};
 pub(crate) use stage::StageLedger;
+pub use stage::{Settlement, StageCounts, StageKey};
 pub use time_split::TimeSplit;
 pub(crate) use time_split::{Spent, TimeLedger};

@@ -1,8 +1,8 @@
 //! The account of one stage.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use super::latency::{Latency, LatencyLedger};
 use crate::class::Class;
@@ -101,7 +101,9 @@ impl StageLedger {
             Ok(settled) => settled,
             Err(poisoned) => poisoned.into_inner(),
         };
-        *settled.entry((class, outcome.kind(), outcome.reason())).or_default() += count as u64;
+        *settled
+            .entry((class, outcome.kind(), outcome.reason()))
+            .or_default() += count as u64;
     }
 
     pub(crate) fn latency(&self) -> &LatencyLedger {
@@ -125,7 +127,10 @@ impl StageLedger {
             left: read(&self.left),
             made: read(&self.made),
             merged: read(&self.merged),
-            held: self.probe.get().map_or_else(|| read(&self.held), |probe| (probe.0)()),
+            held: self
+                .probe
+                .get()
+                .map_or_else(|| read(&self.held), |probe| (probe.0)()),
             held_bytes: read(&self.held_bytes),
             held_peak: read(&self.held_peak),
             settled,
@@ -167,22 +172,32 @@ impl StageCounts {
     /// Elements that ended here in that way, over all classes.
     #[must_use]
     pub fn outcome(&self, kind: Kind) -> u64 {
-        self.settled.iter().filter(|((_, of, _), _)| *of == kind).map(|(_, count)| count).sum()
+        self.settled
+            .iter()
+            .filter(|((_, of, _), _)| *of == kind)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Elements that ended here for that reason, over all classes.
     #[must_use]
     pub fn reason(&self, reason: Reason) -> u64 {
-        self.settled.iter().filter(|((_, _, of), _)| *of == reason).map(|(_, count)| count).sum()
+        self.settled
+            .iter()
+            .filter(|((_, _, of), _)| *of == reason)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// The settlements, one by one.
     pub fn settlements(&self) -> impl Iterator<Item = Settlement> + '_ {
-        self.settled.iter().map(|((class, kind, reason), count)| Settlement {
-            class: Class::new(u8::try_from(*class).unwrap_or(u8::MAX)),
-            outcome: Outcome::of(*kind, *reason),
-            count: *count,
-        })
+        self.settled
+            .iter()
+            .map(|((class, kind, reason), count)| Settlement {
+                class: Class::new(u8::try_from(*class).unwrap_or(u8::MAX)),
+                outcome: Outcome::of(*kind, *reason),
+                count: *count,
+            })
     }
 
     /// How many elements the stage lost (positive) or doubled (negative); 0 when it is quiescent

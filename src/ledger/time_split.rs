@@ -53,6 +53,10 @@ impl TimeSplit {
     #[must_use]
     pub fn busy_share(&self) -> f64 {
         let all = self.busy_ns + self.waiting_for_input_ns + self.waiting_for_demand_ns;
-        if all == 0 { 0.0 } else { self.busy_ns as f64 / all as f64 }
+        if all == 0 {
+            0.0
+        } else {
+            self.busy_ns as f64 / all as f64
+        }
     }
 }

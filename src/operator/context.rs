@@ -32,7 +32,10 @@ pub(crate) struct Turn {
 
 impl Turn {
     pub(crate) fn new(spawn: Arc<dyn Spawn>) -> Turn {
-        Turn { now: Cell::new(time::now()), spawn }
+        Turn {
+            now: Cell::new(time::now()),
+            spawn,
+        }
     }
 }
 
@@ -45,7 +48,9 @@ pub struct Context<'a, 'b> {
 
 impl fmt::Debug for Context<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("stage", &self.stage.id).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("stage", &self.stage.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +67,11 @@ impl<'a, 'b> Context<'a, 'b> {
     where
         'a: 'c,
     {
-        Context { task: self.task, stage, turn: self.turn }
+        Context {
+            task: self.task,
+            stage,
+            turn: self.turn,
+        }
     }
 
     pub(crate) fn stage(&self) -> &'a Stage {
@@ -111,7 +120,9 @@ impl<'a, 'b> Context<'a, 'b> {
     pub fn settle(&mut self, meta: Meta, outcome: Outcome) {
         self.ledger().settle(meta.class, outcome, 1);
         if outcome == Outcome::Delivered && meta.since != Time::MAX {
-            let class = meta.class.map_or(crate::class::Class::COUNT, crate::class::Class::index);
+            let class = meta
+                .class
+                .map_or(crate::class::Class::COUNT, crate::class::Class::index);
             let took = self.now().since(meta.since).as_nanos() as u64;
             self.ledger().latency().record(class, took, 1);
         }
@@ -142,7 +153,8 @@ impl<'a, 'b> Context<'a, 'b> {
                     }
                     let some = count.min(left);
                     if since != Time::MAX {
-                        let index = class.map_or(crate::class::Class::COUNT, crate::class::Class::index);
+                        let index =
+                            class.map_or(crate::class::Class::COUNT, crate::class::Class::index);
                         let took = now.since(since).as_nanos() as u64;
                         self.ledger().latency().record(index, took, some as u64);
                     }
@@ -177,7 +189,10 @@ impl<'a, 'b> Context<'a, 'b> {
     /// The meta of an element that this stage makes out of nothing: a summary, a heartbeat.
     pub fn make(&mut self) -> Meta {
         self.ledger().make(1);
-        Meta { since: self.now(), ..Meta::default() }
+        Meta {
+            since: self.now(),
+            ..Meta::default()
+        }
     }
 
     pub(crate) fn merge_front(&mut self, columns: &mut Columns, count: usize) -> Meta {

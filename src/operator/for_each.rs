@@ -15,7 +15,10 @@ pub(crate) struct Fold<S, F> {
 
 impl<S, F> Fold<S, F> {
     pub(crate) fn new(state: S, f: F) -> Fold<S, F> {
-        Fold { state: Some(state), f }
+        Fold {
+            state: Some(state),
+            f,
+        }
     }
 }
 
@@ -27,7 +30,13 @@ impl<T: Send, S: Send + 'static, F: FnMut(&mut S, T) + Send> Sink<T> for Fold<S,
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
-        let Fold { state: Some(state), f } = self else { return };
+        let Fold {
+            state: Some(state),
+            f,
+        } = self
+        else {
+            return;
+        };
         let total = chunk.len();
         let mut values = chunk.values.drain(..);
         loop {
@@ -44,7 +53,10 @@ impl<T: Send, S: Send + 'static, F: FnMut(&mut S, T) + Send> Sink<T> for Fold<S,
             let mut delivered = crate::chunk::Columns::default();
             chunk.columns.move_front(before, &mut delivered);
             cx.settle_columns(&mut delivered, Outcome::Delivered);
-            cx.settle(chunk.columns.pop().unwrap_or_default(), Outcome::Failed(Reason::Panicked));
+            cx.settle(
+                chunk.columns.pop().unwrap_or_default(),
+                Outcome::Failed(Reason::Panicked),
+            );
         }
         drop(values);
         cx.settle_columns(&mut chunk.columns, Outcome::Delivered);

@@ -24,7 +24,9 @@ pub(crate) struct Wakes {
 impl Wakes {
     pub(crate) fn new(slots: usize) -> Wakes {
         Wakes {
-            words: (0..slots.div_ceil(64).max(1)).map(|_| AtomicU64::new(0)).collect(),
+            words: (0..slots.div_ceil(64).max(1))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             asleep: AtomicBool::new(false),
             task: AtomicWaker::new(),
         }
@@ -52,7 +54,9 @@ impl Wakes {
     }
 
     pub(crate) fn any(&self) -> bool {
-        self.words.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+        self.words
+            .iter()
+            .any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// The woken slots of a word, whose bits are cleared.
@@ -106,7 +110,12 @@ pub(crate) struct InFlight<F> {
 impl<F: Future> InFlight<F> {
     pub(crate) fn new(limit: usize) -> InFlight<F> {
         let limit = limit.max(1);
-        InFlight { slots: Vec::new(), free: Vec::new(), wakes: Arc::new(Wakes::new(limit)), limit }
+        InFlight {
+            slots: Vec::new(),
+            free: Vec::new(),
+            wakes: Arc::new(Wakes::new(limit)),
+            limit,
+        }
     }
 
     /// How many futures have not ended.
@@ -124,8 +133,16 @@ impl<F: Future> InFlight<F> {
             return slot;
         }
         let slot = self.slots.len();
-        let waker = Waker::from(Arc::new(SlotWaker { wakes: Arc::clone(&self.wakes), slot }));
-        self.slots.push(Slot { future: Box::pin(None), waker, key: 0, meta: None });
+        let waker = Waker::from(Arc::new(SlotWaker {
+            wakes: Arc::clone(&self.wakes),
+            slot,
+        }));
+        self.slots.push(Slot {
+            future: Box::pin(None),
+            waker,
+            key: 0,
+            meta: None,
+        });
         slot
     }
 
@@ -176,7 +193,9 @@ impl<F: Future> InFlight<F> {
             while woken != 0 {
                 let index = word * 64 + woken.trailing_zeros() as usize;
                 woken &= woken - 1;
-                let Some(slot) = self.slots.get_mut(index) else { continue };
+                let Some(slot) = self.slots.get_mut(index) else {
+                    continue;
+                };
                 if slot.meta.is_none() {
                     continue;
                 }
@@ -200,7 +219,11 @@ impl<F: Future> InFlight<F> {
     }
 
     /// Drops the futures for whose element the predicate holds, and gives back what belongs to it.
-    pub(crate) fn cancel(&mut self, mut which: impl FnMut(&Meta) -> bool, mut each: impl FnMut(u64, Meta)) {
+    pub(crate) fn cancel(
+        &mut self,
+        mut which: impl FnMut(&Meta) -> bool,
+        mut each: impl FnMut(u64, Meta),
+    ) {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             if slot.meta.as_ref().is_some_and(&mut which) {

@@ -17,7 +17,11 @@ pub struct Input<T> {
 
 impl<T> Input<T> {
     pub(crate) fn new(operator: Box<dyn Operator<T>>, stage: Arc<Stage>) -> Input<T> {
-        Input { operator, stage, done: false }
+        Input {
+            operator,
+            stage,
+            done: false,
+        }
     }
 
     /// Fills `out` with at most `want`: see [`Operator::fill`]. After the end it is done for good.
@@ -31,7 +35,9 @@ impl<T> Input<T> {
             return Ok(Fill::Done);
         }
         let before = out.len();
-        let result = self.operator.fill(&mut cx.for_stage(&self.stage), out, want);
+        let result = self
+            .operator
+            .fill(&mut cx.for_stage(&self.stage), out, want);
         let count = out.len().saturating_sub(before);
         if count > 0 {
             self.stage.ledger.leave(count);
@@ -57,15 +63,17 @@ impl<T> Input<T> {
         }
         if count > want.items {
             self.done = true;
-            return Err(Stop::cause(Cause::Contract("more elements than were asked for"))
-                .at(self.stage.id));
+            return Err(
+                Stop::cause(Cause::Contract("more elements than were asked for")).at(self.stage.id),
+            );
         }
         result
     }
 
     /// Passes a message on upstream.
     pub fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
-        self.operator.control(&mut cx.for_stage(&self.stage), signal);
+        self.operator
+            .control(&mut cx.for_stage(&self.stage), signal);
         if signal == Control::Cancel {
             self.done = true;
         }
@@ -93,6 +101,8 @@ impl<T> Input<T> {
 
 impl<T> fmt::Debug for Input<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Input").field("stage", &self.stage.id).finish_non_exhaustive()
+        f.debug_struct("Input")
+            .field("stage", &self.stage.id)
+            .finish_non_exhaustive()
     }
 }

@@ -13,7 +13,11 @@ pub(crate) struct Map<T, F> {
 
 impl<T, F> Map<T, F> {
     pub(crate) fn new(input: Input<T>, f: F) -> Map<T, F> {
-        Map { input, buf: Chunk::default(), f }
+        Map {
+            input,
+            buf: Chunk::default(),
+            f,
+        }
     }
 }
 
@@ -51,7 +55,10 @@ impl<T: Send, U: Send, F: FnMut(T) -> U + Send> Operator<U> for Map<T, F> {
             // The panic took one value with it; those before and after it go on.
             panicked = true;
             buf.columns.move_front(made, &mut out.columns);
-            cx.settle(buf.columns.pop().unwrap_or_default(), Outcome::Failed(Reason::Panicked));
+            cx.settle(
+                buf.columns.pop().unwrap_or_default(),
+                Outcome::Failed(Reason::Panicked),
+            );
         }
         drop(values);
         if out.is_empty() && matches!(fill, Fill::More) {

@@ -28,7 +28,10 @@ impl Concurrency {
     /// At most that many futures in flight; 0 counts as 1.
     #[must_use]
     pub fn limit(limit: usize) -> Concurrency {
-        Concurrency { limit: limit.max(1), window: limit.max(1) }
+        Concurrency {
+            limit: limit.max(1),
+            window: limit.max(1),
+        }
     }
 
     /// At most that many elements inside, running or done and waiting for those before them; at
@@ -93,10 +96,19 @@ where
     Fut: Future<Output = U>,
 {
     fn poll_woken(&mut self, cx: &mut Context<'_, '_>) {
-        let MapAsync { order, first, gone, flight, .. } = self;
+        let MapAsync {
+            order,
+            first,
+            gone,
+            flight,
+            ..
+        } = self;
         flight.poll_woken(|finished| {
             let entry = match finished.result {
-                Ok(value) => Entry::Done(Element { value, meta: finished.meta }),
+                Ok(value) => Entry::Done(Element {
+                    value,
+                    meta: finished.meta,
+                }),
                 Err(_) => {
                     cx.settle(finished.meta, Outcome::Failed(Reason::Panicked));
                     *gone += 1;
@@ -136,7 +148,14 @@ where
     /// Starts a future for each element of `buf`. Results that are ready at once, with nothing
     /// before them, go straight to `out`; their columns are moved in runs.
     fn start_all(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<U>, want: Demand) {
-        let MapAsync { buf, f, flight, order, first, .. } = self;
+        let MapAsync {
+            buf,
+            f,
+            flight,
+            order,
+            first,
+            ..
+        } = self;
         let columns = &mut buf.columns;
         let mut straight = 0;
         for value in buf.values.drain(..) {
@@ -144,7 +163,10 @@ where
                 Ok(future) => future,
                 Err(_) => {
                     columns.move_front(std::mem::take(&mut straight), &mut out.columns);
-                    cx.settle(columns.pop().unwrap_or_default(), Outcome::Failed(Reason::Panicked));
+                    cx.settle(
+                        columns.pop().unwrap_or_default(),
+                        Outcome::Failed(Reason::Panicked),
+                    );
                     continue;
                 }
             };
@@ -177,7 +199,13 @@ where
     /// Drops what it holds of a source that goes back.
     fn rewind(&mut self, cx: &mut Context<'_, '_>, source: SourceId) {
         let of = |meta: &Meta| meta.receipt.standing().is_none_or(|at| at.source == source);
-        let MapAsync { order, first, gone, flight, .. } = self;
+        let MapAsync {
+            order,
+            first,
+            gone,
+            flight,
+            ..
+        } = self;
         flight.cancel(of, |key, meta| {
             cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
             if let Some(entry) = order.get_mut((key - *first) as usize) {
@@ -197,7 +225,12 @@ where
     }
 
     /// Takes in as many elements as may run. What the input came to.
-    fn pull(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<U>, want: Demand) -> Result<Option<Fill>, Stop> {
+    fn pull(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        out: &mut Chunk<U>,
+        want: Demand,
+    ) -> Result<Option<Fill>, Stop> {
         let room = self.flight.room().min(self.window - self.order.len());
         if self.done || self.mark.is_some() || room == 0 {
             return Ok(None);
@@ -245,7 +278,10 @@ where
             self.trim();
             if let Some(mark) = &self.mark {
                 let passes = matches!(mark, Mark::Rewind(..)) || self.order.is_empty();
-                if passes && out.is_empty() && let Some(mark) = self.mark.take() {
+                if passes
+                    && out.is_empty()
+                    && let Some(mark) = self.mark.take()
+                {
                     return Ok(Fill::Mark(mark));
                 }
                 if passes {
@@ -295,7 +331,8 @@ where
     fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
         if signal == Control::Cancel {
             let outcome = cx.leftover();
-            self.flight.cancel(|_| true, |_, meta| cx.settle(meta, outcome));
+            self.flight
+                .cancel(|_| true, |_, meta| cx.settle(meta, outcome));
             for entry in self.order.drain(..) {
                 if let Entry::Done(element) = entry {
                     cx.settle(element.meta, outcome);

@@ -67,11 +67,11 @@ pub(crate) mod map_async;
 pub(crate) mod source;
 pub(crate) mod stage;
 
+pub use crate::demand::Demand;
 pub use context::{Context, Spawn};
 pub(crate) use context::{Turn, guard};
 pub use input::Input;
 pub use map_async::Concurrency;
-pub use crate::demand::Demand;
 pub use source::{Answer, Source};
 pub(crate) use stage::Stage;
 

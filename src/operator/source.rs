@@ -27,9 +27,15 @@ pub trait Source<T>: Send {
 
     /// Goes back behind that position (`None`: to where it started), after an unresolved end under
     /// [`Answer::Rewind`].
-    fn rewind(&mut self, cx: &mut Context<'_, '_>, to: Option<&Self::Position>) -> Result<(), Stop> {
+    fn rewind(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        to: Option<&Self::Position>,
+    ) -> Result<(), Stop> {
         let _ = (cx, to);
-        Err(Stop::cause(Cause::Contract("this source cannot go back: use Answer::Stop or Divert")))
+        Err(Stop::cause(Cause::Contract(
+            "this source cannot go back: use Answer::Stop or Divert",
+        )))
     }
 
     /// An element ended unresolved under [`Answer::Divert`]: hand its position on. Called until it
@@ -41,7 +47,9 @@ pub trait Source<T>: Send {
         position: Option<&Self::Position>,
     ) -> Poll<Result<(), Stop>> {
         let _ = (cx, unresolved, position);
-        Poll::Ready(Err(Stop::cause(Cause::Contract("this source cannot divert: use Answer::Stop"))))
+        Poll::Ready(Err(Stop::cause(Cause::Contract(
+            "this source cannot divert: use Answer::Stop",
+        ))))
     }
 
     /// Takes a message. After [`Control::Drain`] and [`Control::Cancel`] it is not asked again.
@@ -167,7 +175,11 @@ impl<T, S: Source<T>> SourceStage<T, S> {
 
     /// Answers what ended unresolved. Ready when the source may go on.
     fn poll_answer(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
-        let Some(Live { settings, tracker: Some(tracker) }) = &self.live else {
+        let Some(Live {
+            settings,
+            tracker: Some(tracker),
+        }) = &self.live
+        else {
             return Poll::Ready(Ok(()));
         };
         let (answer, tracker) = (settings.answer, tracker.clone());
@@ -204,8 +216,13 @@ impl<T, S: Source<T>> SourceStage<T, S> {
     }
 
     fn unresolved(&self, what: Unresolved, position: Option<S::Position>) -> Stop {
-        let position = position.map_or_else(|| "an unknown position".to_owned(), |p| format!("{p:?}"));
-        let stop = Stop::cause(Cause::Unresolved { source: self.id, what, position });
+        let position =
+            position.map_or_else(|| "an unknown position".to_owned(), |p| format!("{p:?}"));
+        let stop = Stop::cause(Cause::Unresolved {
+            source: self.id,
+            what,
+            position,
+        });
         match what.stage {
             Some(stage) => stop.at(stage),
             None => stop,
@@ -220,7 +237,11 @@ impl<T, S: Source<T>> SourceStage<T, S> {
     ) -> Result<(), Stop> {
         if let Some((what, position)) = because {
             let at = what.sequence;
-            self.rewinds = if self.rewinds.0 == at { (at, self.rewinds.1 + 1) } else { (at, 1) };
+            self.rewinds = if self.rewinds.0 == at {
+                (at, self.rewinds.1 + 1)
+            } else {
+                (at, 1)
+            };
             if self.rewinds.1 >= 3 {
                 return Err(self.unresolved(what, position));
             }
@@ -238,13 +259,21 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         self.since_barrier = 0;
         let epoch = tracker.barrier();
         let generation: Generation = tracker.generation();
-        self.marks.push(Mark::Barrier(Barrier::new(CommitToken::new(self.id, epoch, generation))));
+        self.marks.push(Mark::Barrier(Barrier::new(CommitToken::new(
+            self.id, epoch, generation,
+        ))));
     }
 
     /// What follows when the source has no more: a source that may go back stays until all it
     /// handed over is settled, and sends a barrier so that gathering stages hand on what they hold.
     fn finish(&mut self, cx: &mut Context<'_, '_>) -> Fill {
-        let Some(Live { settings, tracker: Some(tracker) }) = &self.live else { return Fill::Done };
+        let Some(Live {
+            settings,
+            tracker: Some(tracker),
+        }) = &self.live
+        else {
+            return Fill::Done;
+        };
         if !matches!(settings.answer, Answer::Rewind | Answer::Divert) {
             return Fill::Done;
         }
@@ -283,7 +312,9 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
         if !self.marks.is_empty() {
             return Ok(Fill::Mark(self.marks.remove(0)));
         }
-        let Some(live) = &self.live else { return Ok(Fill::Done) };
+        let Some(live) = &self.live else {
+            return Ok(Fill::Done);
+        };
         let tracker = live.tracker.clone();
         let barrier_every = live.settings.barrier_every;
         if let Some(tracker) = &tracker {
@@ -305,10 +336,14 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
                 room = room.min(barrier_every - self.since_barrier);
             }
         }
-        let fill = self.source.fill(cx, out, &mut self.positions, want.at_most(room))?;
+        let fill = self
+            .source
+            .fill(cx, out, &mut self.positions, want.at_most(room))?;
         let count = out.len();
         if self.positions.len() != count {
-            return Err(Stop::cause(Cause::Contract("a source must give a position for each element")));
+            return Err(Stop::cause(Cause::Contract(
+                "a source must give a position for each element",
+            )));
         }
         if count > 0 {
             out.columns.stamp(cx.now());
@@ -327,7 +362,12 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
         match fill {
             Fill::Done => {
                 self.ended = true;
-                if count > 0 && self.live.as_ref().is_some_and(|live| live.tracker.is_some()) {
+                if count > 0
+                    && self
+                        .live
+                        .as_ref()
+                        .is_some_and(|live| live.tracker.is_some())
+                {
                     // The end is told at the next call, which may have to wait for quiescence.
                     return Ok(Fill::More);
                 }

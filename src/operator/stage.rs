@@ -19,6 +19,12 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(id: u32, source: bool, branch: bool) -> Stage {
-        Stage { id, source, branch, ledger: StageLedger::default(), ending: OnceLock::new() }
+        Stage {
+            id,
+            source,
+            branch,
+            ledger: StageLedger::default(),
+            ending: OnceLock::new(),
+        }
     }
 }

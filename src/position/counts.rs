@@ -39,7 +39,10 @@ impl SourceCounts {
     /// Elements with that kind of outcome, over all classes.
     #[must_use]
     pub fn outcome(&self, kind: Kind) -> u64 {
-        self.classes.iter().map(|class| class.outcomes[kind as usize]).sum()
+        self.classes
+            .iter()
+            .map(|class| class.outcomes[kind as usize])
+            .sum()
     }
 
     /// Elements measured to be still inside, over all classes.
@@ -51,7 +54,8 @@ impl SourceCounts {
     /// Whether every element that entered is accounted for, once.
     #[must_use]
     pub fn balances(&self) -> bool {
-        self.doubled == 0 && self.entered == self.classes.iter().map(ClassCounts::total).sum::<u64>()
+        self.doubled == 0
+            && self.entered == self.classes.iter().map(ClassCounts::total).sum::<u64>()
     }
 
     /// Adds another account to this one.

@@ -33,10 +33,10 @@ mod tracker;
 
 pub use counts::{ClassCounts, SourceCounts};
 pub(crate) use page::{Page, bits};
+pub(crate) use signal::NO_STAGE;
 pub use signal::{Passes, Unresolved};
-pub(crate) use signal::{NO_STAGE, Signal};
-pub use tracker::{Settled, Tracker};
 pub(crate) use tracker::Walk;
+pub use tracker::{Settled, Tracker};
 
 /// Which source of a pipeline: its number in the order of declaration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -59,14 +59,23 @@ const fn select(masks: [u64; 3], number: u8) -> u64 {
     let mut found = u64::MAX;
     let mut bit = 0;
     while bit < 3 {
-        found &= if number & (1 << bit) != 0 { masks[bit] } else { !masks[bit] };
+        found &= if number & (1 << bit) != 0 {
+            masks[bit]
+        } else {
+            !masks[bit]
+        };
         bit += 1;
     }
     found
 }
 
 impl Page {
-    pub(super) fn new(base: u64, generation: Generation, epoch: Epoch, signal: Arc<Signal>) -> Page {
+    pub(super) fn new(
+        base: u64,
+        generation: Generation,
+        epoch: Epoch,
+        signal: Arc<Signal>,
+    ) -> Page {
         Page {
             base,
             generation,
@@ -192,7 +201,8 @@ impl Page {
         let done = self.done() & within;
         let codes = self.load_codes();
         let classified = self.classified.load(Ordering::Acquire);
-        let classes: [u64; 3] = std::array::from_fn(|bit| self.classes[bit].load(Ordering::Relaxed));
+        let classes: [u64; 3] =
+            std::array::from_fn(|bit| self.classes[bit].load(Ordering::Relaxed));
         for class in 0..=Class::COUNT {
             let members = within
                 & if class == Class::COUNT {

@@ -18,7 +18,9 @@ impl Passes {
     /// Filtered, delivered and dead-lettered elements: what every source passes.
     #[must_use]
     pub const fn resolved() -> Passes {
-        Passes(1 << Kind::Filtered as u8 | 1 << Kind::Delivered as u8 | 1 << Kind::DeadLettered as u8)
+        Passes(
+            1 << Kind::Filtered as u8 | 1 << Kind::Delivered as u8 | 1 << Kind::DeadLettered as u8,
+        )
     }
 
     /// Shed and expired elements as well: the source declared that losing them is allowed.

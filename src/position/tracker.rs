@@ -74,7 +74,9 @@ pub struct Settled<P> {
 
 impl<P> Clone for Tracker<P> {
     fn clone(&self) -> Self {
-        Tracker { shared: Arc::clone(&self.shared) }
+        Tracker {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -159,7 +161,11 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
             return Poll::Ready(());
         }
         self.shared.signal.wait(cx.waker());
-        if quiet() { Poll::Ready(()) } else { Poll::Pending }
+        if quiet() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Numbers the elements at the given positions and hands out their places: page and mask.
@@ -206,7 +212,11 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
     pub fn settled(&self) -> Settled<P> {
         let mut list = lock(&self.shared.list);
         list.advance();
-        Settled { sequence: list.settled, position: list.last.clone(), generation: list.generation }
+        Settled {
+            sequence: list.settled,
+            position: list.last.clone(),
+            generation: list.generation,
+        }
     }
 
     /// The settled position, and for each element above it whether a resumed run may skip it, the
@@ -297,7 +307,11 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         list.open = false;
         list.positions.clear();
         self.shared.signal.clear_reports();
-        Settled { sequence: list.settled, position: list.last.clone(), generation: list.generation }
+        Settled {
+            sequence: list.settled,
+            position: list.last.clone(),
+            generation: list.generation,
+        }
     }
 
     /// The generation elements are handed over in now.
@@ -335,14 +349,21 @@ impl<P> List<P> {
                         Arc::clone(signal),
                     )),
                 },
-                None => {
-                    Arc::new(Page::new(self.next, self.generation, self.epoch, Arc::clone(signal)))
-                }
+                None => Arc::new(Page::new(
+                    self.next,
+                    self.generation,
+                    self.epoch,
+                    Arc::clone(signal),
+                )),
             };
             if self.pages.back().is_some_and(|slot| slot.len == 0) {
                 self.pages.pop_back();
             }
-            self.pages.push_back(Slot { page, len: 0, resolved: 0 });
+            self.pages.push_back(Slot {
+                page,
+                len: 0,
+                resolved: 0,
+            });
             self.open = true;
         }
         &self.pages[self.pages.len() - 1]
@@ -354,7 +375,10 @@ impl<P> List<P> {
         }
         self.next += u64::from(taken);
         self.retired.entered += u64::from(taken);
-        let replayed = self.next.min(self.high).saturating_sub(self.next - u64::from(taken));
+        let replayed = self
+            .next
+            .min(self.high)
+            .saturating_sub(self.next - u64::from(taken));
         self.retired.replayed += replayed;
         self.high = self.high.max(self.next);
     }
@@ -362,7 +386,11 @@ impl<P> List<P> {
     /// Moves the settled position over what is settled, and retires pages that are settled whole.
     fn advance(&mut self) {
         while let Some(slot) = self.pages.front() {
-            let passed = slot.page.passable(slot.resolved).trailing_ones().min(slot.len);
+            let passed = slot
+                .page
+                .passable(slot.resolved)
+                .trailing_ones()
+                .min(slot.len);
             let settled = slot.page.base + u64::from(passed);
             while self.settled < settled {
                 if let Some(position) = self.positions.pop_front() {
@@ -374,8 +402,15 @@ impl<P> List<P> {
             if passed < slot.len || !closed {
                 return;
             }
-            let Some(slot) = self.pages.pop_front() else { return };
-            tally(&slot.page, within(slot.len), slot.resolved, &mut self.retired);
+            let Some(slot) = self.pages.pop_front() else {
+                return;
+            };
+            tally(
+                &slot.page,
+                within(slot.len),
+                slot.resolved,
+                &mut self.retired,
+            );
             self.base += u64::from(slot.len);
             if self.pool.len() < POOL {
                 self.pool.push(slot.page);
@@ -384,7 +419,9 @@ impl<P> List<P> {
     }
 
     fn all_done(&self) -> bool {
-        self.pages.iter().all(|slot| slot.page.done() & within(slot.len) == within(slot.len))
+        self.pages
+            .iter()
+            .all(|slot| slot.page.done() & within(slot.len) == within(slot.len))
     }
 
     /// Makes all pages inert and counts what they held.
@@ -450,7 +487,10 @@ impl<P: Send + fmt::Debug> Walk for Shared<P> {
             .sequence
             .checked_sub(list.settled)
             .and_then(|index| list.positions.get(index as usize))
-            .map_or_else(|| "an unknown position".to_owned(), |position| format!("{position:?}"));
+            .map_or_else(
+                || "an unknown position".to_owned(),
+                |position| format!("{position:?}"),
+            );
         Some((self.signal.source, unresolved, position))
     }
 }

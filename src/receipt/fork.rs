@@ -43,12 +43,17 @@ impl Fork {
             self.stage.store(u64::from(stage), Ordering::Relaxed);
         }
         self.kinds[outcome.kind() as usize].fetch_or(mask, Ordering::AcqRel);
-        let Some(done) = self.done.get(usize::from(branch)) else { return };
+        let Some(done) = self.done.get(usize::from(branch)) else {
+            return;
+        };
         if done.fetch_or(mask, Ordering::AcqRel) & mask != 0 {
             self.double(mask);
             return;
         }
-        let whole = self.done.iter().fold(mask, |all, one| all & one.load(Ordering::Acquire));
+        let whole = self
+            .done
+            .iter()
+            .fold(mask, |all, one| all & one.load(Ordering::Acquire));
         let mut left = whole & !self.passed_on.fetch_or(whole, Ordering::AcqRel);
         if left == 0 {
             return;
@@ -60,8 +65,11 @@ impl Fork {
             let some = left & by_kind[kind as usize];
             if some != 0 {
                 left &= !some;
-                let reason =
-                    if outcome.kind() == kind { outcome.reason() } else { Reason::Part };
+                let reason = if outcome.kind() == kind {
+                    outcome.reason()
+                } else {
+                    Reason::Part
+                };
                 self.settle_parent(some, Outcome::of(kind, reason), stage);
             }
         }

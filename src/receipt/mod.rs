@@ -37,6 +37,5 @@ mod run;
 mod single;
 mod split;
 
-pub(crate) use fork::Fork;
 pub(crate) use run::Run;
 pub use single::{Receipt, Standing};

@@ -35,7 +35,7 @@ fn lowest(mask: u64, count: u32) -> u64 {
 
 /// Whether all bits of `mask` lie below all bits of `next`, so that their order stays.
 fn precedes(mask: u64, next: u64) -> bool {
-    next != 0 && (mask == 0 || 63 - mask.leading_zeros() < next.trailing_zeros())
+    next != 0 && (mask == 0 || mask.ilog2() < next.trailing_zeros())
 }
 
 impl Run {
@@ -159,7 +159,10 @@ impl Run {
     }
 
     /// Parts the elements by a predicate on their place in the run: those it holds for, the others.
-    pub(crate) fn partition(mut self, mut keep: impl FnMut(usize) -> bool) -> (Option<Run>, Option<Run>) {
+    pub(crate) fn partition(
+        mut self,
+        mut keep: impl FnMut(usize) -> bool,
+    ) -> (Option<Run>, Option<Run>) {
         let mut select = |mask: u64| {
             let mut kept = 0;
             for (place, bit) in crate::position::bits(mask).enumerate() {
@@ -234,7 +237,9 @@ impl Run {
             Repr::One(receipt) => (Parent::One(Mutex::new(Some(receipt))), 1),
         };
         let fork = Arc::new(Fork::new(parent, branches));
-        (0..branches).map(|branch| Run(Repr::Fork(Arc::clone(&fork), branch as u8, mask))).collect()
+        (0..branches)
+            .map(|branch| Run(Repr::Fork(Arc::clone(&fork), branch as u8, mask)))
+            .collect()
     }
 
     /// Classifies each element by its place in the run.
@@ -247,7 +252,9 @@ impl Run {
                     masks[class(place).index()] |= 1 << bit;
                 }
                 for (index, mask) in masks.into_iter().enumerate().filter(|(_, mask)| *mask != 0) {
-                    let Some(class) = Class::new(index as u8) else { continue };
+                    let Some(class) = Class::new(index as u8) else {
+                        continue;
+                    };
                     match &self.0 {
                         Repr::Page(page, _) => page.classify(mask, class),
                         Repr::Fork(fork, ..) => fork.classify(mask, class),

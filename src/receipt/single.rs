@@ -104,7 +104,7 @@ impl Receipt {
                 Receipt(Repr::Split(Arc::clone(split)))
             }
             _ => {
-                let parent = mem::replace(self, Receipt::none());
+                let parent = std::mem::take(self);
                 let split = Arc::new(Split::new(parent));
                 split.add();
                 self.0 = Repr::Split(Arc::clone(&split));
@@ -128,7 +128,8 @@ impl Receipt {
     /// One receipt for all the elements of these runs.
     pub(crate) fn of_runs(mut runs: Vec<Run>) -> Receipt {
         runs.retain(|run| !run.is_untracked());
-        if runs.len() == 1 && runs[0].count() == 1
+        if runs.len() == 1
+            && runs[0].count() == 1
             && let Some(run) = runs.pop()
         {
             return run.into_single();
@@ -143,7 +144,9 @@ impl Receipt {
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
         if let Repr::Node(node) = &self.0 {
-            let Node::Group(runs) = &**node else { return None };
+            let Node::Group(runs) = &**node else {
+                return None;
+            };
             let mut standings = runs.iter().map(Run::standing);
             let first = standings.next()??;
             let all = standings.try_fold(first, |all, one| {

@@ -15,7 +15,11 @@ pub(super) struct Split {
 
 impl Split {
     pub(super) fn new(parent: Receipt) -> Split {
-        Split { open: AtomicU64::new(1), kinds: AtomicU64::new(0), parent: Mutex::new(Some(parent)) }
+        Split {
+            open: AtomicU64::new(1),
+            kinds: AtomicU64::new(0),
+            parent: Mutex::new(Some(parent)),
+        }
     }
 
     pub(super) fn add(&self) {
@@ -23,12 +27,17 @@ impl Split {
     }
 
     pub(super) fn settle(&self, outcome: Outcome, stage: u32) {
-        self.kinds.fetch_or(1 << outcome.kind() as u8, Ordering::AcqRel);
+        self.kinds
+            .fetch_or(1 << outcome.kind() as u8, Ordering::AcqRel);
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(parent) = lock(&self.parent).take()
         {
             let kinds = self.kinds.load(Ordering::Acquire);
-            let whole = if kinds.count_ones() == 1 { outcome } else { worst(kinds) };
+            let whole = if kinds.is_power_of_two() {
+                outcome
+            } else {
+                worst(kinds)
+            };
             parent.settle_at(whole, stage);
         }
     }
@@ -40,6 +49,9 @@ impl Split {
 
 /// The outcome that stands for a set of kinds (a bit each).
 pub(super) fn worst(kinds: u64) -> Outcome {
-    let kind = Kind::ALL.into_iter().rev().find(|kind| kinds & (1 << *kind as u8) != 0);
+    let kind = Kind::ALL
+        .into_iter()
+        .rev()
+        .find(|kind| kinds & (1 << *kind as u8) != 0);
     Outcome::of(kind.unwrap_or(Kind::Filtered), Reason::Part)
 }

@@ -113,7 +113,10 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             if !self.chunk.is_empty() {
                 let outcome = cx.leftover();
                 cx.settle_chunk(&mut self.chunk, outcome);
-                self.fail(cx, Stop::cause(Cause::Contract("a sink left elements behind")));
+                self.fail(
+                    cx,
+                    Stop::cause(Cause::Contract("a sink left elements behind")),
+                );
                 return None;
             }
         }
@@ -173,7 +176,12 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
     }
 
     /// Runs until the island has to wait or its turn is over.
-    fn run(&mut self, cx: &mut Context<'_, '_>, controls: &mut Vec<Control>, started: Time) -> Poll<Result<(), Stop>> {
+    fn run(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        controls: &mut Vec<Control>,
+        started: Time,
+    ) -> Poll<Result<(), Stop>> {
         let mut timed = started;
         let mut entered = self.stage_entered();
         loop {

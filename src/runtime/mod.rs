@@ -19,7 +19,7 @@ mod running;
 mod snapshot;
 
 pub(crate) use island::{Drive, Island};
-pub(crate) use panel::{Panel, StageInfo, SourceInfo};
-pub use running::{Drained, Running, RuntimeKind, Stopper};
+pub(crate) use panel::{SourceInfo, StageInfo};
 pub(crate) use running::start;
-pub use snapshot::{IslandReport, Imbalance, Snapshot, SourceReport, StageReport};
+pub use running::{Drained, Running, RuntimeKind, Stopper};
+pub use snapshot::{Imbalance, IslandReport, Snapshot, SourceReport, StageReport};

@@ -175,7 +175,11 @@ impl Panel {
         if state.running == 0 {
             return Poll::Ready(());
         }
-        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if !state
+            .waiting
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
             state.waiting.push(cx.waker().clone());
         }
         Poll::Pending
@@ -214,7 +218,11 @@ impl Panel {
             .find_map(|walker| walker.first_unresolved());
         match unresolved {
             Some((source, what, position)) => {
-                let stop = Stop::cause(Cause::Unresolved { source, what, position });
+                let stop = Stop::cause(Cause::Unresolved {
+                    source,
+                    what,
+                    position,
+                });
                 Err(self.name_error(&stop.at(what.stage.unwrap_or(source.index()))))
             }
             None => Ok(()),
@@ -231,10 +239,16 @@ impl Panel {
         let stage = stop
             .stage
             .and_then(|id| {
-                lock(&self.stages).iter().find(|info| info.stage.id == id).map(|info| info.name.clone())
+                lock(&self.stages)
+                    .iter()
+                    .find(|info| info.stage.id == id)
+                    .map(|info| info.name.clone())
             })
             .unwrap_or_else(|| "an unnamed stage".to_owned());
-        RunError::Stopped { stage, cause: stop.cause.clone() }
+        RunError::Stopped {
+            stage,
+            cause: stop.cause.clone(),
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -273,7 +287,12 @@ impl Panel {
                 ended: seat.ended.load(Ordering::Acquire),
             })
             .collect();
-        Snapshot { stages, sources, islands, quiescent: self.is_ended() }
+        Snapshot {
+            stages,
+            sources,
+            islands,
+            quiescent: self.is_ended(),
+        }
     }
 }
 
@@ -300,7 +319,8 @@ impl Future for IslandTask {
             this.controls.extend(lock(&this.seat.controls).drain(..));
         }
         let turn = std::panic::AssertUnwindSafe(|| {
-            this.drive.turn(cx, &this.turn, &this.seat.time, &mut this.controls)
+            this.drive
+                .turn(cx, &this.turn, &this.seat.time, &mut this.controls)
         });
         let result = match std::panic::catch_unwind(turn) {
             Ok(Poll::Pending) => return Poll::Pending,

@@ -35,7 +35,10 @@ impl RuntimeKind {
             RuntimeKind::MultiThread => tokio::runtime::Builder::new_multi_thread(),
             RuntimeKind::CurrentThread => tokio::runtime::Builder::new_current_thread(),
         };
-        builder.enable_all().build().map_err(|error| Refused::Runtime(error.to_string()))
+        builder
+            .enable_all()
+            .build()
+            .map_err(|error| Refused::Runtime(error.to_string()))
     }
 }
 
@@ -54,7 +57,10 @@ pub(crate) struct TokioSpawn {
 
 impl TokioSpawn {
     pub(crate) fn new(handle: tokio::runtime::Handle) -> Arc<TokioSpawn> {
-        Arc::new(TokioSpawn { handle, tasks: Mutex::default() })
+        Arc::new(TokioSpawn {
+            handle,
+            tasks: Mutex::default(),
+        })
     }
 
     fn abort_all(&self) {
@@ -83,13 +89,22 @@ impl Spawn for TokioSpawn {
 }
 
 /// Checks a plan and starts it on the tokio runtime of the calling task.
-pub(crate) fn start<O>(plan: &Plan, output: Box<dyn FnOnce() -> Option<O> + Send>) -> Result<Running<O>, Refused> {
+pub(crate) fn start<O>(
+    plan: &Plan,
+    output: Box<dyn FnOnce() -> Option<O> + Send>,
+) -> Result<Running<O>, Refused> {
     let handle = tokio::runtime::Handle::try_current().map_err(|_| Refused::NoRuntime)?;
     let taken = plan.take(false)?;
     let spawn = TokioSpawn::new(handle);
     let panel = Panel::new(Arc::clone(&spawn) as Arc<dyn Spawn>);
     panel.launch(taken.stages, taken.sources, taken.islands);
-    Ok(Running { panel, spawn: Some(spawn), topology: taken.topology, output: Some(output), joined: false })
+    Ok(Running {
+        panel,
+        spawn: Some(spawn),
+        topology: taken.topology,
+        output: Some(output),
+        joined: false,
+    })
 }
 
 /// A pipeline that runs. Dropping the handle aborts the run.
@@ -104,7 +119,9 @@ pub struct Running<O> {
 
 impl<O> fmt::Debug for Running<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("still_running", &self.panel.still_running()).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("still_running", &self.panel.still_running())
+            .finish_non_exhaustive()
     }
 }
 
@@ -146,7 +163,11 @@ impl Stopper {
     /// Has the sources rest, or go on.
     pub fn pause(&self, paused: bool) {
         if let Some(panel) = self.0.upgrade() {
-            panel.tell(if paused { Control::Pause } else { Control::Resume });
+            panel.tell(if paused {
+                Control::Pause
+            } else {
+                Control::Resume
+            });
         }
     }
 }
@@ -182,7 +203,11 @@ impl<O> Running<O> {
     pub async fn drain(&mut self, deadline: Duration) -> Result<Drained<O>, RunError> {
         self.panel.tell(Control::Drain);
         let in_time = time::timeout(deadline, self.ended()).await.is_ok();
-        let still_running = if in_time { Vec::new() } else { self.panel.still_running() };
+        let still_running = if in_time {
+            Vec::new()
+        } else {
+            self.panel.still_running()
+        };
         if !in_time {
             self.panel.end(Reason::DrainDeadline);
             self.stop_tasks().await;
@@ -190,7 +215,10 @@ impl<O> Running<O> {
         self.joined = true;
         self.panel.result()?;
         let output = self.output.take().and_then(|output| output());
-        Ok(Drained { output, still_running })
+        Ok(Drained {
+            output,
+            still_running,
+        })
     }
 
     /// Ends the run and waits until its tasks are gone; what is inside is cancelled.

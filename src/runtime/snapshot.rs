@@ -82,13 +82,19 @@ impl Snapshot {
                 } else {
                     format!("{} elements too many", -missing)
                 };
-                found.push(Imbalance { stage: stage.name.clone(), what });
+                found.push(Imbalance {
+                    stage: stage.name.clone(),
+                    what,
+                });
             }
         }
         for source in self.sources.iter().filter(|source| source.tracked) {
             let counts = &source.counts;
             let mut wrong = |what: String| {
-                found.push(Imbalance { stage: source.name.clone(), what });
+                found.push(Imbalance {
+                    stage: source.name.clone(),
+                    what,
+                });
             };
             if counts.doubled > 0 {
                 wrong(format!("{} receipts were settled twice", counts.doubled));
@@ -97,10 +103,16 @@ impl Snapshot {
                 wrong("the outcomes do not add up to what entered".to_owned());
             }
             if counts.entered != source.made {
-                wrong(format!("it handed over {} elements and tracked {}", source.made, counts.entered));
+                wrong(format!(
+                    "it handed over {} elements and tracked {}",
+                    source.made, counts.entered
+                ));
             }
             if self.quiescent && counts.unsettled() > 0 {
-                wrong(format!("{} receipts were never settled", counts.unsettled()));
+                wrong(format!(
+                    "{} receipts were never settled",
+                    counts.unsettled()
+                ));
             }
         }
         if found.is_empty() { Ok(()) } else { Err(found) }
@@ -159,12 +171,18 @@ impl fmt::Display for Snapshot {
         }
         for stage in &self.stages {
             let counts = &stage.counts;
-            write!(f, "{:<24} in {:>10} out {:>10} held {:>6}", stage.name, counts.entered, counts.left, counts.held)?;
+            write!(
+                f,
+                "{:<24} in {:>10} out {:>10} held {:>6}",
+                stage.name, counts.entered, counts.left, counts.held
+            )?;
             if counts.made + counts.merged > 0 {
                 write!(f, " made {} merged {}", counts.made, counts.merged)?;
             }
             for settlement in counts.settlements() {
-                let class = settlement.class.map_or("unclassified", crate::class::Class::name);
+                let class = settlement
+                    .class
+                    .map_or("unclassified", crate::class::Class::name);
                 write!(f, " | {} {} {class}", settlement.count, settlement.outcome)?;
             }
             writeln!(f)?;

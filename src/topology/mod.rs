@@ -13,5 +13,5 @@ mod plan;
 mod print;
 
 pub use guarantee::Guarantee;
-pub(crate) use plan::{NodeSpec, Plan, Taken};
+pub(crate) use plan::{NodeSpec, Plan};
 pub use print::{EdgeInfo, NodeInfo, Topology};

@@ -206,11 +206,16 @@ impl Plan {
         let branch = branch || inputs.iter().any(|input| input.branch);
         let stage = Arc::new(Stage::new(id, inputs.is_empty(), branch));
         self.with(|graph| {
-            graph.edges.extend(inputs.iter().map(|input| (input.id, id)));
+            graph
+                .edges
+                .extend(inputs.iter().map(|input| (input.id, id)));
             for input in inputs {
                 graph.open.remove(&input.id);
             }
-            graph.nodes.push(Node { stage: Arc::clone(&stage), spec });
+            graph.nodes.push(Node {
+                stage: Arc::clone(&stage),
+                spec,
+            });
             graph.open.insert(id);
         });
         stage
@@ -228,7 +233,11 @@ impl Plan {
 
     pub(crate) fn add_source(&self, stage: &Arc<Stage>, settings: Arc<Mutex<Settings>>) -> Walkers {
         let walkers = Walkers::default();
-        let entry = SourceEntry { stage: stage.id, settings, walkers: Arc::clone(&walkers) };
+        let entry = SourceEntry {
+            stage: stage.id,
+            settings,
+            walkers: Arc::clone(&walkers),
+        };
         self.with(|graph| graph.sources.push(entry));
         walkers
     }
@@ -254,7 +263,11 @@ impl Plan {
 
     pub(crate) fn rename(&self, stage: &Stage, name: String) {
         self.with(|graph| {
-            if let Some(node) = graph.nodes.iter_mut().find(|node| node.stage.id == stage.id) {
+            if let Some(node) = graph
+                .nodes
+                .iter_mut()
+                .find(|node| node.stage.id == stage.id)
+            {
                 node.spec.name = Some(name);
             }
         });
@@ -262,7 +275,11 @@ impl Plan {
 
     pub(crate) fn amend(&self, stage: &Stage, change: impl FnOnce(&mut NodeSpec)) {
         self.with(|graph| {
-            if let Some(node) = graph.nodes.iter_mut().find(|node| node.stage.id == stage.id) {
+            if let Some(node) = graph
+                .nodes
+                .iter_mut()
+                .find(|node| node.stage.id == stage.id)
+            {
                 change(&mut node.spec);
             }
         });
@@ -329,10 +346,18 @@ impl Graph {
         self.nodes
             .iter()
             .map(|node| {
-                let name = node.spec.name.clone().unwrap_or_else(|| node.spec.kind.to_owned());
+                let name = node
+                    .spec
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| node.spec.kind.to_owned());
                 let count = seen.entry(name.clone()).or_default();
                 *count += 1;
-                if *count == 1 { name } else { format!("{name}#{count}") }
+                if *count == 1 {
+                    name
+                } else {
+                    format!("{name}#{count}")
+                }
             })
             .collect()
     }
@@ -350,12 +375,14 @@ impl Graph {
             return Err(problem.clone());
         }
         if let Some(open) = self.open.first() {
-            return Err(Refused::Dangling { stage: self.name_of(*open) });
+            return Err(Refused::Dangling {
+                stage: self.name_of(*open),
+            });
         }
-        if simulated
-            && let Some(node) = self.nodes.iter().find(|node| node.spec.threads)
-        {
-            return Err(Refused::NotSimulable { stage: self.name_of(node.stage.id) });
+        if simulated && let Some(node) = self.nodes.iter().find(|node| node.spec.threads) {
+            return Err(Refused::NotSimulable {
+                stage: self.name_of(node.stage.id),
+            });
         }
         let rewinds = self
             .sources
@@ -411,7 +438,11 @@ impl Graph {
         for node in &self.nodes {
             if let Some(why) = breaks(&node.spec) {
                 let stage = self.name_of(node.stage.id);
-                return Err(Refused::Guarantee { guarantee, stage, why });
+                return Err(Refused::Guarantee {
+                    guarantee,
+                    stage,
+                    why,
+                });
             }
         }
         Ok(())
@@ -435,7 +466,12 @@ impl Graph {
         let edges = self
             .edges
             .iter()
-            .filter_map(|(from, to)| Some(EdgeInfo { from: index(*from)?, to: index(*to)? }))
+            .filter_map(|(from, to)| {
+                Some(EdgeInfo {
+                    from: index(*from)?,
+                    to: index(*to)?,
+                })
+            })
             .collect();
         Topology { nodes, edges }
     }

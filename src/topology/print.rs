@@ -42,7 +42,11 @@ impl Topology {
     /// the hands of each island.
     #[must_use]
     pub fn bound(&self) -> usize {
-        let held = self.nodes.iter().map(|node| node.held).fold(0_usize, usize::saturating_add);
+        let held = self
+            .nodes
+            .iter()
+            .map(|node| node.held)
+            .fold(0_usize, usize::saturating_add);
         let islands = self.nodes.iter().filter(|node| node.boundary).count() + 1;
         held.saturating_add(islands.saturating_mul(crate::chunk::Chunk::<()>::MAX))
     }
@@ -53,8 +57,16 @@ impl Topology {
         let mut text = String::from("flowchart LR\n");
         for (index, node) in self.nodes.iter().enumerate() {
             let label = label(node, "<br/>");
-            let (open, close) = if node.boundary { ("[(", ")]") } else { ("[", "]") };
-            let _ = writeln!(text, "  n{index}{open}\"{}\"{close}", label.replace('"', "#quot;"));
+            let (open, close) = if node.boundary {
+                ("[(", ")]")
+            } else {
+                ("[", "]")
+            };
+            let _ = writeln!(
+                text,
+                "  n{index}{open}\"{}\"{close}",
+                label.replace('"', "#quot;")
+            );
         }
         for edge in &self.edges {
             let _ = writeln!(text, "  n{} --> n{}", edge.from, edge.to);
@@ -67,7 +79,11 @@ impl Topology {
     pub fn dot(&self) -> String {
         let mut text = String::from("digraph pipeline {\n  rankdir=LR;\n  node [shape=box];\n");
         for (index, node) in self.nodes.iter().enumerate() {
-            let shape = if node.boundary { ", shape=cylinder" } else { "" };
+            let shape = if node.boundary {
+                ", shape=cylinder"
+            } else {
+                ""
+            };
             let label = label(node, "\\n").replace('"', "\\\"");
             let _ = writeln!(text, "  n{index} [label=\"{label}\"{shape}];");
         }
@@ -96,8 +112,11 @@ impl Topology {
                 )
             })
             .collect();
-        let edges: Vec<String> =
-            self.edges.iter().map(|edge| format!("[{},{}]", edge.from, edge.to)).collect();
+        let edges: Vec<String> = self
+            .edges
+            .iter()
+            .map(|edge| format!("[{},{}]", edge.from, edge.to))
+            .collect();
         format!(
             "{{\"nodes\":[{}],\"edges\":[{}],\"bound\":{}}}",
             nodes.join(","),
