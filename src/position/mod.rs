@@ -29,6 +29,8 @@
 mod counts;
 mod page;
 mod signal;
+#[cfg(test)]
+mod tests;
 mod tracker;
 
 pub use counts::{ClassCounts, SourceCounts};

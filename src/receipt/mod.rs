@@ -36,6 +36,8 @@ mod fork;
 mod run;
 mod single;
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use run::Run;
 pub use single::{Receipt, Standing};
