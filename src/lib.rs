@@ -6,6 +6,8 @@ mod demand;
 pub mod error;
 pub mod flow;
 pub mod ledger;
+#[cfg(all(test, forebay_loom))]
+mod loom_models;
 pub mod mark;
 pub mod operator;
 pub mod outcome;

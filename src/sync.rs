@@ -6,20 +6,36 @@
 #[cfg(not(forebay_loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering, fence},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 #[cfg(forebay_loom)]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering, fence},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
-
-#[cfg(forebay_loom)]
-pub(crate) use loom::future::AtomicWaker;
 
 #[cfg(not(forebay_loom))]
 pub(crate) use futures_util::task::AtomicWaker;
+
+/// Loom's, with the signatures of the other.
+#[cfg(forebay_loom)]
+pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+#[cfg(forebay_loom)]
+impl AtomicWaker {
+    pub(crate) fn new() -> AtomicWaker {
+        AtomicWaker(loom::future::AtomicWaker::new())
+    }
+
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        self.0.register_by_ref(waker);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.wake();
+    }
+}
 
 /// Takes a lock whether or not a thread panicked while it held it: every structure behind these
 /// locks is left whole at each point where user code could panic.
@@ -28,4 +44,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         Ok(guard) => guard,
         Err(poisoned) => poisoned.into_inner(),
     }
+}
+
+/// Orders everything before it with everything after it, for two sides that each write one place and
+/// then read the other's: at least one of them sees the other's write.
+///
+/// Under `forebay_loom_bug` it does nothing: the models must find that.
+pub(crate) fn full_fence() {
+    #[cfg(not(any(forebay_loom, forebay_loom_bug)))]
+    std::sync::atomic::fence(Ordering::SeqCst);
+    #[cfg(all(forebay_loom, not(forebay_loom_bug)))]
+    loom::sync::atomic::fence(Ordering::SeqCst);
 }

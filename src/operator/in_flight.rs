@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::guard;
 use crate::chunk::Meta;
-use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, full_fence};
 
 /// Which slots were woken, and whom to wake for it.
 pub(crate) struct Wakes {
@@ -35,7 +35,7 @@ impl Wakes {
     pub(crate) fn wake(&self, slot: usize) {
         self.words[slot / 64].fetch_or(1 << (slot % 64), Ordering::AcqRel);
         // Pairs with the fence in `sleep`: either it sees the bit, or this sees that it sleeps.
-        fence(Ordering::SeqCst);
+        full_fence();
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
             self.task.wake();
         }
@@ -45,7 +45,7 @@ impl Wakes {
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
         self.task.register(waker);
         self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        full_fence();
         if self.any() {
             self.asleep.store(false, Ordering::Relaxed);
             return false;

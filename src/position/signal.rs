@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::{Generation, SourceId};
 use crate::outcome::{Kind, Outcome, Reason};
-use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Mutex, Ordering, fence, lock};
+use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Mutex, Ordering, full_fence, lock};
 
 /// The stage number of a settlement whose stage is not known: a dropped receipt.
 pub(crate) const NO_STAGE: u32 = u32::MAX;
@@ -99,12 +99,12 @@ impl Signal {
         self.waiting.store(true, Ordering::Relaxed);
         // Pairs with the fence in `progress`: either the source sees the bits that were set before
         // it, or the settler sees that the source waits.
-        fence(Ordering::SeqCst);
+        full_fence();
     }
 
     /// Some elements were settled.
     pub(crate) fn progress(&self) {
-        fence(Ordering::SeqCst);
+        full_fence();
         if self.waiting.load(Ordering::Relaxed) {
             self.waiting.store(false, Ordering::Relaxed);
             self.waker.wake();
