@@ -146,6 +146,13 @@ impl<C: Cells> Column<C> {
         self.push_run(next);
     }
 
+    /// Adds cells of elements that do not have this column to one of `len` elements.
+    pub(crate) fn grow(&mut self, len: usize, count: usize) {
+        if len > 0 && !self.is_absent() {
+            self.push_run(C::filler(count));
+        }
+    }
+
     fn push_run(&mut self, next: C) {
         if next.count() == 0 {
             return;
@@ -256,6 +263,11 @@ impl<C: Cells> Column<C> {
             }
             start += count;
         }
+    }
+
+    /// Takes all runs out and keeps the space.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = C> + '_ {
+        self.runs.drain(..)
     }
 
     pub(crate) fn clear(&mut self) {

@@ -73,11 +73,15 @@ impl Columns {
 
     /// Adds `count` elements that have nothing.
     pub(crate) fn grow(&mut self, count: usize) {
-        let mut nothing = Columns {
-            len: count,
-            ..Columns::default()
-        };
-        self.append(&mut nothing);
+        let len = self.len;
+        self.receipt.grow(len, count);
+        self.class.grow(len, count);
+        self.deadline.grow(len, count);
+        self.since.grow(len, count);
+        self.bytes.grow(len, count);
+        self.origin.grow(len, count);
+        self.trace.grow(len, count);
+        self.len += count;
     }
 
     pub(crate) fn push(&mut self, meta: Meta) {
@@ -298,7 +302,15 @@ impl Columns {
         }
     }
 
+    /// Forgets all elements, whose receipts must have been taken out, and keeps the space.
     pub(crate) fn clear(&mut self) {
-        *self = Columns::default();
+        self.len = 0;
+        self.receipt.clear();
+        self.class.clear();
+        self.deadline.clear();
+        self.since.clear();
+        self.bytes.clear();
+        self.origin.clear();
+        self.trace.clear();
     }
 }

@@ -163,7 +163,7 @@ impl<'a, 'b> Context<'a, 'b> {
                 }
             }
         }
-        for run in columns.receipts().take_runs() {
+        for run in columns.receipts().drain() {
             run.settle(outcome, self.stage.id);
         }
         columns.clear();

@@ -1,0 +1,70 @@
+//! Instruction counts of the hot paths, under callgrind: the same on every run of one toolchain, so
+//! that a regression shows whatever else the machine does.
+//!
+//! `cargo bench --bench instructions`. The base is in benches/baseline; CI fails past +3 %.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::future::ready;
+use std::hint::black_box;
+
+use forebay::boundary::{Buffer, WhenFull};
+use forebay::flow::{Flow, Pipeline};
+use forebay::source;
+use gungraun::{library_benchmark, library_benchmark_group, main};
+
+const ELEMENTS: u64 = 20_000;
+
+fn numbers(tracked: bool) -> Flow<u64> {
+    let flow = source::iter(0..ELEMENTS);
+    if tracked { flow } else { flow.untracked() }
+}
+
+fn sum(flow: Flow<u64>) -> Pipeline<u64> {
+    flow.fold(0, |sum: &mut u64, n| *sum = sum.wrapping_add(n))
+}
+
+fn maps(mut flow: Flow<u64>, count: usize) -> Flow<u64> {
+    for _ in 0..count {
+        let odd = black_box(3);
+        flow = flow.map(move |n| n.wrapping_mul(odd) ^ (n >> 3));
+    }
+    flow
+}
+
+fn run(pipeline: Pipeline<u64>) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(pipeline.into_future()).unwrap()
+}
+
+#[library_benchmark]
+#[bench::untracked(false)]
+#[bench::tracked(true)]
+fn ten_maps(tracked: bool) -> u64 {
+    run(sum(maps(numbers(tracked), 10)))
+}
+
+#[library_benchmark]
+#[bench::untracked(false)]
+#[bench::tracked(true)]
+fn boundary_1024(tracked: bool) -> u64 {
+    run(sum(numbers(tracked).buffer(1024)))
+}
+
+#[library_benchmark]
+#[bench::untracked(false)]
+#[bench::tracked(true)]
+fn map_async_ready_16(tracked: bool) -> u64 {
+    run(sum(numbers(tracked).map_async(16, |n| ready(n + 1))))
+}
+
+#[library_benchmark]
+fn drop_head() -> u64 {
+    run(sum(numbers(true).buffer(Buffer::items(256).when_full(WhenFull::DropHead))))
+}
+
+library_benchmark_group!(
+    name = hot_paths;
+    benchmarks = ten_maps, boundary_1024, map_async_ready_16, drop_head
+);
+
+main!(library_benchmark_groups = hot_paths);
