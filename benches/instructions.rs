@@ -32,7 +32,10 @@ fn maps(mut flow: Flow<u64>, count: usize) -> Flow<u64> {
 }
 
 fn run(pipeline: Pipeline<u64>) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(pipeline.into_future()).unwrap()
 }
 
@@ -59,7 +62,9 @@ fn map_async_ready_16(tracked: bool) -> u64 {
 
 #[library_benchmark]
 fn drop_head() -> u64 {
-    run(sum(numbers(true).buffer(Buffer::items(256).when_full(WhenFull::DropHead))))
+    run(sum(
+        numbers(true).buffer(Buffer::items(256).when_full(WhenFull::DropHead))
+    ))
 }
 
 library_benchmark_group!(

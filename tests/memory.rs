@@ -25,19 +25,31 @@ const CHILD: &str = "FOREBAY_MEMORY_ELEMENTS";
 /// What this process needed at most, in KiB.
 fn peak_rss_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn peak_with(elements: u64) -> u64 {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "ten_million_elements_need_no_more_than_ten_thousand", "--nocapture"])
+        .args([
+            "--exact",
+            "ten_million_elements_need_no_more_than_ten_thousand",
+            "--nocapture",
+        ])
         .env(CHILD, elements.to_string())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let peak = text.lines().find_map(|line| line.split("peak_rss_kib=").nth(1));
-    peak.unwrap_or_else(|| panic!("no figure in:\n{text}")).trim().parse().unwrap()
+    let peak = text
+        .lines()
+        .find_map(|line| line.split("peak_rss_kib=").nth(1));
+    peak.unwrap_or_else(|| panic!("no figure in:\n{text}"))
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -56,7 +68,10 @@ fn ten_million_elements_need_no_more_than_ten_thousand() {
 
 /// Allocations on the calling thread, which runs everything.
 fn allocations(elements: u64) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let info = allocation_counter::measure(|| {
         let sum = runtime.block_on(pipeline(elements).into_future()).unwrap();
         assert!(sum > 0);

@@ -83,32 +83,33 @@ impl Wake for SlotWaker {
     }
 }
 
-struct Slot<F> {
+struct Slot<F, M> {
     future: Pin<Box<Option<F>>>,
     waker: Waker,
     /// What the operator calls the element in this slot.
     key: u64,
-    meta: Option<Meta>,
+    meta: Option<M>,
 }
 
 /// A future that has ended: what the operator called it, what belongs to its element, what it
 /// returned or the message of its panic.
-pub(crate) struct Finished<O> {
+pub(crate) struct Finished<O, M> {
     pub(crate) key: u64,
-    pub(crate) meta: Meta,
+    pub(crate) meta: M,
     pub(crate) result: Result<O, String>,
 }
 
-/// Up to `limit` futures in flight.
-pub(crate) struct InFlight<F> {
-    slots: Vec<Slot<F>>,
+/// Up to `limit` futures in flight, each with what belongs to its element: its meta, or nothing
+/// where the operator keeps that elsewhere.
+pub(crate) struct InFlight<F, M = Meta> {
+    slots: Vec<Slot<F, M>>,
     free: Vec<usize>,
     wakes: Arc<Wakes>,
     limit: usize,
 }
 
-impl<F: Future> InFlight<F> {
-    pub(crate) fn new(limit: usize) -> InFlight<F> {
+impl<F: Future, M> InFlight<F, M> {
+    pub(crate) fn new(limit: usize) -> InFlight<F, M> {
         let limit = limit.max(1);
         InFlight {
             slots: Vec::new(),
@@ -151,7 +152,7 @@ impl<F: Future> InFlight<F> {
     pub(crate) fn start(
         &mut self,
         future: F,
-        stays: impl FnOnce() -> (u64, Meta),
+        stays: impl FnOnce() -> (u64, M),
     ) -> Option<Result<F::Output, String>> {
         let index = self.slot();
         let slot = &mut self.slots[index];
@@ -170,7 +171,7 @@ impl<F: Future> InFlight<F> {
         }
     }
 
-    fn poll(slot: &mut Slot<F>) -> Poll<Result<F::Output, String>> {
+    fn poll(slot: &mut Slot<F, M>) -> Poll<Result<F::Output, String>> {
         let mut cx = Context::from_waker(&slot.waker);
         let polled = guard(|| match slot.future.as_mut().as_pin_mut() {
             Some(future) => future.poll(&mut cx),
@@ -187,7 +188,7 @@ impl<F: Future> InFlight<F> {
     }
 
     /// Polls the futures that were woken, once each.
-    pub(crate) fn poll_woken(&mut self, mut each: impl FnMut(Finished<F::Output>)) {
+    pub(crate) fn poll_woken(&mut self, mut each: impl FnMut(Finished<F::Output, M>)) {
         for word in 0..self.slots.len().div_ceil(64) {
             let mut woken = self.wakes.take(word);
             while woken != 0 {
@@ -199,10 +200,15 @@ impl<F: Future> InFlight<F> {
                 if slot.meta.is_none() {
                     continue;
                 }
-                if let Poll::Ready(result) = Self::poll(slot) {
-                    let (key, meta) = (slot.key, slot.meta.take().unwrap_or_default());
+                if let Poll::Ready(result) = Self::poll(slot)
+                    && let Some(meta) = slot.meta.take()
+                {
                     self.free.push(index);
-                    each(Finished { key, meta, result });
+                    each(Finished {
+                        key: slot.key,
+                        meta,
+                        result,
+                    });
                 }
             }
         }
@@ -221,17 +227,26 @@ impl<F: Future> InFlight<F> {
     /// Drops the futures for whose element the predicate holds, and gives back what belongs to it.
     pub(crate) fn cancel(
         &mut self,
-        mut which: impl FnMut(&Meta) -> bool,
-        mut each: impl FnMut(u64, Meta),
+        mut which: impl FnMut(u64, &M) -> bool,
+        mut each: impl FnMut(u64, M),
     ) {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            if slot.meta.as_ref().is_some_and(&mut which) {
+            let key = slot.key;
+            if slot.meta.as_ref().is_some_and(|meta| which(key, meta)) {
                 let _ = guard(|| slot.future.set(None));
-                let meta = slot.meta.take().unwrap_or_default();
-                self.free.push(index);
-                each(slot.key, meta);
+                if let Some(meta) = slot.meta.take() {
+                    self.free.push(index);
+                    each(key, meta);
+                }
             }
+        }
+    }
+
+    /// Gives the elements other keys.
+    pub(crate) fn rename(&mut self, name: impl Fn(u64) -> u64) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.meta.is_some()) {
+            slot.key = name(slot.key);
         }
     }
 }

@@ -38,10 +38,13 @@ impl<T: Send, U: Send, F: FnMut(T) -> U + Send> Operator<U> for Map<T, F> {
         let mut panicked = false;
         loop {
             let done = out.values.len();
+            let all = done + values.len();
             let ran = guard(|| {
-                for value in values.by_ref() {
-                    out.values.push(f(value));
-                }
+                // `resize_with` knows the length beforehand, and keeps what was made if `f` panics.
+                out.values.resize_with(all, || match values.next() {
+                    Some(value) => f(value),
+                    None => unreachable!("one value for each place"),
+                });
             });
             let made = out.values.len() - done;
             if ran.is_ok() {

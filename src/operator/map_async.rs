@@ -1,11 +1,11 @@
 //! `map_async`: a future for each element, results in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 
 use super::in_flight::InFlight;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, guard};
-use crate::chunk::{Chunk, Element, Meta};
+use crate::chunk::{Chunk, Columns};
 use crate::error::Stop;
 use crate::mark::Mark;
 use crate::outcome::{Outcome, Reason};
@@ -51,22 +51,23 @@ impl From<usize> for Concurrency {
 
 enum Entry<U> {
     Running,
-    Done(Element<U>),
-    /// Settled here: it failed, or was cancelled.
-    Gone,
+    Done(U),
+    /// Its future panicked: it is settled when its turn comes.
+    Failed,
 }
 
 pub(crate) struct MapAsync<T, U, F, Fut: Future> {
     input: Input<T>,
     buf: Chunk<T>,
     f: F,
-    flight: InFlight<Fut>,
-    /// What is inside, oldest first; the number of the first.
+    flight: InFlight<Fut, ()>,
+    /// What is inside, oldest first, and what belongs to each: results leave in order, so that
+    /// columns can stay columns.
     order: VecDeque<Entry<U>>,
+    columns: Columns,
+    /// The key of the first entry.
     first: u64,
     window: usize,
-    /// Entries that left nothing, and wait to be passed over.
-    gone: usize,
     mark: Option<Mark>,
     failed: Option<Stop>,
     done: bool,
@@ -80,9 +81,9 @@ impl<T, U, F, Fut: Future> MapAsync<T, U, F, Fut> {
             f,
             flight: InFlight::new(concurrency.limit),
             order: VecDeque::new(),
+            columns: Columns::default(),
             first: 0,
             window: concurrency.window,
-            gone: 0,
             mark: None,
             failed: None,
             done: false,
@@ -95,133 +96,128 @@ where
     F: FnMut(T) -> Fut,
     Fut: Future<Output = U>,
 {
-    fn poll_woken(&mut self, cx: &mut Context<'_, '_>) {
+    fn poll_woken(&mut self) {
         let MapAsync {
             order,
             first,
-            gone,
             flight,
             ..
         } = self;
         flight.poll_woken(|finished| {
-            let entry = match finished.result {
-                Ok(value) => Entry::Done(Element {
-                    value,
-                    meta: finished.meta,
-                }),
-                Err(_) => {
-                    cx.settle(finished.meta, Outcome::Failed(Reason::Panicked));
-                    *gone += 1;
-                    Entry::Gone
-                }
-            };
-            if let Some(slot) = order.get_mut((finished.key - *first) as usize) {
-                *slot = entry;
+            let index = finished.key.wrapping_sub(*first) as usize;
+            if let Some(entry) = order.get_mut(index) {
+                *entry = finished.result.map_or(Entry::Failed, Entry::Done);
             }
         });
     }
 
     /// Hands on what is done and has nothing before it.
-    fn emit(&mut self, out: &mut Chunk<U>, want: Demand) {
-        while out.len() < want.items {
+    fn emit(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<U>, want: Demand) {
+        let mut run = 0;
+        while out.values.len() < want.items {
             match self.order.front() {
-                Some(Entry::Done(_) | Entry::Gone) => {}
-                _ => return,
+                Some(Entry::Done(_)) => {
+                    if let Some(Entry::Done(value)) = self.order.pop_front() {
+                        out.values.push(value);
+                        run += 1;
+                        self.first += 1;
+                    }
+                }
+                Some(Entry::Failed) => {
+                    self.columns
+                        .move_front(std::mem::take(&mut run), &mut out.columns);
+                    self.fail_first(cx);
+                }
+                _ => break,
             }
-            self.first += 1;
-            match self.order.pop_front() {
-                Some(Entry::Done(element)) => out.push(element),
-                _ => self.gone -= 1,
-            }
+        }
+        self.columns.move_front(run, &mut out.columns);
+        while let Some(Entry::Failed) = self.order.front() {
+            self.fail_first(cx);
         }
     }
 
-    /// Drops entries at the front that left nothing to hand on.
-    fn trim(&mut self) {
-        while let Some(Entry::Gone) = self.order.front() {
-            self.order.pop_front();
-            self.first += 1;
-            self.gone -= 1;
-        }
+    fn fail_first(&mut self, cx: &mut Context<'_, '_>) {
+        self.order.pop_front();
+        self.first += 1;
+        cx.settle(
+            self.columns.pop().unwrap_or_default(),
+            Outcome::Failed(Reason::Panicked),
+        );
     }
 
     /// Starts a future for each element of `buf`. Results that are ready at once, with nothing
-    /// before them, go straight to `out`; their columns are moved in runs.
+    /// before them, go straight to `out`.
     fn start_all(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<U>, want: Demand) {
         let MapAsync {
             buf,
             f,
             flight,
             order,
+            columns,
             first,
             ..
         } = self;
-        let columns = &mut buf.columns;
-        let mut straight = 0;
-        for value in buf.values.drain(..) {
-            let future = match guard(|| f(value)) {
-                Ok(future) => future,
-                Err(_) => {
-                    columns.move_front(std::mem::take(&mut straight), &mut out.columns);
-                    cx.settle(
-                        columns.pop().unwrap_or_default(),
-                        Outcome::Failed(Reason::Panicked),
-                    );
-                    continue;
-                }
-            };
+        let Chunk {
+            values,
+            columns: arrived,
+        } = buf;
+        // Elements that went straight on, then elements that stay: in this order, because nothing
+        // goes straight on behind one that stays.
+        let (mut straight, mut staying) = (0, 0);
+        for value in values.drain(..) {
             let key = *first + order.len() as u64;
-            let before = straight;
-            let ready = flight.start(future, || {
-                columns.move_front(before, &mut out.columns);
-                straight = 0;
-                (key, columns.pop().unwrap_or_default())
-            });
+            let ready = match guard(|| f(value)) {
+                Ok(future) => flight.start(future, || (key, ())),
+                Err(panic) => Some(Err(panic)),
+            };
             match ready {
-                None => order.push_back(Entry::Running),
                 Some(Ok(value)) if order.is_empty() && out.values.len() < want.items => {
                     out.values.push(value);
                     straight += 1;
                 }
-                Some(result) => {
-                    columns.move_front(std::mem::take(&mut straight), &mut out.columns);
-                    let meta = columns.pop().unwrap_or_default();
-                    match result {
-                        Ok(value) => order.push_back(Entry::Done(Element { value, meta })),
-                        Err(_) => cx.settle(meta, Outcome::Failed(Reason::Panicked)),
-                    }
+                Some(Err(_)) => {
+                    arrived.move_front(std::mem::take(&mut straight), &mut out.columns);
+                    arrived.move_front(std::mem::take(&mut staying), columns);
+                    let meta = arrived.pop().unwrap_or_default();
+                    cx.settle(meta, Outcome::Failed(Reason::Panicked));
+                }
+                Some(Ok(value)) => {
+                    order.push_back(Entry::Done(value));
+                    staying += 1;
+                }
+                None => {
+                    order.push_back(Entry::Running);
+                    staying += 1;
                 }
             }
         }
-        columns.move_front(straight, &mut out.columns);
+        arrived.move_front(straight, &mut out.columns);
+        arrived.move_front(staying, columns);
     }
 
     /// Drops what it holds of a source that goes back.
     fn rewind(&mut self, cx: &mut Context<'_, '_>, source: SourceId) {
-        let of = |meta: &Meta| meta.receipt.standing().is_none_or(|at| at.source == source);
-        let MapAsync {
-            order,
-            first,
-            gone,
-            flight,
-            ..
-        } = self;
-        flight.cancel(of, |key, meta| {
-            cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
-            if let Some(entry) = order.get_mut((key - *first) as usize) {
-                *entry = Entry::Gone;
-                *gone += 1;
-            }
-        });
-        for entry in order.iter_mut() {
-            if matches!(entry, Entry::Done(element) if of(&element.meta))
-                && let Entry::Done(element) = std::mem::replace(entry, Entry::Gone)
-            {
-                cx.settle(element.meta, Outcome::Cancelled(Reason::Rewound));
-                *gone += 1;
+        let mut kept = Columns::default();
+        let mut entries = VecDeque::new();
+        let mut keys = BTreeMap::new();
+        for (index, entry) in std::mem::take(&mut self.order).into_iter().enumerate() {
+            let meta = self.columns.pop().unwrap_or_default();
+            if meta.receipt.standing().is_none_or(|at| at.source == source) {
+                cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
+            } else {
+                keys.insert(self.first + index as u64, entries.len() as u64);
+                entries.push_back(entry);
+                kept.push(meta);
             }
         }
-        self.trim();
+        self.flight
+            .cancel(|key, ()| !keys.contains_key(&key), |_, ()| {});
+        self.flight
+            .rename(|key| keys.get(&key).copied().unwrap_or(key));
+        self.first = 0;
+        self.order = entries;
+        self.columns = kept;
     }
 
     /// Takes in as many elements as may run. What the input came to.
@@ -273,9 +269,8 @@ where
         }
         let mut rounds = 0;
         loop {
-            self.poll_woken(cx);
-            self.emit(out, want);
-            self.trim();
+            self.poll_woken();
+            self.emit(cx, out, want);
             if let Some(mark) = &self.mark {
                 let passes = matches!(mark, Mark::Rewind(..)) || self.order.is_empty();
                 if passes
@@ -331,21 +326,16 @@ where
     fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
         if signal == Control::Cancel {
             let outcome = cx.leftover();
-            self.flight
-                .cancel(|_| true, |_, meta| cx.settle(meta, outcome));
-            for entry in self.order.drain(..) {
-                if let Entry::Done(element) = entry {
-                    cx.settle(element.meta, outcome);
-                }
-            }
-            self.gone = 0;
+            self.flight.cancel(|_, ()| true, |_, ()| {});
+            self.order.clear();
+            cx.settle_columns(&mut self.columns, outcome);
             self.done = true;
         }
         self.input.control(cx, signal);
     }
 
     fn held(&self) -> Held {
-        Held::items(self.order.len() - self.gone)
+        Held::items(self.order.len())
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> std::task::Poll<Result<(), Stop>> {
