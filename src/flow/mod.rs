@@ -22,6 +22,7 @@
 //! ```
 
 mod boundaries;
+mod grouping;
 mod pipeline;
 mod sinks;
 mod source_settings;
