@@ -2,6 +2,7 @@
 pub mod boundary;
 pub mod chunk;
 pub mod class;
+pub mod control;
 mod demand;
 pub mod error;
 pub mod flow;

@@ -2,8 +2,9 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::column::{Column, Repeat};
+use super::column::{Cell, Column, Repeat};
 use super::meta::{Meta, join_origins, join_traces};
 use super::origin::{Origin, TraceContext};
 use crate::class::Class;
@@ -64,6 +65,31 @@ macro_rules! each_pair {
 
 fn repeat<V>(value: V, count: usize) -> Repeat<V> {
     Repeat { value, count }
+}
+
+/// The runs of a column of `len` elements, present or not.
+fn cells<V: Cell + Copy>(column: &Column<Repeat<V>>, len: usize) -> impl Iterator<Item = (V, usize)> + '_ {
+    let none = column.is_absent().then(|| (V::absent(), len));
+    column.runs().map(|run| (run.value, run.count)).chain(none)
+}
+
+/// Two sequences of runs side by side, as long as the shorter of them.
+fn zip_runs<A: Copy, B: Copy>(
+    mut one: impl Iterator<Item = (A, usize)>,
+    mut other: impl Iterator<Item = (B, usize)>,
+) -> impl Iterator<Item = ((A, B), usize)> {
+    let (mut left, mut right) = (one.next(), other.next());
+    std::iter::from_fn(move || {
+        loop {
+            let ((a, mine), (b, theirs)) = (left?, right?);
+            let count = mine.min(theirs);
+            left = if mine > count { Some((a, mine - count)) } else { one.next() };
+            right = if theirs > count { Some((b, theirs - count)) } else { other.next() };
+            if count > 0 {
+                return Some(((a, b), count));
+            }
+        }
+    })
 }
 
 impl Columns {
@@ -202,7 +228,7 @@ impl Columns {
     }
 
     fn attributes(&self) -> Columns {
-        fn copy<V: super::column::Cell>(column: &Column<Repeat<V>>) -> Column<Repeat<V>> {
+        fn copy<V: Cell>(column: &Column<Repeat<V>>) -> Column<Repeat<V>> {
             let mut copy = Column::default();
             for run in column.runs() {
                 copy.push(0, repeat(run.value.clone(), run.count));
@@ -245,6 +271,10 @@ impl Columns {
         self.since.runs().map(|run| (run.value, run.count))
     }
 
+    pub(crate) fn has_deadlines(&self) -> bool {
+        !self.deadline.is_absent()
+    }
+
     /// Elements by deadline: runs of (deadline, how many).
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, usize)> + '_ {
         self.deadline.runs().map(|run| (run.value, run.count))
@@ -276,17 +306,32 @@ impl Columns {
         }
     }
 
-    /// Gives each element a deadline, the earlier of an old and a new one.
-    pub(crate) fn set_deadline(&mut self, at: Time) {
-        if self.deadline.is_absent() {
-            if self.len > 0 {
-                self.deadline.push(0, repeat(at, self.len));
-            }
-            return;
+    /// Gives each element a deadline that long after its start, or after `now` where that is not
+    /// known; `None` is no deadline. An earlier one it has stands.
+    pub(crate) fn limit(&mut self, now: Time, spans: impl Iterator<Item = (Option<Duration>, usize)>) {
+        let len = self.len;
+        let mut deadlines = Column::default();
+        let starts = zip_runs(cells(&self.since, len), cells(&self.deadline, len));
+        for (((since, before), span), count) in zip_runs(starts, spans) {
+            let start = if since == Time::MAX { now } else { since };
+            let deadline = span.map_or(Time::MAX, |span| start + span).min(before);
+            deadlines.push(0, repeat(deadline, count));
         }
-        for run in self.deadline.runs_mut() {
-            run.value = run.value.min(at);
-        }
+        self.deadline = deadlines;
+    }
+
+    /// Elements by size: runs of (bytes, how many). What was never weighed has the size of its value
+    /// and of its origin.
+    pub(crate) fn sizes(&self, value: usize) -> impl Iterator<Item = (u64, usize)> + '_ {
+        let origins = self.origin.runs().map(|run| {
+            (run.value.as_ref().map_or(0, |origin| origin.len() as u64), run.count)
+        });
+        let none = self.origin.is_absent().then_some((0, self.len));
+        zip_runs(cells(&self.bytes, self.len), origins.chain(none)).map(
+            move |((bytes, origin), count)| {
+                (if bytes == 0 { value as u64 + origin } else { bytes }, count)
+            },
+        )
     }
 
     /// Classifies each element, in the column and in the account of its source.

@@ -47,6 +47,21 @@ impl<T> Queue<T> {
         self.columns.bytes()
     }
 
+    /// The weight of the first `count` elements.
+    pub(crate) fn front_bytes(&self, count: usize) -> u64 {
+        let mut left = count;
+        let mut sum = 0_u64;
+        for (bytes, run) in self.columns.weights() {
+            let some = run.min(left);
+            sum = sum.saturating_add(bytes.saturating_mul(some as u64));
+            left -= some;
+            if left == 0 {
+                break;
+            }
+        }
+        sum
+    }
+
     pub(crate) fn front(&self) -> Option<&T> {
         self.values.front()
     }

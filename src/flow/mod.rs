@@ -23,6 +23,7 @@
 
 mod asynchronous;
 mod boundaries;
+mod grouping;
 mod pipeline;
 mod sinks;
 mod source_settings;

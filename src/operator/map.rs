@@ -1,5 +1,6 @@
 //! `map`: a value for each value.
 
+use super::pace::Patience;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, guard};
 use crate::chunk::Chunk;
 use crate::error::Stop;
@@ -21,17 +22,11 @@ impl<T, F> Map<T, F> {
     }
 }
 
-impl<T: Send, U: Send, F: FnMut(T) -> U + Send> Operator<U> for Map<T, F> {
-    fn fill(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        out: &mut Chunk<U>,
-        want: Demand,
-    ) -> Result<Fill, Stop> {
-        let fill = self.input.fill(cx, &mut self.buf, want)?;
-        if self.buf.is_empty() {
-            return Ok(fill);
-        }
+impl<T, F> Map<T, F> {
+    fn map<U>(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<U>)
+    where
+        F: FnMut(T) -> U,
+    {
         let Map { buf, f, .. } = self;
         let mut values = buf.values.drain(..);
         out.values.reserve(values.len());
@@ -63,11 +58,28 @@ impl<T: Send, U: Send, F: FnMut(T) -> U + Send> Operator<U> for Map<T, F> {
                 Outcome::Failed(Reason::Panicked),
             );
         }
-        drop(values);
-        if out.is_empty() && matches!(fill, Fill::More) {
-            return self.fill(cx, out, want);
+    }
+}
+
+impl<T: Send, U: Send, F: FnMut(T) -> U + Send> Operator<U> for Map<T, F> {
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        out: &mut Chunk<U>,
+        want: Demand,
+    ) -> Result<Fill, Stop> {
+        let mut patience = Patience::default();
+        loop {
+            let fill = self.input.fill(cx, &mut self.buf, want)?;
+            self.map(cx, out);
+            // Where the closure panicked on all of them there is nothing to hand on yet.
+            if !out.is_empty() || !matches!(fill, Fill::More) {
+                return Ok(fill);
+            }
+            if patience.is_over(cx) {
+                return Ok(Fill::Pending);
+            }
         }
-        Ok(fill)
     }
 
     fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {

@@ -57,15 +57,31 @@
 //! assert_eq!(pipeline.block_on().unwrap(), [1, 3, 5]);
 //! ```
 
+pub(crate) mod aggregate;
+pub(crate) mod classify;
 mod context;
+pub(crate) mod deadline;
+pub(crate) mod expire;
+pub(crate) mod filter;
+pub(crate) mod filter_map;
 pub(crate) mod for_each;
+pub(crate) mod grouped;
 pub(crate) mod in_flight;
 mod input;
+mod intake;
 pub(crate) mod iter;
 pub(crate) mod map;
 pub(crate) mod map_async;
+pub(crate) mod map_concat;
+pub(crate) mod map_in_place;
+mod pace;
+mod sieve;
+pub(crate) mod skip;
 pub(crate) mod source;
 pub(crate) mod stage;
+pub(crate) mod stateful_map;
+pub(crate) mod take;
+pub(crate) mod weigh;
 
 pub use crate::demand::Demand;
 pub use context::{Context, Spawn};

@@ -1,0 +1,26 @@
+//! Policies: state machines without a clock and without I/O.
+//!
+//! Time, samples and elements' sizes come in as arguments; decisions come out. The stages that ask
+//! them are thin shells, so what a pipeline decides can be tested without running one, and the same
+//! input always gives the same decisions.
+//!
+//! # Invariants
+//! - A policy reads no clock: `now` is an argument, and never goes back.
+//! - Its state is bounded by what it was configured with.
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//! use forebay::control::{BatchLimits, BatchWindow};
+//! use forebay::time::Time;
+//!
+//! let mut window = BatchWindow::new(BatchLimits::new(3, Duration::from_millis(10)));
+//! window.arrive(Time::ZERO, 2, 0);
+//! assert_eq!(window.ready(), 0);
+//! window.tick(Time::ZERO + Duration::from_millis(10));
+//! assert_eq!(window.emit(), Some(2), "its time was up");
+//! ```
+
+mod batch_window;
+
+pub use batch_window::{BatchLimits, BatchWindow, Room};

@@ -1,0 +1,132 @@
+//! Stages that make one element of many.
+
+use super::Flow;
+use crate::control::BatchLimits;
+use crate::operator::aggregate::Aggregate;
+use crate::operator::grouped::Grouped;
+use crate::topology::NodeSpec;
+
+impl<T: Send + 'static> Flow<T> {
+    /// Gathers that many elements into a vector; the last may have fewer. 0 is refused.
+    ///
+    /// - **emits when** so many elements arrived, or before a barrier, completion or failure of
+    ///   upstream fewer, but one at least
+    /// - **back-pressures when** downstream does
+    /// - **completes when** upstream completes and the last group was handed on
+    /// - **cancels when** downstream cancels
+    /// - **settles when** never: a group's receipt stands for all its elements
+    /// - **holds** the group that gathers; a source's window must be larger than a group
+    /// - **costs** a vector for each group
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let pairs = source::iter(1..=5).grouped(2).collect().block_on()?;
+    /// assert_eq!(pairs, [vec![1, 2], vec![3, 4], vec![5]]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn grouped(self, items: usize) -> Flow<Vec<T>> {
+        let spec = NodeSpec::new("grouped")
+            .holds(items)
+            .note(format!("{items} each"));
+        let flow = self.then(spec, |input| Grouped::new(input, BatchLimits::items(items)));
+        if items == 0 {
+            flow.plan
+                .refuse(&flow.stage, "a group has one element at least, not 0");
+        }
+        flow
+    }
+
+    /// Gathers elements into vectors by number, bytes and time, whichever is reached first.
+    ///
+    /// `(items, within)`, or [`BatchLimits`] for a limit of bytes as well. A group is closed with its
+    /// last element, by the element that would exceed its bytes (which begins the next one), or when
+    /// its time is up, which runs from its first element. Never is a group empty, and never does the
+    /// time of one group cut the next.
+    ///
+    /// Without demand it never emits and never loses: the group that is closed waits, one more gathers
+    /// behind it by the same rules, and then nothing more is taken in.
+    ///
+    /// - **emits when** a group is closed: by a limit, or before a barrier, completion or failure of
+    ///   upstream
+    /// - **back-pressures when** two groups are closed and downstream asks for none
+    /// - **completes when** upstream completes and the last group was handed on
+    /// - **cancels when** downstream cancels
+    /// - **settles when** never: a group's receipt stands for all its elements
+    /// - **holds** two groups: one closed, and the one that gathers
+    /// - **costs** a vector for each group, a timer only when it waits for more, and reading the
+    ///   clock once for each chunk taken in
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::control::BatchLimits;
+    /// use forebay::source;
+    /// use std::time::Duration;
+    ///
+    /// let limits = BatchLimits::new(1000, Duration::from_secs(10)).bytes(10);
+    /// let groups = source::iter(["four", "more", "last"])
+    ///     .weigh(|text| text.len() as u64)
+    ///     .grouped_within(limits)
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(groups, [vec!["four", "more"], vec!["last"]]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn grouped_within(self, limits: impl Into<BatchLimits>) -> Flow<Vec<T>> {
+        let limits = limits.into();
+        let bytes = limits.max_bytes();
+        let mut note = format!("{} or {:?}", limits.max_items(), limits.window());
+        if bytes != u64::MAX {
+            note = format!("{bytes} bytes, {note}");
+        }
+        let spec = NodeSpec::new("grouped_within")
+            .holds(limits.max_items().saturating_mul(2))
+            .holds_bytes(bytes.saturating_mul(2))
+            .note(note);
+        self.then(spec, |input| Grouped::new(input, limits))
+    }
+
+    /// Changes a state by each value, and hands the last state on as the one element.
+    ///
+    /// Like the sink [`fold`](Flow::fold), for a flow that goes on. An element is delivered when it
+    /// has changed the state, before the result has reached a sink: refused under a named guarantee.
+    /// If upstream fails there is no result.
+    ///
+    /// - **emits when** upstream has completed: one element, which is made here and stands for none
+    ///   of those before
+    /// - **back-pressures when** downstream asks for nothing
+    /// - **completes when** the result was handed on
+    /// - **cancels when** downstream cancels
+    /// - **settles when** an element has changed the state: as delivered; when the closure panics:
+    ///   that element as failed, and the run stops
+    /// - **holds** nothing but the state
+    /// - **costs** the closure
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let average = source::iter([2, 4, 9])
+    ///     .aggregate((0, 0), |(sum, count), n| {
+    ///         *sum += n;
+    ///         *count += 1;
+    ///     })
+    ///     .map(|(sum, count)| sum / count)
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(average, [5]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn aggregate<S, F>(self, state: S, f: F) -> Flow<S>
+    where
+        S: Send + 'static,
+        F: FnMut(&mut S, T) + Send + 'static,
+    {
+        let spec = NodeSpec::new("aggregate")
+            .loses("settles elements before its result is delivered: use the sink `fold`")
+            .no_barrier("holds its state across barriers")
+            .no_rewind("has state that a rewind would have to rebuild");
+        self.then(spec, |input| Aggregate::new(input, state, f))
+    }
+}
