@@ -57,15 +57,24 @@
 //! assert_eq!(pipeline.block_on().unwrap(), [1, 3, 5]);
 //! ```
 
+pub(crate) mod balance;
+pub(crate) mod broadcast;
+pub(crate) mod concat;
 mod context;
+pub(crate) mod divert;
+pub(crate) mod fan_in;
 pub(crate) mod for_each;
 pub(crate) mod in_flight;
 mod input;
 pub(crate) mod iter;
 pub(crate) mod map;
 pub(crate) mod map_async;
+pub(crate) mod merge;
+pub(crate) mod outlet;
+pub(crate) mod partition;
 pub(crate) mod source;
 pub(crate) mod stage;
+pub(crate) mod zip;
 
 pub use crate::demand::Demand;
 pub use context::{Context, Spawn};
@@ -80,6 +89,7 @@ use std::task::Poll;
 use crate::chunk::Chunk;
 use crate::error::Stop;
 use crate::mark::Mark;
+use crate::outcome::Reason;
 
 /// What a call of [`Operator::fill`] came to.
 #[derive(Debug)]
@@ -197,6 +207,11 @@ pub trait Sink<T>: Send {
     /// The stages before it stopped, or the run was cancelled: settle what is held as cancelled.
     fn abandon(&mut self, cx: &mut Context<'_, '_>, stop: Option<&Stop>) {
         let _ = (cx, stop);
+    }
+
+    /// Why it wants no more, where that is known: what is left behind before it ends for this.
+    fn cancelled_for(&self) -> Option<Reason> {
+        None
     }
 
     /// A message for upstream, from where this sink hands over to.
