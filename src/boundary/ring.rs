@@ -29,12 +29,16 @@ struct State<T> {
     taken_bytes: u64,
     /// The producer waits for credits.
     producer: Option<Waker>,
+    /// The producer, whatever it waits for: it must learn of a message or a consumer that left.
+    upstream: Option<Waker>,
     /// The consumer waits for elements.
     consumer: Option<Waker>,
     /// No more will come.
     done: bool,
     /// The consumer wants no more.
     cancelled: bool,
+    /// Why, where there is more to say than that it was not wanted.
+    cancelled_for: Option<Reason>,
     stop: Option<Stop>,
     /// Messages for upstream.
     controls: VecDeque<Control>,
@@ -79,9 +83,11 @@ pub(crate) fn ring<T: Send + 'static>(
             taken: 0,
             taken_bytes: 0,
             producer: None,
+            upstream: None,
             consumer: None,
             done: false,
             cancelled: false,
+            cancelled_for: None,
             stop: None,
             controls: VecDeque::new(),
         }),
@@ -119,6 +125,13 @@ impl<T: Send + 'static> RingSink<T> {
         let mut state = lock(&self.shared.state);
         if state.cancelled {
             return Poll::Ready(None);
+        }
+        if state
+            .upstream
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+        {
+            state.upstream = Some(cx.waker().clone());
         }
         if self.shared.buffer.when_full != WhenFull::Backpressure {
             return Poll::Ready(Some(Demand::items(Chunk::<T>::MAX)));
@@ -256,6 +269,10 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
 
     fn abandon(&mut self, _: &mut Context<'_, '_>, stop: Option<&Stop>) {
         self.end(Some(stop.cloned().unwrap_or(Stop::cause(Cause::Broken))));
+    }
+
+    fn cancelled_for(&self) -> Option<Reason> {
+        lock(&self.shared.state).cancelled_for
     }
 
     fn take_control(&mut self) -> Option<Control> {
@@ -410,6 +427,7 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         let mut rest = Chunk::default();
         if signal == Control::Cancel {
             state.cancelled = true;
+            state.cancelled_for = cx.cancelled_for();
             rest = self.local.take_all();
             rest.append(&mut state.queue.take_all());
             state.taken = 0;
@@ -418,7 +436,7 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         } else if state.controls.len() < 64 {
             state.controls.push_back(signal);
         }
-        let waker = state.producer.take();
+        let waker = state.upstream.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -436,7 +454,7 @@ impl<T> Drop for RingSource<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.cancelled = true;
-        let waker = state.producer.take();
+        let waker = state.upstream.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();

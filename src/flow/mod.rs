@@ -24,6 +24,8 @@
 mod asynchronous;
 mod boundaries;
 mod grouping;
+mod fan_in;
+mod fan_out;
 mod pipeline;
 mod sinks;
 mod source_settings;
@@ -32,6 +34,7 @@ mod transform;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+pub use fan_out::Branches;
 pub use pipeline::Pipeline;
 
 use crate::operator::source::{Settings, SourceStage};
@@ -149,6 +152,14 @@ impl<T: Send + 'static> Flow<T> {
             stage,
             plan,
         }
+    }
+
+    /// A flow that is never run: its plan is refused for what was put on record.
+    pub(crate) fn refused() -> Flow<T> {
+        Flow::from_source(
+            "refused",
+            crate::operator::iter::Iter::new(std::iter::empty()),
+        )
     }
 
     /// Takes the flow apart for a stage that joins several.

@@ -36,6 +36,10 @@ impl<O: Send + 'static> Pipeline<O> {
         }
     }
 
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Names the sink.
     pub fn named(self, name: impl Into<String>) -> Pipeline<O> {
         self.plan.rename(&self.stage, name.into());

@@ -28,6 +28,8 @@ pub trait Spawn: Send + Sync {
 pub(crate) struct Turn {
     pub(crate) now: Cell<Time>,
     pub(crate) spawn: Arc<dyn Spawn>,
+    /// Why a cancellation that is under way goes upstream, where it has a reason of its own.
+    pub(crate) cancelled_for: Cell<Option<Reason>>,
 }
 
 impl Turn {
@@ -35,6 +37,7 @@ impl Turn {
         Turn {
             now: Cell::new(time::now()),
             spawn,
+            cancelled_for: Cell::new(None),
         }
     }
 }
@@ -72,6 +75,44 @@ impl<'a, 'b> Context<'a, 'b> {
             stage,
             turn: self.turn,
         }
+    }
+
+    /// The same call for a part of the operator that has a waker of its own.
+    pub(crate) fn with_waker<R>(
+        &mut self,
+        waker: &Waker,
+        f: impl FnOnce(&mut Context<'_, '_>) -> R,
+    ) -> R {
+        let mut task = std::task::Context::from_waker(waker);
+        f(&mut Context {
+            task: &mut task,
+            stage: self.stage,
+            turn: self.turn,
+        })
+    }
+
+    /// Why the cancellation under way came, where it has a reason of its own.
+    pub(crate) fn cancelled_for(&self) -> Option<Reason> {
+        self.turn.cancelled_for.get()
+    }
+
+    /// Has everything that a cancellation settles within `f` end for that reason.
+    pub(crate) fn cancelling<R>(
+        &mut self,
+        reason: Option<Reason>,
+        f: impl FnOnce(&mut Context<'_, 'b>) -> R,
+    ) -> R {
+        let before = self
+            .turn
+            .cancelled_for
+            .replace(reason.or(self.cancelled_for()));
+        let result = f(&mut Context {
+            task: self.task,
+            stage: self.stage,
+            turn: self.turn,
+        });
+        self.turn.cancelled_for.set(before);
+        result
     }
 
     pub(crate) fn stage(&self) -> &'a Stage {
@@ -219,10 +260,11 @@ impl<'a, 'b> Context<'a, 'b> {
     /// How elements end that this stage still holds when downstream wants no more.
     #[must_use]
     pub fn leftover(&self) -> Outcome {
+        let why = self.cancelled_for();
         match self.stage.ending.get() {
             Some(reason) => Outcome::Cancelled(*reason),
-            None if self.stage.branch => Outcome::Filtered(Reason::Ended),
-            None => Outcome::Cancelled(Reason::NotWanted),
+            None if self.stage.branch => Outcome::Filtered(why.unwrap_or(Reason::Ended)),
+            None => Outcome::Cancelled(why.unwrap_or(Reason::NotWanted)),
         }
     }
 }

@@ -64,6 +64,12 @@ pub(crate) mod deadline;
 pub(crate) mod expire;
 pub(crate) mod filter;
 pub(crate) mod filter_map;
+pub(crate) mod balance;
+pub(crate) mod broadcast;
+pub(crate) mod concat;
+mod context;
+pub(crate) mod divert;
+pub(crate) mod fan_in;
 pub(crate) mod for_each;
 pub(crate) mod grouped;
 pub(crate) mod in_flight;
@@ -82,6 +88,12 @@ pub(crate) mod stage;
 pub(crate) mod stateful_map;
 pub(crate) mod take;
 pub(crate) mod weigh;
+pub(crate) mod merge;
+pub(crate) mod outlet;
+pub(crate) mod partition;
+pub(crate) mod source;
+pub(crate) mod stage;
+pub(crate) mod zip;
 
 pub use crate::demand::Demand;
 pub use context::{Context, Spawn};
@@ -96,6 +108,7 @@ use std::task::Poll;
 use crate::chunk::Chunk;
 use crate::error::Stop;
 use crate::mark::Mark;
+use crate::outcome::Reason;
 
 /// What a call of [`Operator::fill`] came to.
 #[derive(Debug)]
@@ -213,6 +226,11 @@ pub trait Sink<T>: Send {
     /// The stages before it stopped, or the run was cancelled: settle what is held as cancelled.
     fn abandon(&mut self, cx: &mut Context<'_, '_>, stop: Option<&Stop>) {
         let _ = (cx, stop);
+    }
+
+    /// Why it wants no more, where that is known: what is left behind before it ends for this.
+    fn cancelled_for(&self) -> Option<Reason> {
+        None
     }
 
     /// A message for upstream, from where this sink hands over to.

@@ -142,7 +142,8 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
     }
 
     fn cancel(&mut self, cx: &mut Context<'_, '_>) {
-        self.input.control(cx, Control::Cancel);
+        let reason = self.sink.cancelled_for();
+        cx.cancelling(reason, |cx| self.input.control(cx, Control::Cancel));
         self.phase = Phase::ClosingInput;
     }
 

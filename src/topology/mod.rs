@@ -8,6 +8,7 @@
 //! # What it does not do
 //! It runs nothing. [`runtime`](crate::runtime) takes what it holds.
 
+mod deadlock;
 mod guarantee;
 mod plan;
 mod print;

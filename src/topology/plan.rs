@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::deadlock::{Takes, Wiring};
 use super::guarantee::Guarantee;
 use super::print::{EdgeInfo, NodeInfo, Topology};
 use crate::error::Refused;
@@ -29,6 +30,14 @@ pub(crate) struct NodeSpec {
     pub(crate) no_rewind: Option<&'static str>,
     /// It runs on threads of its own.
     pub(crate) threads: bool,
+    /// It may hand on more or fewer elements than came in.
+    pub(crate) changes_count: bool,
+    /// It hands every element to each of its branches.
+    pub(crate) copies: bool,
+    /// How it takes from its inputs, where that can bring branches of one fan-out to a halt.
+    pub(crate) takes: Option<Takes>,
+    /// The user declared that buffers hold what its inputs differ by.
+    pub(crate) balanced: bool,
     /// A hand-off between islands: drawn as an edge with a bound.
     pub(crate) boundary: bool,
     /// More to print: a policy, a limit.
@@ -46,6 +55,10 @@ impl NodeSpec {
             no_barrier: None,
             no_rewind: None,
             threads: false,
+            changes_count: false,
+            copies: false,
+            takes: None,
+            balanced: false,
             boundary: false,
             note: None,
         }
@@ -83,6 +96,29 @@ impl NodeSpec {
 
     pub(crate) fn threads(mut self) -> NodeSpec {
         self.threads = true;
+        self
+    }
+
+    /// It may hand on more or fewer elements than came in.
+    pub(crate) fn changes_count(mut self) -> NodeSpec {
+        self.changes_count = true;
+        self
+    }
+
+    pub(crate) fn copies(mut self) -> NodeSpec {
+        self.copies = true;
+        self
+    }
+
+    /// It takes one element from each input.
+    pub(crate) fn in_step(mut self) -> NodeSpec {
+        self.takes = Some(Takes::InStep);
+        self
+    }
+
+    /// It takes all elements of one input before those of the next.
+    pub(crate) fn in_sequence(mut self) -> NodeSpec {
+        self.takes = Some(Takes::InSequence);
         self
     }
 
@@ -224,6 +260,11 @@ impl Plan {
     /// The output of a stage leads somewhere, or is not to lead anywhere.
     pub(crate) fn close(&self, stage: &Stage) {
         self.with(|graph| graph.open.remove(&stage.id));
+    }
+
+    /// The output of a stage is still to lead somewhere: it has branches and goes on itself.
+    pub(crate) fn reopen(&self, stage: &Stage) {
+        self.with(|graph| graph.open.insert(stage.id));
     }
 
     /// A stage from which several outputs go is closed itself; its branches are stages.
@@ -383,6 +424,13 @@ impl Graph {
             return Err(Refused::NotSimulable {
                 stage: self.name_of(node.stage.id),
             });
+        }
+        let specs = self.nodes.iter().map(|node| (node.stage.id, &node.spec));
+        if let Some((stage, why)) =
+            Wiring::new(specs, &self.edges).find(|stage| self.name_of(stage))
+        {
+            let stage = self.name_of(stage);
+            return Err(Refused::Deadlock { stage, why });
         }
         let rewinds = self
             .sources

@@ -1,0 +1,164 @@
+//! Marks where flows join: barriers are aligned, rewinds pass once.
+
+use super::Context;
+use crate::chunk::{Chunk, Meta};
+use crate::mark::{Barrier, Mark};
+use crate::outcome::{Outcome, Reason};
+use crate::position::{Generation, SourceId};
+
+/// What a join remembers of the marks its inputs gave.
+///
+/// # Invariants
+/// - A barrier is handed on once all inputs that have not ended gave one; until then those that did
+///   are not asked again.
+/// - A rewind is handed on when the first input gives it, and once. Elements of the generation
+///   before it that another input still has are settled here: what follows the join has already
+///   dropped theirs.
+pub(crate) struct Align {
+    given: Vec<bool>,
+    joined: Option<Barrier>,
+    /// The last rewind of each source that passed.
+    passed: Vec<(SourceId, Generation)>,
+    /// By input: the rewinds that passed and this input has not given yet.
+    behind: Vec<Vec<(SourceId, Generation)>>,
+}
+
+impl Align {
+    pub(crate) fn new(inputs: usize) -> Align {
+        Align {
+            given: vec![false; inputs],
+            joined: None,
+            passed: Vec::new(),
+            behind: vec![Vec::new(); inputs],
+        }
+    }
+
+    /// Whether this input gave its barrier and must not be asked.
+    pub(crate) fn waits(&self, input: usize) -> bool {
+        self.given.get(input).copied().unwrap_or(false)
+    }
+
+    /// Takes a mark from an input. A rewind that is to be handed on at once comes back.
+    pub(crate) fn take(&mut self, input: usize, mark: Mark) -> Option<Mark> {
+        match mark {
+            Mark::Barrier(barrier) => {
+                if let Some(given) = self.given.get_mut(input) {
+                    *given = true;
+                }
+                match &mut self.joined {
+                    Some(joined) => joined.join(barrier),
+                    None => self.joined = Some(barrier),
+                }
+                None
+            }
+            Mark::Rewind(source, generation) => self.rewind(input, source, generation),
+        }
+    }
+
+    fn rewind(&mut self, input: usize, source: SourceId, generation: Generation) -> Option<Mark> {
+        if let Some(behind) = self.behind.get_mut(input) {
+            behind.retain(|(of, at)| *of != source || *at > generation);
+        }
+        let known = self.passed.iter_mut().find(|(of, _)| *of == source);
+        match known {
+            Some((_, at)) if *at >= generation => return None,
+            Some((_, at)) => *at = generation,
+            None => self.passed.push((source, generation)),
+        }
+        for (_, behind) in self
+            .behind
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| *index != input)
+        {
+            behind.retain(|(of, _)| *of != source);
+            behind.push((source, generation));
+        }
+        Some(Mark::Rewind(source, generation))
+    }
+
+    /// The barrier to hand on, once every input gave one or ended.
+    pub(crate) fn complete(&mut self, ended: impl Fn(usize) -> bool) -> Option<Mark> {
+        let all = self
+            .given
+            .iter()
+            .enumerate()
+            .all(|(index, given)| *given || ended(index));
+        if !all {
+            return None;
+        }
+        let barrier = self.joined.take()?;
+        self.given.fill(false);
+        Some(Mark::Barrier(barrier))
+    }
+
+    /// Settles what an input gave that its source has gone back behind meanwhile.
+    pub(crate) fn drop_stale<T>(
+        &self,
+        cx: &mut Context<'_, '_>,
+        input: usize,
+        chunk: &mut Chunk<T>,
+    ) {
+        let Some(behind) = self.behind.get(input).filter(|behind| !behind.is_empty()) else {
+            return;
+        };
+        let is_stale = |meta: &Meta| {
+            meta.receipt.standing().is_some_and(|at| {
+                behind
+                    .iter()
+                    .any(|(source, generation)| at.source == *source && at.generation < *generation)
+            })
+        };
+        let mut kept = Chunk::default();
+        for element in chunk.drain() {
+            if is_stale(&element.meta) {
+                cx.settle(element.meta, Outcome::Cancelled(Reason::Rewound));
+            } else {
+                kept.push(element);
+            }
+        }
+        *chunk = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mark::CommitToken;
+    use crate::position::Epoch;
+
+    fn barrier(source: u32, epoch: u64) -> Mark {
+        let token = CommitToken::new(SourceId::new(source), Epoch(epoch), ());
+        Mark::Barrier(Barrier::new(token))
+    }
+
+    #[test]
+    fn a_barrier_passes_when_all_live_inputs_gave_theirs() {
+        let mut align = Align::new(3);
+        assert!(align.take(0, barrier(1, 7)).is_none());
+        assert!(align.waits(0) && !align.waits(1));
+        assert!(align.complete(|_| false).is_none());
+        assert!(align.take(1, barrier(2, 3)).is_none());
+        let Some(Mark::Barrier(joined)) = align.complete(|input| input == 2) else {
+            panic!("all live inputs gave a barrier");
+        };
+        assert_eq!(joined.tokens().len(), 2);
+        assert!(!align.waits(0), "the next epoch begins");
+        assert!(
+            align.complete(|_| true).is_none(),
+            "there is none to hand on"
+        );
+    }
+
+    #[test]
+    fn a_rewind_passes_at_once_and_once() {
+        let mut align = Align::new(2);
+        let mark = || Mark::Rewind(SourceId::new(1), Generation(1));
+        assert!(align.take(1, mark()).is_some());
+        assert_eq!(align.behind[0].len(), 1);
+        assert!(align.take(0, mark()).is_none());
+        assert!(align.behind[0].is_empty());
+        let next = Mark::Rewind(SourceId::new(1), Generation(2));
+        assert!(align.take(0, next).is_some());
+    }
+}
