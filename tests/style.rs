@@ -17,7 +17,10 @@ fn sources(under: &str) -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(under), &mut found);
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(under),
+        &mut found,
+    );
     found.sort();
     assert!(!found.is_empty(), "no sources under {under}");
     found
@@ -26,7 +29,11 @@ fn sources(under: &str) -> Vec<(PathBuf, String)> {
 /// A line without its comment.
 fn code(line: &str) -> &str {
     let line = line.trim_start();
-    if line.starts_with("//") { "" } else { line.split(" //").next().unwrap_or(line) }
+    if line.starts_with("//") {
+        ""
+    } else {
+        line.split(" //").next().unwrap_or(line)
+    }
 }
 
 /// The text before the unit tests of a file.
@@ -37,7 +44,11 @@ fn without_tests(text: &str) -> &str {
 fn room(path: &Path) -> String {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let first = path.strip_prefix(src).unwrap().iter().next().unwrap();
-    Path::new(first).file_stem().unwrap().to_string_lossy().into_owned()
+    Path::new(first)
+        .file_stem()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Rooms from the ground up: each may use those before it, and those beside it in a group.
@@ -73,8 +84,10 @@ fn imports_point_up_the_list_of_rooms() {
         let mine = room(&path);
         for line in without_tests(&text).lines().map(code) {
             for used in line.split("crate::").skip(1) {
-                let name: String =
-                    used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let name: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 let known = ROOMS.iter().any(|rooms| rooms.contains(&name.as_str()));
                 if known && floor(&name) > floor(&mine) {
                     wrong.push(format!("{}: {line}", path.display()));
@@ -82,7 +95,11 @@ fn imports_point_up_the_list_of_rooms() {
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that point down:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "imports that point down:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -97,7 +114,11 @@ fn only_the_clock_reads_the_clock() {
             }
         }
     }
-    assert!(wrong.is_empty(), "clocks read outside their rooms:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "clocks read outside their rooms:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -136,10 +157,17 @@ fn the_project_speaks_of_itself_alone() {
             continue;
         }
         for line in text.lines() {
-            if ["/work/", "/root/", "../shared"].iter().any(|word| line.contains(word)) {
+            if ["/work/", "/root/", "../shared"]
+                .iter()
+                .any(|word| line.contains(word))
+            {
                 wrong.push(format!("{}: {line}", path.display()));
             }
         }
     }
-    assert!(wrong.is_empty(), "paths of one machine:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "paths of one machine:\n{}",
+        wrong.join("\n")
+    );
 }

@@ -58,13 +58,13 @@
 //! ```
 
 mod context;
-pub(crate) mod for_each;
 pub(crate) mod in_flight;
 mod input;
-pub(crate) mod iter;
 pub(crate) mod map;
 pub(crate) mod map_async;
+pub(crate) mod sinks;
 pub(crate) mod source;
+pub(crate) mod sources;
 pub(crate) mod stage;
 
 pub use crate::demand::Demand;

@@ -41,7 +41,11 @@ fn the_settled_position_stops_before_the_first_open_element() {
     let settled = tracker.settled();
     assert_eq!((settled.sequence, settled.position), (70, Some(169)));
     let (_, words) = tracker.settled_above();
-    assert_eq!(words[0] & 0b111, 0b010, "the element behind the open one is known to be settled");
+    assert_eq!(
+        words[0] & 0b111,
+        0b010,
+        "the element behind the open one is known to be settled"
+    );
     settle(&places[70], Outcome::Filtered(Reason::Predicate));
     assert_eq!(tracker.settled().sequence, 72);
 }
@@ -49,19 +53,39 @@ fn the_settled_position_stops_before_the_first_open_element() {
 #[test]
 fn what_the_position_may_pass_is_what_the_source_declared() {
     for (passes, outcome, passed) in [
-        (Passes::resolved(), Outcome::DeadLettered(Reason::Error), true),
+        (
+            Passes::resolved(),
+            Outcome::DeadLettered(Reason::Error),
+            true,
+        ),
         (Passes::resolved(), Outcome::Shed(Reason::DropHead), false),
-        (Passes::resolved().loss(), Outcome::Shed(Reason::DropHead), true),
+        (
+            Passes::resolved().loss(),
+            Outcome::Shed(Reason::DropHead),
+            true,
+        ),
         (Passes::resolved().loss(), Outcome::Expired, true),
-        (Passes::resolved().loss(), Outcome::Failed(Reason::Error), false),
-        (Passes::resolved().loss(), Outcome::Cancelled(Reason::Aborted), false),
+        (
+            Passes::resolved().loss(),
+            Outcome::Failed(Reason::Error),
+            false,
+        ),
+        (
+            Passes::resolved().loss(),
+            Outcome::Cancelled(Reason::Aborted),
+            false,
+        ),
         (Passes::all(), Outcome::Failed(Reason::Error), true),
     ] {
         let tracker: Tracker<u64> = Tracker::new(SourceId::new(0), 8, passes);
         let places = issue(&tracker, 0..2);
         settle(&places[1], Outcome::Delivered);
         settle(&places[0], outcome);
-        assert_eq!(tracker.settled().sequence, if passed { 2 } else { 0 }, "{outcome}");
+        assert_eq!(
+            tracker.settled().sequence,
+            if passed { 2 } else { 0 },
+            "{outcome}"
+        );
     }
 }
 
@@ -74,9 +98,16 @@ fn an_unresolved_end_is_reported_once_with_its_stage_and_position() {
     let unresolved = tracker.take_unresolved().unwrap();
     assert_eq!((unresolved.sequence, unresolved.stage), (2, Some(9)));
     assert_eq!(tracker.position_of(unresolved.sequence), Some(52));
-    assert!(tracker.take_unresolved().is_none(), "a cancelled element is not reported");
+    assert!(
+        tracker.take_unresolved().is_none(),
+        "a cancelled element is not reported"
+    );
     settle(&places[0], Outcome::Delivered);
-    assert_eq!(tracker.settled().sequence, 1, "a cancelled element holds the position");
+    assert_eq!(
+        tracker.settled().sequence,
+        1,
+        "a cancelled element holds the position"
+    );
 }
 
 #[test]
@@ -116,7 +147,11 @@ fn a_second_settlement_is_counted_as_a_bug() {
     settle(&places[1], Outcome::Delivered);
     let counts = tracker.walker().counts();
     assert_eq!(counts.doubled, 1);
-    assert_eq!(counts.outcome(Kind::Delivered), 2, "the first outcome stands");
+    assert_eq!(
+        counts.outcome(Kind::Delivered),
+        2,
+        "the first outcome stands"
+    );
     assert!(!counts.balances());
 }
 
@@ -129,11 +164,17 @@ fn after_a_rewind_old_receipts_are_inert_and_re_reads_are_counted() {
     }
     settle(&places[20], Outcome::Delivered);
     let back = tracker.rewind();
-    assert_eq!((back.sequence, back.position, back.generation), (10, Some(9), Generation(1)));
+    assert_eq!(
+        (back.sequence, back.position, back.generation),
+        (10, Some(9), Generation(1))
+    );
     for place in &places[10..] {
         settle(place, Outcome::Failed(Reason::Error));
     }
-    assert!(tracker.take_unresolved().is_none(), "an old receipt reports nothing");
+    assert!(
+        tracker.take_unresolved().is_none(),
+        "an old receipt reports nothing"
+    );
     let again = issue(&tracker, 10..100);
     for place in &again {
         settle(place, Outcome::Delivered);
@@ -141,7 +182,11 @@ fn after_a_rewind_old_receipts_are_inert_and_re_reads_are_counted() {
     let counts = tracker.walker().counts();
     assert_eq!(counts.entered, 190);
     assert_eq!(counts.replayed, 90);
-    assert_eq!(counts.outcome(Kind::Cancelled), 89, "all but the 11 that were settled");
+    assert_eq!(
+        counts.outcome(Kind::Cancelled),
+        89,
+        "all but the 11 that were settled"
+    );
     assert_eq!(counts.outcome(Kind::Delivered), 101);
     assert_eq!((counts.doubled, counts.unsettled()), (0, 0));
     assert!(counts.balances());
@@ -191,7 +236,10 @@ fn counts_go_by_the_first_class_an_element_was_given() {
     }
     let counts = tracker.walker().counts();
     let delivered = |class: usize| counts.classes[class].outcomes[Kind::Delivered as usize];
-    assert_eq!((delivered(0), delivered(2), delivered(Class::COUNT)), (1, 1, 1));
+    assert_eq!(
+        (delivered(0), delivered(2), delivered(Class::COUNT)),
+        (1, 1, 1)
+    );
 }
 
 #[test]
@@ -205,7 +253,10 @@ fn retired_pages_are_used_again_only_when_no_receipt_points_at_them() {
         }
         drop(places);
         let next = issue(&tracker, 0..1);
-        assert!(!Arc::ptr_eq(&kept, &next[0].0), "a page that is pointed at is not reused");
+        assert!(
+            !Arc::ptr_eq(&kept, &next[0].0),
+            "a page that is pointed at is not reused"
+        );
         settle(&next[0], Outcome::Delivered);
         tracker.barrier();
     }

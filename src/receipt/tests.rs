@@ -44,14 +44,19 @@ fn splitting_and_joining_runs_keeps_every_element_in_order() {
     for size in [1, 5, 0, 20, 38] {
         pieces.push(whole.split_front(size));
     }
-    assert_eq!(pieces.iter().map(Run::count).collect::<Vec<_>>(), [1, 5, 0, 20, 38]);
+    assert_eq!(
+        pieces.iter().map(Run::count).collect::<Vec<_>>(),
+        [1, 5, 0, 20, 38]
+    );
     assert_eq!(whole.count(), 0);
     let mut joined = Vec::new();
     for piece in pieces {
         Run::push(&mut joined, piece);
     }
     assert_eq!(joined.iter().map(Run::count).sum::<usize>(), 64);
-    joined.into_iter().for_each(|run| run.settle(Outcome::Delivered, 0));
+    joined
+        .into_iter()
+        .for_each(|run| run.settle(Outcome::Delivered, 0));
     assert_eq!(counts(&tracker).outcome(Kind::Delivered), 64);
 }
 
@@ -60,7 +65,10 @@ fn runs_out_of_order_are_not_joined() {
     let tracker = tracker();
     let mut run = runs(&tracker, 8).pop().unwrap();
     let first = run.split_front(3);
-    assert!(run.join(first).is_some(), "the earlier elements cannot come after the later ones");
+    assert!(
+        run.join(first).is_some(),
+        "the earlier elements cannot come after the later ones"
+    );
     run.settle(Outcome::Delivered, 0);
 }
 
@@ -71,7 +79,10 @@ fn moving_the_first_element_counts_no_page_and_keeps_order() {
     let mut front = run.split_front(1);
     assert!(run.move_first(&mut front));
     assert_eq!((front.count(), run.count()), (2, 6));
-    assert!(!front.move_first(&mut run), "not to a place before later elements");
+    assert!(
+        !front.move_first(&mut run),
+        "not to a place before later elements"
+    );
     front.settle(Outcome::Delivered, 0);
     run.settle(Outcome::Filtered(Reason::Predicate), 0);
     assert!(counts(&tracker).balances());
@@ -117,7 +128,10 @@ fn a_class_reaches_the_account_through_forks_splits_and_groups() {
     let group = Receipt::of_runs(vec![three, run]);
     group.classify(Class::LOW);
     group.settle(Outcome::Delivered);
-    assert_eq!(counts(&tracker).classes[2].outcomes[Kind::Delivered as usize], 4);
+    assert_eq!(
+        counts(&tracker).classes[2].outcomes[Kind::Delivered as usize],
+        4
+    );
 }
 
 #[test]
