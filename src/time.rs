@@ -28,7 +28,7 @@ use std::ops::Add;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since the clock started.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -115,6 +115,15 @@ pub fn now() -> Time {
         Some(clock) => clock.now(),
         None => Time(u64::try_from(epoch().elapsed().as_nanos()).unwrap_or(u64::MAX)),
     })
+}
+
+/// The wall clock in nanoseconds since 1970, for what outlives the process. It may go back.
+#[must_use]
+pub fn unix_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Waits that long. Cancel safe: dropping it forgets the timer.

@@ -206,6 +206,18 @@ impl<T: Send + 'static> Flow<T> {
         part(self)
     }
 
+    /// Declares that the last stage runs on threads of its own.
+    pub(crate) fn on_threads(self) -> Flow<T> {
+        self.plan.amend(&self.stage, |spec| spec.threads = true);
+        self
+    }
+
+    /// Puts on record why the last stage cannot run.
+    pub(crate) fn refused(self, why: impl Into<String>) -> Flow<T> {
+        self.plan.refuse(&self.stage, why);
+        self
+    }
+
     /// Names the guarantee the pipeline must keep: a stage that cannot is refused, by name, before
     /// anything starts.
     pub fn guarantee(self, guarantee: Guarantee) -> Flow<T> {

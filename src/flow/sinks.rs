@@ -2,7 +2,7 @@
 
 use super::{Flow, Pipeline};
 use crate::operator::Sink;
-use crate::operator::for_each::Fold;
+use crate::operator::sinks::for_each::Fold;
 use crate::topology::NodeSpec;
 
 impl<T: Send + 'static> Flow<T> {

@@ -168,6 +168,21 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         }
     }
 
+    /// Ready when every element handed over so far is settled, however. One task may wait on a
+    /// tracker: this is for who goes on with it after its source has ended.
+    pub fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let idle = || lock(&self.shared.list).all_done();
+        if idle() {
+            return Poll::Ready(());
+        }
+        self.shared.signal.wait(cx.waker());
+        if idle() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
     /// Numbers the elements at the given positions and hands out their places: page and mask.
     pub(crate) fn issue(
         &self,

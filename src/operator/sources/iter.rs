@@ -1,8 +1,8 @@
 //! The source of an iterator.
 
-use super::{Context, Demand, Fill, Source, guard};
 use crate::chunk::Chunk;
 use crate::error::{Cause, Stop};
+use crate::operator::{Context, Demand, Fill, Source, guard};
 
 pub(crate) struct Iter<I> {
     iter: I,

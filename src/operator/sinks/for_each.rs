@@ -2,9 +2,9 @@
 
 use std::task::Poll;
 
-use super::{Context, Demand, Sink, guard};
 use crate::chunk::Chunk;
 use crate::error::Stop;
+use crate::operator::{Context, Demand, Sink, guard};
 use crate::outcome::{Outcome, Reason};
 
 /// The sink of a closure and a state: `for_each`, `fold`, `collect`.

@@ -1,0 +1,3 @@
+//! Sinks: what settles elements by taking them out of the pipeline, one a file.
+
+pub(crate) mod for_each;

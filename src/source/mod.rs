@@ -1,0 +1,23 @@
+//! Where elements come from.
+//!
+//! Every source is tracked: its account says what became of each element, and a source with
+//! positions knows up to where all of them are settled. How it is tracked is declared right after
+//! it: [`window`](crate::flow::Flow::window), [`on_unresolved`](crate::flow::Flow::on_unresolved),
+//! [`allow_loss`](crate::flow::Flow::allow_loss), [`untracked`](crate::flow::Flow::untracked).
+//!
+//! | elements of | source | position |
+//! | --- | --- | --- |
+//! | an iterator | [`iter()`] | none |
+//! | the lines of a file, of standard input, of a reader | [`lines()`] | line and byte offset |
+//!
+//! # What a source does not do
+//! It never reads ahead of demand by more than its documentation says, and never without a bound.
+
+mod files;
+mod values;
+
+pub use crate::operator::sources::lines::{
+    Identity, Line, LinePosition, LineTooLong, Lines, LinesError, State, StateError, TooLong,
+};
+pub use files::lines;
+pub use values::iter;
