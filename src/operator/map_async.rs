@@ -198,7 +198,7 @@ where
 
     /// Drops what it holds of a source that goes back.
     fn rewind(&mut self, cx: &mut Context<'_, '_>, source: SourceId) {
-        let of = |meta: &Meta| meta.receipt.standing().is_none_or(|at| at.source == source);
+        let of = |meta: &Meta| meta.receipt.is_of(source);
         let MapAsync {
             order,
             first,
