@@ -57,6 +57,15 @@ struct Slot {
     page: Arc<Page>,
     len: u32,
     resolved: u64,
+    /// Elements the position passes as they ended: the source answers for them by other means.
+    passed: u64,
+}
+
+impl Slot {
+    /// The settled elements that the settled position may pass.
+    fn passable(&self) -> u64 {
+        self.page.passable(self.resolved | self.passed)
+    }
 }
 
 fn within(len: u32) -> u64 {
@@ -249,7 +258,7 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         let count = (list.next - list.settled) as usize;
         let mut words = vec![0_u64; count.div_ceil(64)];
         for slot in &list.pages {
-            let passable = slot.page.passable(slot.resolved) & within(slot.len);
+            let passable = slot.passable() & within(slot.len);
             for bit in super::page::bits(passable) {
                 let sequence = slot.page.base + u64::from(bit);
                 if let Some(index) = sequence.checked_sub(list.settled) {
@@ -285,15 +294,26 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         self.shared.signal.register(cx.waker());
     }
 
-    /// The source resolved an element itself (it diverted it): the settled position may pass.
+    /// The source resolved an element itself (it diverted it): the settled position may pass, and
+    /// the element counts as dead-lettered.
     pub fn resolve(&self, unresolved: &Unresolved) {
+        self.answer(unresolved, |slot, bit| slot.resolved |= bit);
+    }
+
+    /// The source answers for an element by other means, such as releasing its claim so that
+    /// somebody takes it again: the settled position may pass, and the element counts as it ended.
+    pub fn pass(&self, unresolved: &Unresolved) {
+        self.answer(unresolved, |slot, bit| slot.passed |= bit);
+    }
+
+    fn answer(&self, unresolved: &Unresolved, mut with: impl FnMut(&mut Slot, u64)) {
         let mut list = lock(&self.shared.list);
         for slot in &mut list.pages {
             let first = slot.page.base;
             if slot.page.generation == unresolved.generation
                 && (first..first + u64::from(slot.len)).contains(&unresolved.sequence)
             {
-                slot.resolved |= 1 << (unresolved.sequence - first);
+                with(slot, 1 << (unresolved.sequence - first));
             }
         }
         list.advance();
@@ -409,6 +429,7 @@ impl<P> List<P> {
                 page,
                 len: 0,
                 resolved: 0,
+                passed: 0,
             });
             self.open = true;
         }
@@ -432,11 +453,7 @@ impl<P> List<P> {
     /// Moves the settled position over what is settled, and retires pages that are settled whole.
     fn advance(&mut self) {
         while let Some(slot) = self.pages.front() {
-            let passed = slot
-                .page
-                .passable(slot.resolved)
-                .trailing_ones()
-                .min(slot.len);
+            let passed = slot.passable().trailing_ones().min(slot.len);
             let settled = slot.page.base + u64::from(passed);
             while self.settled < settled {
                 if let Some(position) = self.positions.pop_front() {
@@ -468,7 +485,7 @@ impl<P> List<P> {
     fn is_clear_to(&self, sequence: u64) -> bool {
         self.pages.iter().all(|slot| {
             let before = sequence.saturating_sub(slot.page.base).min(64) as u32;
-            let stuck = slot.page.done() & !slot.page.passable(slot.resolved);
+            let stuck = slot.page.done() & !slot.passable();
             stuck & within(slot.len.min(before)) == 0
         })
     }
