@@ -10,7 +10,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::position::{Epoch, Generation, SourceId};
+use crate::position::{Epoch, Frontier, Generation, SourceId, Tracker, Walk};
 
 /// A message between elements.
 #[derive(Clone, Debug)]
@@ -55,6 +55,16 @@ impl Barrier {
         }
     }
 
+    /// Begins a commit of all its tokens: see [`CommitToken::begin`].
+    #[must_use]
+    pub fn begin(&self) -> Option<Commit> {
+        let mut whole = Commit { holds: Vec::new() };
+        for token in &self.tokens {
+            whole.holds.append(&mut token.begin()?.holds);
+        }
+        Some(whole)
+    }
+
     /// Whether it ends an epoch of that source.
     #[must_use]
     pub fn is_of(&self, source: SourceId) -> bool {
@@ -69,6 +79,39 @@ pub struct CommitToken {
     source: SourceId,
     epoch: Epoch,
     detail: Arc<dyn Any + Send + Sync>,
+    /// The sequences of the source, each with its end: generation and number.
+    covers: Vec<Hold>,
+}
+
+/// A sequence up to a number, in a generation.
+#[derive(Clone)]
+struct Hold {
+    walk: Arc<dyn Walk>,
+    generation: Generation,
+    sequence: u64,
+}
+
+/// A commit under way. While it lives, its sources do not go back: settle what was committed
+/// before it is dropped, and they will not read it again.
+#[must_use = "the sources may go back as soon as it is dropped"]
+pub struct Commit {
+    holds: Vec<Hold>,
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        for hold in &self.holds {
+            hold.walk.end_commit();
+        }
+    }
+}
+
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commit")
+            .field("sequences", &self.holds.len())
+            .finish()
+    }
 }
 
 impl CommitToken {
@@ -78,7 +121,42 @@ impl CommitToken {
             source,
             epoch,
             detail: Arc::new(detail),
+            covers: Vec::new(),
         }
+    }
+
+    /// Has the token cover a sequence of the source up to where its epoch ended. A source of several
+    /// sequences calls it for each.
+    #[must_use]
+    pub fn covering<P>(mut self, tracker: &Tracker<P>, to: &Frontier<P>) -> CommitToken
+    where
+        P: Clone + Send + fmt::Debug + 'static,
+    {
+        self.covers.push(Hold {
+            walk: tracker.walker(),
+            generation: to.generation,
+            sequence: to.sequence,
+        });
+        self
+    }
+
+    /// Begins a commit of what the token covers. `None` if it must not be committed: the source went
+    /// back since, or an element before the barrier ended in a way its position may not pass. A sink
+    /// that gets none aborts, and sends [`Control::RequestRewind`](crate::operator::Control) so that
+    /// all its sources go back to what was committed last.
+    ///
+    /// It knows nothing of elements that another sink still has: a transactional sink must be the
+    /// only one of its sources.
+    #[must_use]
+    pub fn begin(&self) -> Option<Commit> {
+        let mut commit = Commit { holds: Vec::new() };
+        for hold in &self.covers {
+            if !hold.walk.begin_commit(hold.generation, hold.sequence) {
+                return None;
+            }
+            commit.holds.push(hold.clone());
+        }
+        Some(commit)
     }
 
     /// Whose positions.

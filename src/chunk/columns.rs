@@ -68,7 +68,10 @@ fn repeat<V>(value: V, count: usize) -> Repeat<V> {
 }
 
 /// The runs of a column of `len` elements, present or not.
-fn cells<V: Cell + Copy>(column: &Column<Repeat<V>>, len: usize) -> impl Iterator<Item = (V, usize)> + '_ {
+fn cells<V: Cell + Copy>(
+    column: &Column<Repeat<V>>,
+    len: usize,
+) -> impl Iterator<Item = (V, usize)> + '_ {
     let none = column.is_absent().then(|| (V::absent(), len));
     column.runs().map(|run| (run.value, run.count)).chain(none)
 }
@@ -83,8 +86,16 @@ fn zip_runs<A: Copy, B: Copy>(
         loop {
             let ((a, mine), (b, theirs)) = (left?, right?);
             let count = mine.min(theirs);
-            left = if mine > count { Some((a, mine - count)) } else { one.next() };
-            right = if theirs > count { Some((b, theirs - count)) } else { other.next() };
+            left = if mine > count {
+                Some((a, mine - count))
+            } else {
+                one.next()
+            };
+            right = if theirs > count {
+                Some((b, theirs - count))
+            } else {
+                other.next()
+            };
             if count > 0 {
                 return Some(((a, b), count));
             }
@@ -308,7 +319,11 @@ impl Columns {
 
     /// Gives each element a deadline that long after its start, or after `now` where that is not
     /// known; `None` is no deadline. An earlier one it has stands.
-    pub(crate) fn limit(&mut self, now: Time, spans: impl Iterator<Item = (Option<Duration>, usize)>) {
+    pub(crate) fn limit(
+        &mut self,
+        now: Time,
+        spans: impl Iterator<Item = (Option<Duration>, usize)>,
+    ) {
         let len = self.len;
         let mut deadlines = Column::default();
         let starts = zip_runs(cells(&self.since, len), cells(&self.deadline, len));
@@ -324,12 +339,22 @@ impl Columns {
     /// and of its origin.
     pub(crate) fn sizes(&self, value: usize) -> impl Iterator<Item = (u64, usize)> + '_ {
         let origins = self.origin.runs().map(|run| {
-            (run.value.as_ref().map_or(0, |origin| origin.len() as u64), run.count)
+            (
+                run.value.as_ref().map_or(0, |origin| origin.len() as u64),
+                run.count,
+            )
         });
         let none = self.origin.is_absent().then_some((0, self.len));
         zip_runs(cells(&self.bytes, self.len), origins.chain(none)).map(
             move |((bytes, origin), count)| {
-                (if bytes == 0 { value as u64 + origin } else { bytes }, count)
+                (
+                    if bytes == 0 {
+                        value as u64 + origin
+                    } else {
+                        bytes
+                    },
+                    count,
+                )
             },
         )
     }

@@ -162,7 +162,7 @@ impl<T: Send + 'static> Flow<T> {
         T: Clone,
     {
         let mut flows = self.broadcast_vec(N, buffers).into_iter();
-        std::array::from_fn(|_| flows.next().unwrap_or_else(Flow::refused))
+        std::array::from_fn(|_| flows.next().unwrap_or_else(Flow::never))
     }
 
     /// Copies every element to each of so many branches, 1 to 255: [`broadcast`](Self::broadcast)
@@ -217,7 +217,7 @@ impl<T: Send + 'static> Flow<T> {
     #[must_use = "a branch that leads nowhere is refused"]
     pub fn balance<const N: usize>(self, buffers: impl Into<Branches>) -> [Flow<T>; N] {
         let mut flows = self.balance_vec(N, buffers).into_iter();
-        std::array::from_fn(|_| flows.next().unwrap_or_else(Flow::refused))
+        std::array::from_fn(|_| flows.next().unwrap_or_else(Flow::never))
     }
 
     /// Hands each element to one of so many branches that has room, 1 to 255:
@@ -279,7 +279,7 @@ impl<T: Send + 'static> Flow<T> {
         f: impl FnMut(&T) -> usize + Send + 'static,
     ) -> [Flow<T>; N] {
         let mut flows = self.partition_vec(N, buffers, f).into_iter();
-        std::array::from_fn(|_| flows.next().unwrap_or_else(Flow::refused))
+        std::array::from_fn(|_| flows.next().unwrap_or_else(Flow::never))
     }
 
     /// Hands each element to the one of so many branches, 1 to 255, whose number the closure names:

@@ -23,9 +23,9 @@
 
 mod asynchronous;
 mod boundaries;
-mod grouping;
 mod fan_in;
 mod fan_out;
+mod grouping;
 mod pipeline;
 mod sinks;
 mod source_settings;
@@ -37,9 +37,9 @@ use std::sync::{Arc, Mutex};
 pub use fan_out::Branches;
 pub use pipeline::Pipeline;
 
-use crate::operator::source::{Settings, SourceStage};
+use crate::operator::source::{Settings, SourceStage, Walkers};
 use crate::operator::{Answer, Input, Operator, Sink, Source, Stage};
-use crate::position::SourceId;
+use crate::position::{SourceId, Tracker};
 use crate::runtime::Island;
 use crate::topology::{Guarantee, NodeSpec, Plan, Topology};
 
@@ -64,7 +64,7 @@ impl<T: Send + 'static> Flow<T> {
     ///
     /// Sources with positions stop the run when an element ends unresolved, and have a window of
     /// 1024 elements; sources without (`Position = ()`) go on, and have a window of 65,536.
-    pub fn from_source<S: Source<T> + 'static>(name: &'static str, source: S) -> Flow<T> {
+    pub fn from_source<S: Source<T> + 'static>(spec: impl Into<NodeSpec>, source: S) -> Flow<T> {
         let positioned = std::any::TypeId::of::<S::Position>() != std::any::TypeId::of::<()>();
         let settings = Arc::new(Mutex::new(Settings {
             tracked: true,
@@ -78,7 +78,7 @@ impl<T: Send + 'static> Flow<T> {
             barrier_every: 0,
         }));
         let plan = Plan::new();
-        let stage = plan.add(NodeSpec::new(name), &[], false);
+        let stage = plan.add(spec.into(), &[], false);
         let walkers = plan.add_source(&stage, Arc::clone(&settings));
         let id = SourceId::new(stage.id);
         let operator = Box::new(SourceStage::new(source, id, settings, walkers));
@@ -92,23 +92,28 @@ impl<T: Send + 'static> Flow<T> {
     /// A flow whose operator makes its elements itself, and tracks them with trackers of its own:
     /// for sources of several sequences, such as the partitions of a topic.
     ///
-    /// The closure gets the [`SourceId`] its trackers must have, and a function by which each of
-    /// them is made known to the run.
+    /// The closure gets the run's account of this source: its operator takes its trackers and what
+    /// the declaration says of it from there. The settings are those of a source with positions:
+    /// unresolved elements stop the run, and each tracker has a window of 1024.
     pub fn from_operator<O: Operator<T> + 'static>(
-        name: &'static str,
-        make: impl FnOnce(SourceId, Accounts) -> O,
+        spec: impl Into<NodeSpec>,
+        make: impl FnOnce(Accounts) -> O,
     ) -> Flow<T> {
         let settings = Arc::new(Mutex::new(Settings {
             tracked: true,
             answer: Answer::Stop,
-            window: 0,
+            window: 1024,
             loss: false,
             barrier_every: 0,
         }));
         let plan = Plan::new();
-        let stage = plan.add(NodeSpec::new(name), &[], false);
-        let walkers = plan.add_source(&stage, settings);
-        let operator = Box::new(make(SourceId::new(stage.id), Accounts(walkers)));
+        let stage = plan.add(spec.into(), &[], false);
+        let walkers = plan.add_source(&stage, Arc::clone(&settings));
+        let operator = Box::new(make(Accounts {
+            source: SourceId::new(stage.id),
+            settings,
+            walkers,
+        }));
         Flow {
             operator,
             stage,
@@ -118,13 +123,37 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Adds a stage of one's own: see [`operator`](crate::operator).
     ///
-    /// It is taken to hold no more than a chunk, and to lose nothing.
-    pub fn stage<U, O>(self, name: &'static str, make: impl FnOnce(Input<T>) -> O) -> Flow<U>
+    /// A name alone says that the stage holds nothing between two calls and keeps every guarantee;
+    /// a [`NodeSpec`] says more.
+    pub fn stage<U, O>(self, spec: impl Into<NodeSpec>, make: impl FnOnce(Input<T>) -> O) -> Flow<U>
     where
         U: Send + 'static,
         O: Operator<U> + 'static,
     {
-        self.then(NodeSpec::new(name), make)
+        self.then(spec.into(), make)
+    }
+
+    /// Adds a stage of one's own in which this flow meets others, in that order.
+    pub fn stage_with<U, O>(
+        self,
+        others: impl IntoIterator<Item = Flow<T>>,
+        spec: impl Into<NodeSpec>,
+        make: impl FnOnce(Vec<Input<T>>) -> O,
+    ) -> Flow<U>
+    where
+        U: Send + 'static,
+        O: Operator<U> + 'static,
+    {
+        let (first, stage, plan) = self.into_parts();
+        let (mut inputs, mut stages) = (vec![first], vec![stage]);
+        for other in others {
+            let (input, stage, theirs) = other.into_parts();
+            plan.join(&theirs);
+            inputs.push(input);
+            stages.push(stage);
+        }
+        let stage = plan.add(spec.into(), &stages.iter().collect::<Vec<_>>(), false);
+        Flow::from_parts(Box::new(make(inputs)), stage, plan)
     }
 
     pub(crate) fn then<U, O>(self, spec: NodeSpec, make: impl FnOnce(Input<T>) -> O) -> Flow<U>
@@ -155,10 +184,10 @@ impl<T: Send + 'static> Flow<T> {
     }
 
     /// A flow that is never run: its plan is refused for what was put on record.
-    pub(crate) fn refused() -> Flow<T> {
+    pub(crate) fn never() -> Flow<T> {
         Flow::from_source(
             "refused",
-            crate::operator::iter::Iter::new(std::iter::empty()),
+            crate::operator::sources::iter::Iter::new(std::iter::empty()),
         )
     }
 
@@ -232,24 +261,63 @@ impl<T: Send + 'static> Flow<T> {
     }
 }
 
-/// Makes trackers known to the run, so that its account covers them.
+/// The account of a source whose operator tracks its elements itself: see
+/// [`Flow::from_operator`].
 #[derive(Clone)]
-pub struct Accounts(crate::operator::source::Walkers);
+pub struct Accounts {
+    source: SourceId,
+    settings: Arc<Mutex<Settings>>,
+    walkers: Walkers,
+}
 
 impl fmt::Debug for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Accounts")
+        f.debug_struct("Accounts")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 
 impl Accounts {
-    /// Adds a tracker. Add each once.
-    pub fn add<P>(&self, tracker: &crate::position::Tracker<P>)
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// A tracker for one more sequence of the source, as declared, which the run's account covers
+    /// from now on. To be called when the run has started, not in the declaration, whose settings
+    /// may still change. A sequence that the source lost and got again keeps its tracker.
+    #[must_use]
+    pub fn tracker<P>(&self) -> Tracker<P>
     where
         P: Clone + Send + fmt::Debug + 'static,
     {
-        if let Ok(mut walkers) = self.0.lock() {
-            walkers.push(tracker.walker());
+        let (window, passes) = self.with(|settings| (settings.window, settings.passes()));
+        let tracker = Tracker::new(self.source, window, passes);
+        match self.walkers.lock() {
+            Ok(mut walkers) => walkers.push(tracker.walker()),
+            Err(poisoned) => poisoned.into_inner().push(tracker.walker()),
+        }
+        tracker
+    }
+
+    /// What the source is to do when an element ends unresolved.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        self.with(|settings| settings.answer)
+    }
+
+    /// After how many elements a barrier is to follow; 0: never.
+    #[must_use]
+    pub fn barrier_every(&self) -> usize {
+        self.with(|settings| settings.barrier_every)
+    }
+
+    fn with<R>(&self, read: impl FnOnce(&Settings) -> R) -> R {
+        match self.settings.lock() {
+            Ok(settings) => read(&settings),
+            Err(poisoned) => read(&poisoned.into_inner()),
         }
     }
 }

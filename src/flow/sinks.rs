@@ -11,6 +11,16 @@ impl<T: Send + 'static> Flow<T> {
         self.to_named(NodeSpec::new("sink"), sink)
     }
 
+    /// Ends the flow in a sink of one's own that declares more than its kind: what it holds, whether
+    /// it runs threads.
+    pub fn to_stage<S: Sink<T> + 'static>(
+        self,
+        spec: impl Into<NodeSpec>,
+        sink: S,
+    ) -> Pipeline<S::Output> {
+        self.to_named(spec.into(), sink)
+    }
+
     pub(crate) fn to_named<S: Sink<T> + 'static>(
         self,
         spec: NodeSpec,

@@ -203,7 +203,7 @@ where
         let mut keys = BTreeMap::new();
         for (index, entry) in std::mem::take(&mut self.order).into_iter().enumerate() {
             let meta = self.columns.pop().unwrap_or_default();
-            if meta.receipt.standing().is_none_or(|at| at.source == source) {
+            if meta.receipt.is_of(source) {
                 cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
             } else {
                 keys.insert(self.first + index as u64, entries.len() as u64);

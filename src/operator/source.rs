@@ -8,12 +8,12 @@ use super::{Context, Control, Demand, Fill, Held, Operator, guard};
 use crate::chunk::Chunk;
 use crate::error::{Cause, Stop};
 use crate::mark::{Barrier, CommitToken, Mark};
-use crate::position::{Generation, Passes, SourceId, Tracker, Unresolved};
+use crate::position::{Passes, Settled, SourceId, Tracker, Unresolved};
 
 /// Reads elements from the world, with a position for each.
 pub trait Source<T>: Send {
     /// What it needs to start again behind an element; `()` if it cannot.
-    type Position: Clone + Send + fmt::Debug + 'static;
+    type Position: Clone + Send + Sync + fmt::Debug + 'static;
 
     /// Reads at most `want` elements into `out`, and pushes a position for each. The contract is
     /// that of [`Operator::fill`].
@@ -96,6 +96,17 @@ pub(crate) struct Settings {
     pub(crate) barrier_every: usize,
 }
 
+impl Settings {
+    /// Which ends the settled position passes under this declaration.
+    pub(crate) fn passes(&self) -> Passes {
+        match (self.answer, self.loss) {
+            (Answer::Continue, _) => Passes::all(),
+            (_, true) => Passes::resolved().loss(),
+            (_, false) => Passes::resolved(),
+        }
+    }
+}
+
 /// Where the run finds the trackers of a source.
 pub(crate) type Walkers = Arc<Mutex<Vec<Arc<dyn crate::position::Walk>>>>;
 
@@ -117,6 +128,8 @@ pub(crate) struct SourceStage<T, S: Source<T>> {
     flushed: bool,
     rewinds: (u64, u32),
     rewind_asked: bool,
+    /// It is to go back, and may have to wait until a commit has ended.
+    going_back: bool,
     diverting: Option<Unresolved>,
     _values: std::marker::PhantomData<fn() -> T>,
 }
@@ -147,6 +160,7 @@ impl<T, S: Source<T>> SourceStage<T, S> {
             flushed: false,
             rewinds: (u64::MAX, 0),
             rewind_asked: false,
+            going_back: false,
             diverting: None,
             _values: std::marker::PhantomData,
         }
@@ -158,12 +172,7 @@ impl<T, S: Source<T>> SourceStage<T, S> {
             Err(poisoned) => poisoned.into_inner().clone(),
         };
         let tracker = settings.tracked.then(|| {
-            let passes = match (settings.answer, settings.loss) {
-                (Answer::Continue, _) => Passes::all(),
-                (_, true) => Passes::resolved().loss(),
-                (_, false) => Passes::resolved(),
-            };
-            let tracker = Tracker::new(self.id, settings.window, passes);
+            let tracker = Tracker::new(self.id, settings.window, settings.passes());
             if let Ok(mut walkers) = self.walkers.lock() {
                 walkers.push(tracker.walker());
             }
@@ -184,12 +193,18 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         };
         let (answer, tracker) = (settings.answer, tracker.clone());
         loop {
+            if self.going_back {
+                let settled = std::task::ready!(tracker.poll_rewind(cx.task()));
+                self.going_back = false;
+                return Poll::Ready(self.go_back(cx, &settled));
+            }
             let unresolved = match self.diverting.take() {
                 Some(unresolved) => unresolved,
                 None => match tracker.take_unresolved() {
                     Some(unresolved) => unresolved,
                     None if std::mem::take(&mut self.rewind_asked) => {
-                        return Poll::Ready(self.go_back(cx, &tracker, None));
+                        self.going_back = true;
+                        continue;
                     }
                     None => return Poll::Ready(Ok(())),
                 },
@@ -199,7 +214,10 @@ impl<T, S: Source<T>> SourceStage<T, S> {
                 Answer::Continue => {}
                 Answer::Stop => return Poll::Ready(Err(self.unresolved(unresolved, position))),
                 Answer::Rewind => {
-                    return Poll::Ready(self.go_back(cx, &tracker, Some((unresolved, position))));
+                    if let Err(stop) = self.count_rewind(unresolved, position) {
+                        return Poll::Ready(Err(stop));
+                    }
+                    self.going_back = true;
                 }
                 Answer::Divert => {
                     match self.source.poll_divert(cx, &unresolved, position.as_ref()) {
@@ -229,24 +247,28 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         }
     }
 
+    /// Counts rewinds because of the same element; the third is one too many.
+    fn count_rewind(
+        &mut self,
+        what: Unresolved,
+        position: Option<S::Position>,
+    ) -> Result<(), Stop> {
+        let times = match self.rewinds {
+            (at, times) if at == what.sequence => times + 1,
+            _ => 1,
+        };
+        self.rewinds = (what.sequence, times);
+        if times >= 3 {
+            return Err(self.unresolved(what, position));
+        }
+        Ok(())
+    }
+
     fn go_back(
         &mut self,
         cx: &mut Context<'_, '_>,
-        tracker: &Tracker<S::Position>,
-        because: Option<(Unresolved, Option<S::Position>)>,
+        settled: &Settled<S::Position>,
     ) -> Result<(), Stop> {
-        if let Some((what, position)) = because {
-            let at = what.sequence;
-            self.rewinds = if self.rewinds.0 == at {
-                (at, self.rewinds.1 + 1)
-            } else {
-                (at, 1)
-            };
-            if self.rewinds.1 >= 3 {
-                return Err(self.unresolved(what, position));
-            }
-        }
-        let settled = tracker.rewind();
         self.source.rewind(cx, settled.position.as_ref())?;
         self.ended = false;
         self.flushed = false;
@@ -257,11 +279,10 @@ impl<T, S: Source<T>> SourceStage<T, S> {
 
     fn barrier(&mut self, tracker: &Tracker<S::Position>) {
         self.since_barrier = 0;
-        let epoch = tracker.barrier();
-        let generation: Generation = tracker.generation();
-        self.marks.push(Mark::Barrier(Barrier::new(CommitToken::new(
-            self.id, epoch, generation,
-        ))));
+        let frontier = tracker.barrier();
+        let token = CommitToken::new(self.id, frontier.epoch, frontier.clone());
+        let token = token.covering(tracker, &frontier);
+        self.marks.push(Mark::Barrier(Barrier::new(token)));
     }
 
     /// What follows when the source has no more: a source that may go back stays until all it

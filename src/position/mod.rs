@@ -38,7 +38,7 @@ pub(crate) use page::{Page, bits};
 pub(crate) use signal::NO_STAGE;
 pub use signal::{Passes, Unresolved};
 pub(crate) use tracker::Walk;
-pub use tracker::{Settled, Tracker};
+pub use tracker::{Frontier, Settled, Tracker};
 
 /// Which source of a pipeline: its number in the order of declaration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -212,7 +212,7 @@ fn skipped_elements_are_settled_and_not_counted_as_entered() {
 fn a_barrier_starts_a_page_of_its_own_epoch() {
     let tracker = tracker(1000);
     let first = issue(&tracker, 0..3);
-    assert_eq!(tracker.barrier(), Epoch(0));
+    assert_eq!(tracker.barrier().epoch, Epoch(0));
     let second = issue(&tracker, 3..5);
     assert_eq!(first[0].0.epoch(), Epoch(0));
     assert_eq!(second[0].0.epoch(), Epoch(1));

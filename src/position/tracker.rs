@@ -44,6 +44,8 @@ struct List<P> {
     pages: VecDeque<Slot>,
     /// Whether the last page may take more elements.
     open: bool,
+    /// Commits under way: while there is one, [`Tracker::poll_rewind`] waits.
+    commits: usize,
     pool: Vec<Arc<Page>>,
     /// Positions of the elements from `settled` on.
     positions: VecDeque<P>,
@@ -55,6 +57,15 @@ struct Slot {
     page: Arc<Page>,
     len: u32,
     resolved: u64,
+    /// Elements the position passes as they ended: the source answers for them by other means.
+    passed: u64,
+}
+
+impl Slot {
+    /// The settled elements that the settled position may pass.
+    fn passable(&self) -> u64 {
+        self.page.passable(self.resolved | self.passed)
+    }
 }
 
 fn within(len: u32) -> u64 {
@@ -67,6 +78,19 @@ pub struct Settled<P> {
     /// The number of the first element that is not settled.
     pub sequence: u64,
     /// The position of the last element before it; `None` while there is none.
+    pub position: Option<P>,
+    /// The generation this holds for.
+    pub generation: Generation,
+}
+
+/// Where an epoch ends: what a commit at its barrier covers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frontier<P> {
+    /// The epoch that ends.
+    pub epoch: Epoch,
+    /// The number of the first element behind it.
+    pub sequence: u64,
+    /// The position of the last element handed over before it; `None` while there is none.
     pub position: Option<P>,
     /// The generation this holds for.
     pub generation: Generation,
@@ -112,6 +136,7 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
                     epoch: Epoch(0),
                     pages: VecDeque::new(),
                     open: false,
+                    commits: 0,
                     pool: Vec::new(),
                     positions: VecDeque::new(),
                     last: None,
@@ -248,7 +273,7 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         let count = (list.next - list.settled) as usize;
         let mut words = vec![0_u64; count.div_ceil(64)];
         for slot in &list.pages {
-            let passable = slot.page.passable(slot.resolved) & within(slot.len);
+            let passable = slot.passable() & within(slot.len);
             for bit in super::page::bits(passable) {
                 let sequence = slot.page.base + u64::from(bit);
                 if let Some(index) = sequence.checked_sub(list.settled) {
@@ -284,15 +309,26 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         self.shared.signal.register(cx.waker());
     }
 
-    /// The source resolved an element itself (it diverted it): the settled position may pass.
+    /// The source resolved an element itself (it diverted it): the settled position may pass, and
+    /// the element counts as dead-lettered.
     pub fn resolve(&self, unresolved: &Unresolved) {
+        self.answer(unresolved, |slot, bit| slot.resolved |= bit);
+    }
+
+    /// The source answers for an element by other means, such as releasing its claim so that
+    /// somebody takes it again: the settled position may pass, and the element counts as it ended.
+    pub fn pass(&self, unresolved: &Unresolved) {
+        self.answer(unresolved, |slot, bit| slot.passed |= bit);
+    }
+
+    fn answer(&self, unresolved: &Unresolved, mut with: impl FnMut(&mut Slot, u64)) {
         let mut list = lock(&self.shared.list);
         for slot in &mut list.pages {
             let first = slot.page.base;
             if slot.page.generation == unresolved.generation
                 && (first..first + u64::from(slot.len)).contains(&unresolved.sequence)
             {
-                slot.resolved |= 1 << (unresolved.sequence - first);
+                with(slot, 1 << (unresolved.sequence - first));
             }
         }
         list.advance();
@@ -300,33 +336,45 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         self.shared.signal.wake();
     }
 
-    /// Ends the epoch: elements handed over from now on belong to the next.
-    pub fn barrier(&self) -> Epoch {
+    /// Ends the epoch: elements handed over from now on belong to the next. Returns what lies
+    /// before, for the [`CommitToken`](crate::mark::CommitToken) of the barrier.
+    pub fn barrier(&self) -> Frontier<P> {
         let mut list = lock(&self.shared.list);
-        let ended = list.epoch;
+        list.advance();
+        let frontier = Frontier {
+            epoch: list.epoch,
+            sequence: list.next,
+            position: list.positions.back().or(list.last.as_ref()).cloned(),
+            generation: list.generation,
+        };
         list.epoch.0 += 1;
         list.open = false;
-        ended
+        frontier
     }
 
     /// Goes back to the settled position: receipts handed out before are inert from now on, and
     /// what they stood for counts as cancelled (rewound). Returns where to read again.
+    ///
+    /// It does so at once, whatever [`Commit`](crate::mark::Commit) is under way: for a claim that
+    /// was lost. A source that goes back by itself uses [`Tracker::poll_rewind`].
     #[must_use]
     pub fn rewind(&self) -> Settled<P> {
         let mut list = lock(&self.shared.list);
-        list.advance();
-        list.cut_off();
-        list.generation.0 += 1;
-        list.next = list.settled;
-        list.base = list.settled;
-        list.open = false;
-        list.positions.clear();
-        self.shared.signal.clear_reports();
-        Settled {
-            sequence: list.settled,
-            position: list.last.clone(),
-            generation: list.generation,
+        list.rewind(&self.shared.signal)
+    }
+
+    /// As [`Tracker::rewind`], but waits for the [`Commit`](crate::mark::Commit) that is under way:
+    /// what it commits is not read again.
+    pub fn poll_rewind(&self, cx: &mut Context<'_>) -> Poll<Settled<P>> {
+        let attempt = || {
+            let mut list = lock(&self.shared.list);
+            (list.commits == 0).then(|| list.rewind(&self.shared.signal))
+        };
+        if let Some(settled) = attempt() {
+            return Poll::Ready(settled);
         }
+        self.shared.signal.wait(cx.waker());
+        attempt().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The generation elements are handed over in now.
@@ -343,6 +391,24 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
 
     pub(crate) fn walker(&self) -> Arc<dyn Walk> {
         Arc::clone(&self.shared) as Arc<dyn Walk>
+    }
+}
+
+impl<P: Clone> List<P> {
+    fn rewind(&mut self, signal: &Signal) -> Settled<P> {
+        self.advance();
+        self.cut_off();
+        self.generation.0 += 1;
+        self.next = self.settled;
+        self.base = self.settled;
+        self.open = false;
+        self.positions.clear();
+        signal.clear_reports();
+        Settled {
+            sequence: self.settled,
+            position: self.last.clone(),
+            generation: self.generation,
+        }
     }
 }
 
@@ -378,6 +444,7 @@ impl<P> List<P> {
                 page,
                 len: 0,
                 resolved: 0,
+                passed: 0,
             });
             self.open = true;
         }
@@ -401,11 +468,7 @@ impl<P> List<P> {
     /// Moves the settled position over what is settled, and retires pages that are settled whole.
     fn advance(&mut self) {
         while let Some(slot) = self.pages.front() {
-            let passed = slot
-                .page
-                .passable(slot.resolved)
-                .trailing_ones()
-                .min(slot.len);
+            let passed = slot.passable().trailing_ones().min(slot.len);
             let settled = slot.page.base + u64::from(passed);
             while self.settled < settled {
                 if let Some(position) = self.positions.pop_front() {
@@ -431,6 +494,15 @@ impl<P> List<P> {
                 self.pool.push(slot.page);
             }
         }
+    }
+
+    /// Whether no element before that number ended in a way the settled position may not pass.
+    fn is_clear_to(&self, sequence: u64) -> bool {
+        self.pages.iter().all(|slot| {
+            let before = sequence.saturating_sub(slot.page.base).min(64) as u32;
+            let stuck = slot.page.done() & !slot.passable();
+            stuck & within(slot.len.min(before)) == 0
+        })
     }
 
     fn all_done(&self) -> bool {
@@ -475,6 +547,10 @@ fn tally(page: &Page, within: u64, resolved: u64, into: &mut SourceCounts) {
 pub(crate) trait Walk: Send + Sync {
     fn counts(&self) -> SourceCounts;
     fn end(&self, reason: Reason);
+    /// Begins a commit of what lies before that number, unless the source went back since, or an
+    /// element there ended in a way that must not be passed.
+    fn begin_commit(&self, generation: Generation, sequence: u64) -> bool;
+    fn end_commit(&self);
     /// The first element that ended unresolved and was not answered, with its position.
     fn first_unresolved(&self) -> Option<(SourceId, Unresolved, String)>;
 }
@@ -493,6 +569,18 @@ impl<P: Send + fmt::Debug> Walk for Shared<P> {
 
     fn end(&self, reason: Reason) {
         self.signal.end(reason);
+    }
+
+    fn begin_commit(&self, generation: Generation, sequence: u64) -> bool {
+        let mut list = lock(&self.list);
+        let may = list.generation == generation && list.is_clear_to(sequence);
+        list.commits += usize::from(may);
+        may
+    }
+
+    fn end_commit(&self) {
+        lock(&self.list).commits -= 1;
+        self.signal.progress();
     }
 
     fn first_unresolved(&self) -> Option<(SourceId, Unresolved, String)> {

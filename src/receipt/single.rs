@@ -161,6 +161,46 @@ impl Receipt {
         self.with_page(standing_of)
     }
 
+    /// Whose elements it stands for: one entry for each source, generation and epoch of a group;
+    /// empty for an untracked one.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        let mut found: Vec<Standing> = Vec::new();
+        self.every(|standing| {
+            if !found.contains(&standing) {
+                found.push(standing);
+            }
+            true
+        });
+        found
+    }
+
+    /// Whether it stands for elements of that source and of no other: what a stage drops when the
+    /// source goes back. A group of several sources goes on to its sink, which sees that a part of
+    /// it is not live any more.
+    #[must_use]
+    pub fn is_of(&self, source: SourceId) -> bool {
+        self.every(|standing| standing.source == source)
+    }
+
+    /// Whether settling it counts: it is tracked, and no source it stands for went back since.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.every(|standing| standing.live)
+    }
+
+    /// Whether the predicate holds for all it stands for, and it stands for something.
+    fn every(&self, mut holds: impl FnMut(Standing) -> bool) -> bool {
+        if let Repr::Node(node) = &self.0 {
+            let Node::Group(runs) = &**node else {
+                return false;
+            };
+            let mut standings = runs.iter().filter_map(Run::standing).peekable();
+            return standings.peek().is_some() && standings.all(holds);
+        }
+        self.standing().is_some_and(&mut holds)
+    }
+
     /// The epoch of the element, where it has one.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {

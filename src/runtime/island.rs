@@ -42,7 +42,8 @@ enum Phase {
     ClosingInput,
     /// The sink finishes.
     ClosingSink,
-    Failed(Stop),
+    /// It ends early: the stages give back what they use.
+    Leaving,
     Ended,
 }
 
@@ -53,6 +54,8 @@ pub(crate) struct Island<T, S: Sink<T>> {
     output: Arc<Mutex<Option<S::Output>>>,
     chunk: Chunk<T>,
     phase: Phase,
+    /// What the stages came to while a mark waited for the sink, which is to hear of it first.
+    ahead: Option<Fill>,
     /// How many elements a chunk should have, so that it takes no longer than a turn.
     target: usize,
     chunks: u32,
@@ -75,6 +78,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             output,
             chunk: Chunk::default(),
             phase: Phase::Running,
+            ahead: None,
             target: 16,
             chunks: 0,
             waiting: Spent::WaitingForInput,
@@ -99,7 +103,11 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             }
             Poll::Pending => Demand::NONE,
         };
-        let fill = match self.input.fill(cx, &mut self.chunk, demand) {
+        let filled = match self.ahead.take() {
+            Some(fill) => Ok(fill),
+            None => self.input.fill(cx, &mut self.chunk, demand),
+        };
+        let fill = match filled {
             Ok(fill) => fill,
             Err(stop) => {
                 self.input.control(cx, Control::Cancel);
@@ -149,7 +157,23 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
 
     fn fail(&mut self, cx: &mut Context<'_, '_>, stop: Stop) {
         self.sink.abandon(cx, Some(&stop));
-        self.phase = Phase::Failed(stop);
+        self.stop = Some(stop);
+        self.phase = Phase::Leaving;
+    }
+
+    /// While a mark waits for the sink, the stages go on with what they have in flight.
+    fn drive(&mut self, cx: &mut Context<'_, '_>) {
+        if self.ahead.is_some() {
+            return;
+        }
+        match self.input.fill(cx, &mut self.chunk, Demand::NONE) {
+            Ok(Fill::More | Fill::Pending) => {}
+            Ok(fill) => self.ahead = Some(fill),
+            Err(stop) => {
+                self.input.control(cx, Control::Cancel);
+                self.fail(cx, stop);
+            }
+        }
     }
 
     /// Takes messages from downstream and from the run.
@@ -162,12 +186,16 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
                     if control == Control::Cancel {
                         self.input.control(cx, Control::Cancel);
                         self.sink.abandon(cx, None);
-                        self.phase = Phase::Ended;
+                        self.phase = Phase::Leaving;
                     } else {
                         self.input.control(cx, control);
                     }
                 }
-                Phase::ClosingInput | Phase::ClosingSink if control == Control::Cancel => {
+                Phase::ClosingInput if control == Control::Cancel => {
+                    self.sink.abandon(cx, None);
+                    self.phase = Phase::Leaving;
+                }
+                Phase::ClosingSink if control == Control::Cancel => {
                     self.sink.abandon(cx, None);
                     self.phase = Phase::Ended;
                 }
@@ -202,8 +230,11 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
                         self.fail(cx, stop);
                     }
                     Poll::Pending => {
-                        self.waiting = Spent::WaitingForDemand;
-                        return Poll::Pending;
+                        self.drive(cx);
+                        if matches!(self.phase, Phase::Marking(_)) {
+                            self.waiting = Spent::WaitingForDemand;
+                            return Poll::Pending;
+                        }
                     }
                 },
                 Phase::ClosingInput => match self.input.poll_close(cx) {
@@ -227,10 +258,10 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
                         return Poll::Pending;
                     }
                 },
-                Phase::Failed(stop) => {
-                    self.stop = Some(stop.clone());
-                    self.phase = Phase::Ended;
-                }
+                Phase::Leaving => match self.input.poll_close(cx) {
+                    Poll::Ready(_) => self.phase = Phase::Ended,
+                    Poll::Pending => return Poll::Pending,
+                },
                 Phase::Ended => {
                     let held = self.sink.held();
                     self.stage.ledger.hold(held.items, held.bytes as usize);

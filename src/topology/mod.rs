@@ -14,5 +14,6 @@ mod plan;
 mod print;
 
 pub use guarantee::Guarantee;
-pub(crate) use plan::{NodeSpec, Plan};
+pub use plan::NodeSpec;
+pub(crate) use plan::Plan;
 pub use print::{EdgeInfo, NodeInfo, Topology};

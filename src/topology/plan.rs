@@ -13,9 +13,16 @@ use crate::operator::source::{Settings, Walkers};
 use crate::operator::{Answer, Stage};
 use crate::runtime::{Drive, SourceInfo, StageInfo};
 
-/// What a stage declares about itself.
+/// What a stage declares about itself. Of a kind alone, it is one that holds nothing between two
+/// calls, loses nothing, and keeps barriers and rewinds.
+///
+/// ```
+/// use forebay::topology::NodeSpec;
+///
+/// let spec = NodeSpec::new("reorder").holds(64).no_rewind("keeps an order it cannot rebuild");
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct NodeSpec {
+pub struct NodeSpec {
     pub(crate) kind: &'static str,
     pub(crate) name: Option<String>,
     /// The most elements it holds between two calls.
@@ -45,7 +52,9 @@ pub(crate) struct NodeSpec {
 }
 
 impl NodeSpec {
-    pub(crate) fn new(kind: &'static str) -> NodeSpec {
+    /// A stage of that kind.
+    #[must_use]
+    pub fn new(kind: &'static str) -> NodeSpec {
         NodeSpec {
             kind,
             name: None,
@@ -64,37 +73,52 @@ impl NodeSpec {
         }
     }
 
-    pub(crate) fn named(mut self, name: impl Into<String>) -> NodeSpec {
+    /// Its name in reports, errors and pictures. Default: its kind.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> NodeSpec {
         self.name = Some(name.into());
         self
     }
 
-    pub(crate) fn holds(mut self, items: usize) -> NodeSpec {
+    /// The most elements it holds between two calls.
+    #[must_use]
+    pub fn holds(mut self, items: usize) -> NodeSpec {
         self.held = items;
         self
     }
 
-    pub(crate) fn holds_bytes(mut self, bytes: u64) -> NodeSpec {
+    /// The most bytes it holds, where it is bounded by bytes as well.
+    #[must_use]
+    pub fn holds_bytes(mut self, bytes: u64) -> NodeSpec {
         self.held_bytes = (bytes != u64::MAX).then_some(bytes);
         self
     }
 
-    pub(crate) fn loses(mut self, how: impl Into<String>) -> NodeSpec {
+    /// How it may lose elements for good: it is refused under at-least-once and exactly-once.
+    #[must_use]
+    pub fn loses(mut self, how: impl Into<String>) -> NodeSpec {
         self.loses = Some(how.into());
         self
     }
 
-    pub(crate) fn no_barrier(mut self, why: &'static str) -> NodeSpec {
+    /// Why it cannot keep barriers: it is refused under exactly-once.
+    #[must_use]
+    pub fn no_barrier(mut self, why: &'static str) -> NodeSpec {
         self.no_barrier = Some(why);
         self
     }
 
-    pub(crate) fn no_rewind(mut self, why: &'static str) -> NodeSpec {
+    /// Why it cannot drop what it holds of a source that goes back: it is refused under exactly-once
+    /// and under [`Answer::Rewind`].
+    #[must_use]
+    pub fn no_rewind(mut self, why: &'static str) -> NodeSpec {
         self.no_rewind = Some(why);
         self
     }
 
-    pub(crate) fn threads(mut self) -> NodeSpec {
+    /// It runs on threads of its own: it is refused in simulated time.
+    #[must_use]
+    pub fn threads(mut self) -> NodeSpec {
         self.threads = true;
         self
     }
@@ -127,9 +151,17 @@ impl NodeSpec {
         self
     }
 
-    pub(crate) fn note(mut self, note: impl Into<String>) -> NodeSpec {
+    /// More to print in pictures: a policy, a limit.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> NodeSpec {
         self.note = Some(note.into());
         self
+    }
+}
+
+impl From<&'static str> for NodeSpec {
+    fn from(kind: &'static str) -> NodeSpec {
+        NodeSpec::new(kind)
     }
 }
 
