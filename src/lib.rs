@@ -16,5 +16,7 @@ pub mod receipt;
 pub mod runtime;
 pub mod source;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
 pub mod topology;

@@ -28,14 +28,13 @@ pub trait Spawn: Send + Sync {
 pub(crate) struct Turn {
     pub(crate) now: Cell<Time>,
     pub(crate) spawn: Arc<dyn Spawn>,
+    /// Simulated time does not pass while stages run: a turn is then counted in chunks.
+    pub(crate) simulated: bool,
 }
 
 impl Turn {
     pub(crate) fn new(spawn: Arc<dyn Spawn>) -> Turn {
-        Turn {
-            now: Cell::new(time::now()),
-            spawn,
-        }
+        Turn { now: Cell::new(time::now()), spawn, simulated: time::is_simulated() }
     }
 }
 
