@@ -12,6 +12,8 @@ pub mod mark;
 pub mod operator;
 pub mod outcome;
 pub mod position;
+#[cfg(feature = "testkit")]
+mod random;
 pub mod receipt;
 pub mod runtime;
 pub mod source;

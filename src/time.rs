@@ -160,14 +160,13 @@ pub fn sleep_until(at: Time) -> Sleep {
 /// the calling thread spins, as real work would.
 pub fn work(span: Duration) {
     let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    match simulated() {
-        Some(clock) => clock.work(ns),
-        None => {
-            let until = now() + span;
-            while now() < until {
-                std::hint::spin_loop();
-            }
-        }
+    if let Some(clock) = simulated() {
+        clock.work(ns);
+        return;
+    }
+    let until = now() + span;
+    while now() < until {
+        std::hint::spin_loop();
     }
 }
 

@@ -120,7 +120,7 @@ impl<T: Send + 'static> Flow<T> {
         U: Send + 'static,
         O: Operator<U> + 'static,
     {
-        self.then(NodeSpec::new(name), make)
+        self.then(NodeSpec::new(name).holds(crate::chunk::Chunk::<T>::MAX), make)
     }
 
     pub(crate) fn then<U, O>(self, spec: NodeSpec, make: impl FnOnce(Input<T>) -> O) -> Flow<U>

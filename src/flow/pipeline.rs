@@ -74,6 +74,11 @@ impl<O: Send + 'static> Pipeline<O> {
         start(&self.plan, self.output)
     }
 
+    #[cfg(feature = "testkit")]
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Checks the declaration and starts it in simulated time.
     #[cfg(feature = "testkit")]
     pub(crate) fn simulate(

@@ -16,12 +16,13 @@ pub struct Input<T> {
 }
 
 impl<T> Input<T> {
-    pub(crate) fn new(operator: Box<dyn Operator<T>>, stage: Arc<Stage>) -> Input<T> {
-        Input {
-            operator,
-            stage,
-            done: false,
-        }
+    pub(crate) fn new(operator: Box<dyn Operator<T>>, stage: Arc<Stage>) -> Input<T>
+    where
+        T: 'static,
+    {
+        #[cfg(feature = "testkit")]
+        let operator = super::fuzz::wrap(operator);
+        Input { operator, stage, done: false }
     }
 
     /// Fills `out` with at most `want`: see [`Operator::fill`]. After the end it is done for good.

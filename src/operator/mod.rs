@@ -59,6 +59,8 @@
 
 mod context;
 pub(crate) mod for_each;
+#[cfg(feature = "testkit")]
+pub(crate) mod fuzz;
 pub(crate) mod in_flight;
 mod input;
 pub(crate) mod iter;

@@ -2,8 +2,13 @@
 //!
 //! - [`Simulation`]: runs pipelines in simulated time, from a seed.
 
+mod conformance;
+mod fuzz;
 mod simulation;
 
 pub use crate::runtime::simulated::SimulatedRun;
 pub use crate::runtime::trace::{Event, Trace, What};
+pub use crate::conformance;
+pub use conformance::{Conformance, Conformed, Violation};
+pub use fuzz::{fuzzed, planned_panic};
 pub use simulation::Simulation;
