@@ -208,11 +208,13 @@ impl RunError {
     }
 }
 
-/// The message of a panic.
+/// The message of a panic that was contained; simulated time is told if it came from tokio.
 pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    payload
+    let message = payload
         .downcast_ref::<&str>()
         .map(ToString::to_string)
         .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    crate::time::note_panic(&message);
+    message
 }

@@ -13,9 +13,13 @@ pub mod mark;
 pub mod operator;
 pub mod outcome;
 pub mod position;
+#[cfg(feature = "testkit")]
+mod random;
 pub mod receipt;
 pub mod runtime;
 pub mod source;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
 pub mod topology;

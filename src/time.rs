@@ -77,24 +77,53 @@ pub(crate) trait Clock: Send + Sync {
     fn wake_at(&self, at: Time, waker: &Waker) -> u64;
     fn forget(&self, timer: u64);
     fn work(&self, ns: u64);
+    /// Runs one thing that is ready, or goes on to the next timer that is due until then. False if
+    /// there is neither.
+    fn step(&self, until: Time) -> bool;
+    /// User code asked for the tokio runtime, which is not there.
+    fn lacks_tokio(&self);
 }
 
 thread_local! {
     static CLOCK: RefCell<Option<Arc<dyn Clock>>> = const { RefCell::new(None) };
 }
 
-/// Makes a clock the one of this thread until the guard is dropped.
-pub(crate) fn enter(clock: Arc<dyn Clock>) -> impl Drop {
-    struct Restore(Option<Arc<dyn Clock>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            CLOCK.with(|slot| *slot.borrow_mut() = self.0.take());
-        }
-    }
-    Restore(CLOCK.with(|slot| slot.borrow_mut().replace(clock)))
+/// Keeps a clock the one of this thread; the one before it comes back when this is dropped.
+#[cfg(feature = "testkit")]
+pub(crate) struct Entered {
+    before: Option<Arc<dyn Clock>>,
+    /// Must be dropped where it was made.
+    _thread: std::marker::PhantomData<*const ()>,
 }
 
-fn simulated() -> Option<Arc<dyn Clock>> {
+#[cfg(feature = "testkit")]
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CLOCK.with(|slot| *slot.borrow_mut() = self.before.take());
+    }
+}
+
+/// Makes a clock the one of this thread until the guard is dropped.
+#[cfg(feature = "testkit")]
+pub(crate) fn enter(clock: Arc<dyn Clock>) -> Entered {
+    let before = CLOCK.with(|slot| slot.borrow_mut().replace(clock));
+    Entered {
+        before,
+        _thread: std::marker::PhantomData,
+    }
+}
+
+/// Whether a panic with that message came from tokio, whose runtime simulated time has not; the
+/// clock is told then.
+pub(crate) fn note_panic(message: &str) {
+    let of_tokio = message.contains("there is no reactor running")
+        || message.contains("must be called from the context of a Tokio");
+    if of_tokio && let Some(clock) = simulated() {
+        clock.lacks_tokio();
+    }
+}
+
+pub(crate) fn simulated() -> Option<Arc<dyn Clock>> {
     CLOCK.with(|slot| slot.borrow().clone())
 }
 
@@ -143,14 +172,13 @@ pub fn sleep_until(at: Time) -> Sleep {
 /// the calling thread spins, as real work would.
 pub fn work(span: Duration) {
     let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    match simulated() {
-        Some(clock) => clock.work(ns),
-        None => {
-            let until = now() + span;
-            while now() < until {
-                std::hint::spin_loop();
-            }
-        }
+    if let Some(clock) = simulated() {
+        clock.work(ns);
+        return;
+    }
+    let until = now() + span;
+    while now() < until {
+        std::hint::spin_loop();
     }
 }
 

@@ -123,7 +123,7 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Adds a stage of one's own: see [`operator`](crate::operator).
     ///
-    /// A name alone says that the stage holds nothing between two calls and keeps every guarantee;
+    /// A name alone says that the stage holds at most a chunk between two calls and keeps every guarantee;
     /// a [`NodeSpec`] says more.
     pub fn stage<U, O>(self, spec: impl Into<NodeSpec>, make: impl FnOnce(Input<T>) -> O) -> Flow<U>
     where

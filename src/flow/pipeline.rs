@@ -78,6 +78,15 @@ impl<O: Send + 'static> Pipeline<O> {
         start(&self.plan, self.output)
     }
 
+    /// Checks the declaration and starts it in simulated time.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn simulate(
+        self,
+        simulator: &Arc<crate::runtime::simulated::Simulator>,
+    ) -> Result<crate::runtime::simulated::SimulatedRun<O>, Refused> {
+        crate::runtime::simulated::start_simulated(&self.plan, self.output, simulator)
+    }
+
     /// Runs it to its end on a runtime of its own, with worker threads.
     pub fn block_on(self) -> Result<O, RunError> {
         self.block_on_runtime(RuntimeKind::MultiThread)

@@ -15,6 +15,8 @@ mod stage;
 mod time_split;
 
 pub use latency::Latency;
+#[cfg(feature = "testkit")]
+pub(crate) use stage::Progress;
 pub(crate) use stage::StageLedger;
 pub use stage::{Settlement, StageCounts, StageKey};
 pub use time_split::TimeSplit;

@@ -52,6 +52,17 @@ impl std::fmt::Debug for Probe {
     }
 }
 
+/// How far a stage has come: the counters that a trace compares from poll to poll.
+#[cfg(feature = "testkit")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) entered: u64,
+    pub(crate) left: u64,
+    pub(crate) settled: u64,
+    /// Of those, the ones that user code panicked on.
+    pub(crate) panicked: u64,
+}
+
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
 }
@@ -108,6 +119,30 @@ impl StageLedger {
 
     pub(crate) fn latency(&self) -> &LatencyLedger {
         &self.latency
+    }
+
+    #[cfg(feature = "testkit")]
+    pub(crate) fn progress(&self) -> Progress {
+        let settled = match self.settled.lock() {
+            Ok(settled) => settled,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        let panicked = settled
+            .iter()
+            .filter(|((_, _, why), _)| *why == Reason::Panicked)
+            .map(|(_, n)| n)
+            .sum();
+        let delivered: u64 = self
+            .delivered
+            .iter()
+            .map(|n| n.load(Ordering::Relaxed))
+            .sum();
+        Progress {
+            entered: self.entered.load(Ordering::Relaxed),
+            left: self.left.load(Ordering::Relaxed),
+            settled: settled.values().sum::<u64>() + delivered,
+            panicked,
+        }
     }
 
     pub(crate) fn counts(&self) -> StageCounts {

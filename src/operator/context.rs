@@ -30,6 +30,8 @@ pub(crate) struct Turn {
     pub(crate) spawn: Arc<dyn Spawn>,
     /// Why a cancellation that is under way goes upstream, where it has a reason of its own.
     pub(crate) cancelled_for: Cell<Option<Reason>>,
+    /// Simulated time does not pass while stages run: a turn is then counted in chunks.
+    pub(crate) simulated: bool,
 }
 
 impl Turn {
@@ -38,6 +40,7 @@ impl Turn {
             now: Cell::new(time::now()),
             spawn,
             cancelled_for: Cell::new(None),
+            simulated: time::is_simulated(),
         }
     }
 }

@@ -16,7 +16,12 @@ pub struct Input<T> {
 }
 
 impl<T> Input<T> {
-    pub(crate) fn new(operator: Box<dyn Operator<T>>, stage: Arc<Stage>) -> Input<T> {
+    pub(crate) fn new(operator: Box<dyn Operator<T>>, stage: Arc<Stage>) -> Input<T>
+    where
+        T: 'static,
+    {
+        #[cfg(feature = "testkit")]
+        let operator = super::fuzz::wrap(operator);
         Input {
             operator,
             stage,

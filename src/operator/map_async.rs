@@ -69,6 +69,7 @@ pub(crate) struct MapAsync<T, U, F, Fut: Future> {
     first: u64,
     window: usize,
     mark: Option<Mark>,
+    /// The input failed: told when what came before it has gone.
     failed: Option<Stop>,
     done: bool,
 }
@@ -264,9 +265,6 @@ where
         out: &mut Chunk<U>,
         want: Demand,
     ) -> Result<Fill, Stop> {
-        if let Some(stop) = self.failed.take() {
-            return Err(stop);
-        }
         let mut rounds = 0;
         loop {
             self.poll_woken();
@@ -288,11 +286,11 @@ where
                 return Ok(Fill::More);
             }
             match self.pull(cx, out, want) {
-                Err(stop) if out.is_empty() => return Err(stop),
                 Err(stop) => {
-                    // What is ready goes first; the error is told at the next call.
+                    // What came before it goes first.
                     self.failed = Some(stop);
-                    return Ok(Fill::More);
+                    self.done = true;
+                    continue;
                 }
                 Ok(Some(Fill::More)) => continue,
                 Ok(_) => {}
@@ -301,7 +299,10 @@ where
                 continue;
             }
             if self.done && self.order.is_empty() && self.mark.is_none() {
-                return Ok(Fill::Done);
+                if self.failed.is_some() && !out.is_empty() {
+                    return Ok(Fill::More);
+                }
+                return self.failed.take().map_or(Ok(Fill::Done), Err);
             }
             if matches!(self.order.front(), Some(Entry::Done(_))) && !want.is_none() {
                 if out.len() < want.items {

@@ -69,6 +69,8 @@ pub(crate) mod expire;
 pub(crate) mod fan_in;
 pub(crate) mod filter;
 pub(crate) mod filter_map;
+#[cfg(feature = "testkit")]
+pub(crate) mod fuzz;
 pub(crate) mod grouped;
 pub(crate) mod in_flight;
 mod input;

@@ -210,6 +210,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
         cx: &mut Context<'_, '_>,
         controls: &mut Vec<Control>,
         started: Time,
+        simulated: bool,
     ) -> Poll<Result<(), Stop>> {
         let mut timed = started;
         let mut entered = self.stage_entered();
@@ -273,7 +274,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             if moved >= SMALL || self.chunks >= 8 {
                 let now = cx.clock();
                 self.adapt(now.since(timed), moved);
-                if now.since(started) >= TURN {
+                if simulated || now.since(started) >= TURN {
                     self.waiting = Spent::Busy;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -314,7 +315,7 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
         time.add(self.waiting, started.since(self.left_at).as_nanos() as u64);
         let stage = Arc::clone(&self.stage);
         let mut cx = Context::new(task, &stage, turn);
-        let result = self.run(&mut cx, controls, started);
+        let result = self.run(&mut cx, controls, started, turn.simulated);
         let held = self.sink.held();
         self.stage.ledger.hold(held.items, held.bytes as usize);
         self.left_at = time::now();

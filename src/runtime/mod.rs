@@ -16,7 +16,11 @@
 mod island;
 mod panel;
 mod running;
+#[cfg(feature = "testkit")]
+pub(crate) mod simulated;
 mod snapshot;
+#[cfg(feature = "testkit")]
+pub(crate) mod trace;
 
 pub(crate) use island::{Drive, Island};
 pub(crate) use panel::{SourceInfo, StageInfo};

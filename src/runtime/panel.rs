@@ -47,6 +47,8 @@ pub(crate) struct Panel {
 struct State {
     running: usize,
     stop: Option<Stop>,
+    /// What ended the run from outside of its stages, and where.
+    condemned: Option<(String, Cause)>,
     ending: Option<Reason>,
     waiting: Vec<Waker>,
 }
@@ -201,6 +203,12 @@ impl Panel {
     /// What the run ended with, once it has.
     pub(crate) fn result(&self) -> Result<(), RunError> {
         let state = lock(&self.state);
+        if let Some((stage, cause)) = &state.condemned {
+            return Err(RunError::Stopped {
+                stage: stage.clone(),
+                cause: cause.clone(),
+            });
+        }
         if let Some(stop) = &state.stop {
             return Err(self.name_error(stop));
         }
@@ -233,6 +241,28 @@ impl Panel {
     pub(crate) fn fail(&self, stop: Stop) {
         lock(&self.state).stop.get_or_insert(stop);
         self.end(Reason::RunFailed);
+    }
+
+    /// Ends the run for a reason that no stage gave itself.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn condemn(&self, stage: String, cause: Cause) {
+        lock(&self.state).condemned.get_or_insert((stage, cause));
+        self.end(Reason::RunFailed);
+    }
+
+    /// The stage that stopped the run, if one did.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn stopped_at(&self) -> Option<String> {
+        let stop = lock(&self.state).stop.clone()?;
+        match self.name_error(&stop) {
+            RunError::Stopped { stage, .. } => Some(stage),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "testkit")]
+    pub(crate) fn each_stage(&self, each: impl FnMut(&StageInfo)) {
+        lock(&self.stages).iter().for_each(each);
     }
 
     fn name_error(&self, stop: &Stop) -> RunError {

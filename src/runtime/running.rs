@@ -17,7 +17,7 @@ use crate::topology::{Plan, Topology};
 
 /// How long an end that was ordered may take before tasks are aborted: a turn of every island, and
 /// the closure that runs.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// Which tokio runtime a pipeline is run on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -146,6 +146,10 @@ impl fmt::Debug for Stopper {
 }
 
 impl Stopper {
+    pub(super) fn new(panel: &Arc<Panel>) -> Stopper {
+        Stopper(Arc::downgrade(panel))
+    }
+
     /// Has the sources end; what is inside is finished. Joining the run then returns as usual.
     pub fn drain(&self) {
         if let Some(panel) = self.0.upgrade() {
@@ -259,7 +263,7 @@ impl<O> Running<O> {
     /// A handle to stop the run from elsewhere. It does not keep the run alive.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::downgrade(&self.panel))
+        Stopper::new(&self.panel)
     }
 
     /// The islands that have not ended, by the name of their last stage.

@@ -161,7 +161,7 @@ impl NodeSpec {
 
 impl From<&'static str> for NodeSpec {
     fn from(kind: &'static str) -> NodeSpec {
-        NodeSpec::new(kind)
+        NodeSpec::new(kind).holds(crate::chunk::Chunk::<()>::MAX)
     }
 }
 
@@ -369,6 +369,19 @@ impl Plan {
 
     pub(crate) fn guarantee(&self, guarantee: Guarantee) {
         self.with(|graph| graph.guarantee = graph.guarantee.max(Some(guarantee)));
+    }
+
+    /// Whether every stage hands on barriers, and whether every stage can go back.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn keeps_marks(&self) -> (bool, bool) {
+        self.with(|graph| {
+            let all =
+                |keeps: fn(&NodeSpec) -> bool| graph.nodes.iter().all(|node| keeps(&node.spec));
+            (
+                all(|spec| spec.no_barrier.is_none()),
+                all(|spec| spec.no_rewind.is_none()),
+            )
+        })
     }
 
     pub(crate) fn topology(&self) -> Topology {

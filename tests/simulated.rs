@@ -1,0 +1,308 @@
+//! Simulated time: what runs in it, how it ends, and that a seed decides everything.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use forebay::boundary::{Buffer, WhenFull};
+use forebay::error::{Cause, Refused, RunError};
+use forebay::outcome::{Kind, Reason};
+use forebay::source;
+use forebay::testkit::{Simulation, What};
+use forebay::time::{self, Time};
+
+#[allow(clippy::print_stdout)]
+#[path = "../examples/spike_time.rs"]
+mod spike_time;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn the_same_seed_gives_the_same_trace_over_three_islands() {
+    spike_time::main().unwrap();
+}
+
+#[test]
+fn a_second_is_exact_and_takes_no_time() {
+    let simulation = Simulation::new(1);
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    let pipeline = source::iter(1..=3_u64)
+        .map_async(1, |n| async move {
+            time::sleep(Duration::from_secs(3600)).await;
+            n
+        })
+        .for_each(move |n| seen.lock().unwrap().push((n, time::now().as_nanos())));
+    simulation.run(pipeline).unwrap();
+    let hour = 3_600_000_000_000;
+    assert_eq!(
+        *times.lock().unwrap(),
+        [(1, hour), (2, 2 * hour), (3, 3 * hour)]
+    );
+}
+
+#[test]
+fn work_charges_the_clock() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0..10_u64).map(|_| time::work(MS)).ignore();
+    simulation.run(pipeline).unwrap();
+    assert_eq!(simulation.now(), Time::from_nanos(10_000_000));
+}
+
+#[test]
+fn what_waits_for_ever_is_stalled_and_named() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0..10_u64)
+        .map_async(2, |n| async move {
+            if n == 3 {
+                std::future::pending::<()>().await;
+            }
+            n
+        })
+        .named("stuck call")
+        .collect()
+        .named("all");
+    let mut run = simulation.start(pipeline).unwrap();
+    let error = run.join().unwrap_err();
+    match error {
+        RunError::Stopped {
+            stage,
+            cause: Cause::Stalled,
+        } => assert_eq!(stage, "all"),
+        other => panic!("{other:?}"),
+    }
+    let accounts = run.snapshot();
+    accounts.check().unwrap();
+    assert!(accounts.quiescent);
+    let cancelled = accounts
+        .stage("stuck call")
+        .unwrap()
+        .counts
+        .reason(Reason::RunFailed);
+    assert_eq!(cancelled, 2, "both in flight were cancelled: {accounts}");
+}
+
+#[test]
+fn what_needs_tokio_is_told_so_with_its_stage() {
+    for spawned in [false, true] {
+        let simulation = Simulation::new(1);
+        let pipeline = source::iter(0..10_u64)
+            .map_async(2, move |n| async move {
+                if spawned {
+                    let _ = tokio::spawn(async {}).await;
+                } else {
+                    tokio::time::sleep(MS).await;
+                }
+                n
+            })
+            .named("tokio call")
+            .buffer(4)
+            .collect();
+        let mut run = simulation.start(pipeline).unwrap();
+        match run.join().unwrap_err() {
+            RunError::Stopped {
+                stage,
+                cause: Cause::NeedsTokio,
+            } => assert_eq!(stage, "tokio call"),
+            other => panic!("{other:?}"),
+        }
+        run.snapshot().check().unwrap();
+    }
+}
+
+#[test]
+fn a_panic_of_another_kind_fails_its_element_alone() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0..100_u64)
+        .map(|n| {
+            assert!(n != 7, "no");
+            n
+        })
+        .collect();
+    let (all, accounts) = simulation.run(pipeline).unwrap();
+    assert_eq!(all.len(), 99);
+    assert_eq!(accounts.total().outcome(Kind::Failed), 1);
+}
+
+#[tokio::test]
+async fn inside_a_tokio_runtime_it_is_refused() {
+    let simulation = Simulation::new(1);
+    let refused = simulation.start(source::iter(0..3).ignore()).unwrap_err();
+    assert!(matches!(refused, Refused::Runtime(_)), "{refused}");
+}
+
+#[test]
+fn an_abort_at_a_simulated_time_cancels_what_is_inside() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0_u64..)
+        .buffer(10)
+        .map_async(4, |n| async move {
+            time::sleep(10 * MS).await;
+            n
+        })
+        .ignore();
+    let mut run = simulation.start(pipeline).unwrap();
+    assert!(!run.advance(35 * MS));
+    assert_eq!(simulation.now(), Time::from_nanos(35_000_000));
+    assert_eq!(
+        run.snapshot().total().outcome(Kind::Delivered),
+        12,
+        "four each 10 ms"
+    );
+    run.abort();
+    let accounts = run.snapshot();
+    accounts.check().unwrap();
+    assert!(accounts.total().outcome(Kind::Cancelled) >= 4);
+    assert_eq!(accounts.held(), 0);
+    assert!(matches!(run.join(), Err(RunError::Aborted)));
+    assert_eq!(
+        simulation.now(),
+        Time::from_nanos(35_000_000),
+        "nothing had to be waited for"
+    );
+}
+
+#[test]
+fn a_drain_finishes_what_is_inside() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0_u64..)
+        .buffer(10)
+        .map_async(4, |n| async move {
+            time::sleep(10 * MS).await;
+            n
+        })
+        .collect();
+    let mut run = simulation.start(pipeline).unwrap();
+    run.advance(25 * MS);
+    let drained = run.drain(Duration::from_secs(1)).unwrap();
+    assert!(drained.still_running.is_empty());
+    let all = drained.output.unwrap();
+    assert_eq!(all, (0..all.len() as u64).collect::<Vec<_>>());
+    let accounts = run.snapshot();
+    accounts.check().unwrap();
+    assert_eq!(accounts.total().outcome(Kind::Cancelled), 0, "{accounts}");
+}
+
+#[test]
+fn a_drain_past_its_deadline_names_what_is_left() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0..4_u64)
+        .map_async(4, |n| async move {
+            time::sleep(Duration::from_secs(n)).await;
+            n
+        })
+        .ignore()
+        .named("slow");
+    let mut run = simulation.start(pipeline).unwrap();
+    run.advance(MS);
+    let drained = run.drain(1500 * MS).unwrap();
+    assert_eq!(drained.still_running, ["slow"]);
+    assert_eq!(simulation.now(), Time::from_nanos(1_501_000_000));
+    let accounts = run.snapshot();
+    accounts.check().unwrap();
+    assert_eq!(accounts.total().outcome(Kind::Cancelled), 2);
+}
+
+#[test]
+fn islands_take_turns_although_no_time_passes() {
+    let simulation = Simulation::new(3);
+    let pipeline = source::iter(0..10_000_u64)
+        .buffer(Buffer::items(100).when_full(WhenFull::DropHead))
+        .collect();
+    let (all, accounts) = simulation.run(pipeline).unwrap();
+    accounts.check().unwrap();
+    assert!(
+        all.len() > 100,
+        "the consumer had turns between the producer's: {}",
+        all.len()
+    );
+    assert_eq!(
+        accounts.total().outcome(Kind::Shed) + all.len() as u64,
+        10_000
+    );
+}
+
+#[test]
+fn a_stage_that_wakes_itself_for_ever_is_found() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0..1_u64)
+        .map_async(1, |n| async move {
+            std::future::poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                std::task::Poll::<()>::Pending
+            })
+            .await;
+            n
+        })
+        .ignore();
+    let mut run = simulation.start(pipeline).unwrap();
+    let error = run.join().unwrap_err().to_string();
+    assert!(
+        error.contains("`ignore`") && error.contains("for ever"),
+        "{error}"
+    );
+    run.snapshot().check().unwrap();
+}
+
+#[test]
+fn dropping_the_handle_ends_the_run() {
+    struct Told(Arc<AtomicU64>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let dropped = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&dropped);
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0..5_u64)
+        .map_async(5, move |_| {
+            let told = Told(Arc::clone(&told));
+            async move {
+                time::sleep(MS).await;
+                drop(told);
+            }
+        })
+        .ignore();
+    let mut run = simulation.start(pipeline).unwrap();
+    run.advance(Duration::ZERO);
+    drop(run);
+    assert_eq!(dropped.load(Ordering::Relaxed), 5);
+    simulation.advance(MS);
+    assert!(
+        simulation
+            .trace()
+            .events()
+            .iter()
+            .all(|event| !matches!(event.what, What::Timers(_)))
+    );
+}
+
+#[test]
+fn block_on_runs_a_script_beside_the_pipeline() {
+    let simulation = Simulation::new(1);
+    let pipeline = source::iter(0_u64..)
+        .map_async(1, |_| time::sleep(MS))
+        .ignore();
+    let mut run = simulation.start(pipeline).unwrap();
+    let stopper = run.stopper();
+    simulation
+        .block_on(async move {
+            time::sleep(20 * MS + MS / 2).await;
+            stopper.drain();
+        })
+        .unwrap();
+    run.join().unwrap();
+    assert_eq!(run.snapshot().total().outcome(Kind::Delivered), 21);
+    let stalled = simulation
+        .block_on(std::future::pending::<()>())
+        .unwrap_err();
+    assert!(matches!(
+        stalled,
+        RunError::Stopped {
+            cause: Cause::Stalled,
+            ..
+        }
+    ));
+}
