@@ -477,9 +477,7 @@ fn an_error_in_a_branch_stops_the_run_and_all_is_accounted_for() {
         }
     }
     let [a, b] = source::iter(0_u64..).broadcast(16);
-    let fails = b
-        .buffer(4)
-        .merge([Flow::from_operator("fails", |_, _| Fails)]);
+    let fails = b.buffer(4).merge([Flow::from_operator("fails", |_| Fails)]);
     let (result, _) = run_any(a.ignore().and(fails.ignore()));
     let Err(RunError::Stopped { stage, .. }) = result else {
         panic!("{result:?}")
