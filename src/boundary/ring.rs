@@ -11,7 +11,7 @@ use crate::error::{Cause, Stop};
 use crate::mark::Mark;
 use crate::operator::{Context, Control, Demand, Fill, Held, Operator, Sink, Stage};
 use crate::outcome::{Outcome, Reason};
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock};
 
 struct Shared<T> {
     buffer: Buffer,
@@ -20,6 +20,10 @@ struct Shared<T> {
     /// apart, each written by its own side alone, to be read without the lock.
     queued: AtomicU64,
     taken: AtomicU64,
+    /// There is something the producer must look at: a message, or that the consumer left.
+    attention: AtomicBool,
+    /// The consumer is about to take the lock: a producer that never waits stands back for it.
+    consumer_near: AtomicBool,
 }
 
 struct State<T> {
@@ -65,6 +69,17 @@ impl<T> Shared<T> {
             .store(state.queue.len() as u64, Ordering::Relaxed);
     }
 
+    /// Takes the lock, ahead of a producer that never waits.
+    fn approach(&self) -> MutexGuard<'_, State<T>> {
+        if self.buffer.when_full == WhenFull::Backpressure {
+            return lock(&self.state);
+        }
+        self.consumer_near.store(true, Ordering::Relaxed);
+        let state = lock(&self.state);
+        self.consumer_near.store(false, Ordering::Relaxed);
+        state
+    }
+
     fn held(&self) -> Held {
         let items = self.queued.load(Ordering::Relaxed) + self.taken.load(Ordering::Relaxed);
         Held::items(items as usize)
@@ -93,6 +108,8 @@ pub(crate) fn ring<T: Send + 'static>(
         }),
         queued: AtomicU64::new(0),
         taken: AtomicU64::new(0),
+        attention: AtomicBool::new(false),
+        consumer_near: AtomicBool::new(false),
     });
     let probe = Arc::downgrade(&shared);
     stage.ledger.probe(move || {
@@ -103,6 +120,8 @@ pub(crate) fn ring<T: Send + 'static>(
     (
         RingSink {
             shared: Arc::clone(&shared),
+            credit: 0,
+            registered: None,
             ended: false,
         },
         RingSource {
@@ -116,24 +135,38 @@ pub(crate) fn ring<T: Send + 'static>(
 /// The producer's side: a sink.
 pub(crate) struct RingSink<T> {
     shared: Arc<Shared<T>>,
+    /// Free places known of; there may be more by now, never fewer.
+    credit: usize,
+    /// The waker that `State::upstream` holds.
+    registered: Option<Waker>,
     ended: bool,
 }
 
 impl<T: Send + 'static> RingSink<T> {
     /// The free places, or pending until there are some; `None` once the consumer wants no more.
     fn poll_credit(&mut self, cx: &mut Context<'_, '_>) -> Poll<Option<Demand>> {
+        let sheds = self.shared.buffer.when_full != WhenFull::Backpressure;
+        let known = self
+            .registered
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        if known && !self.shared.attention.load(Ordering::Acquire) {
+            if sheds {
+                return Poll::Ready(Some(Demand::items(Chunk::<T>::MAX)));
+            }
+            if self.credit > 0 {
+                return Poll::Ready(Some(Demand::items(self.credit)));
+            }
+        }
         let mut state = lock(&self.shared.state);
         if state.cancelled {
             return Poll::Ready(None);
         }
-        if state
-            .upstream
-            .as_ref()
-            .is_none_or(|waker| !waker.will_wake(cx.waker()))
-        {
+        if !known {
             state.upstream = Some(cx.waker().clone());
+            self.registered = Some(cx.waker().clone());
         }
-        if self.shared.buffer.when_full != WhenFull::Backpressure {
+        if sheds {
             return Poll::Ready(Some(Demand::items(Chunk::<T>::MAX)));
         }
         let (items, bytes) = (self.shared.free(&state), self.shared.free_bytes(&state));
@@ -147,7 +180,20 @@ impl<T: Send + 'static> RingSink<T> {
             }
             return Poll::Pending;
         }
+        // Bytes are looked at each time: only the lock tells how many are free.
+        self.credit = if bytes == u64::MAX { items } else { 0 };
         Poll::Ready(Some(Demand { items, bytes }))
+    }
+
+    /// Lets the consumer have the lock. A producer that never waits would take it again before a
+    /// consumer that sleeps on it has woken, and leave it next to nothing of what is queued.
+    fn stand_back(&self) {
+        for _ in 0..64 {
+            if !self.shared.consumer_near.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Adds a chunk as the policy says. Returns what is given up, with its outcome.
@@ -230,6 +276,10 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
+        if self.shared.buffer.when_full != WhenFull::Backpressure {
+            self.stand_back();
+        }
+        self.credit = self.credit.saturating_sub(chunk.len());
         let mut state = lock(&self.shared.state);
         if state.cancelled {
             drop(state);
@@ -276,7 +326,16 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
     }
 
     fn take_control(&mut self) -> Option<Control> {
-        lock(&self.shared.state).controls.pop_front()
+        if !self.shared.attention.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = lock(&self.shared.state);
+        let control = state.controls.pop_front();
+        // A consumer that left keeps the attention.
+        if control.is_none() && !state.cancelled {
+            self.shared.attention.store(false, Ordering::Release);
+        }
+        control
     }
 
     fn held(&self) -> Held {
@@ -365,10 +424,11 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
             self.give_back();
             return Ok(Fill::More);
         }
-        let mut state = lock(&self.shared.state);
+        let mut state = self.shared.approach();
         if let Some(stop) = state.stop.take() {
             let mut rest = state.queue.take_all();
             state.cancelled = true;
+            self.shared.attention.store(true, Ordering::Release);
             self.shared.publish(&state);
             drop(state);
             cx.settle_chunk(&mut rest, Outcome::Cancelled(Reason::RunFailed));
@@ -436,7 +496,8 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         } else if state.controls.len() < 64 {
             state.controls.push_back(signal);
         }
-        let waker = state.upstream.take();
+        self.shared.attention.store(true, Ordering::Release);
+        let waker = state.upstream.clone();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -454,7 +515,8 @@ impl<T> Drop for RingSource<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.cancelled = true;
-        let waker = state.upstream.take();
+        self.shared.attention.store(true, Ordering::Release);
+        let waker = state.upstream.clone();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();

@@ -21,6 +21,7 @@
 //! assert_eq!(chunk.values(), [7]);
 //! ```
 
+mod blocks;
 mod column;
 mod columns;
 mod meta;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::blocks::Blocks;
 use super::{Chunk, Columns, Element};
 use crate::demand::Demand;
 use crate::mark::Mark;
@@ -11,7 +12,7 @@ use crate::mark::Mark;
 /// holds it has.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    values: VecDeque<T>,
+    values: Blocks<T>,
     columns: Columns,
     /// Marks, each with the number of elements that must have been taken before it.
     marks: VecDeque<(u64, Mark)>,
@@ -21,7 +22,7 @@ pub(crate) struct Queue<T> {
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         Queue {
-            values: VecDeque::new(),
+            values: Blocks::default(),
             columns: Columns::default(),
             marks: VecDeque::new(),
             taken: 0,
@@ -66,10 +67,6 @@ impl<T> Queue<T> {
         self.values.front()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.values.iter()
-    }
-
     /// The elements to be taken before the first mark.
     pub(crate) fn ready(&self) -> usize {
         match self.marks.front() {
@@ -79,7 +76,7 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn append(&mut self, chunk: &mut Chunk<T>) {
-        self.values.extend(chunk.values.drain(..));
+        self.values.append(&mut chunk.values);
         self.columns.append(&mut chunk.columns);
     }
 
@@ -116,7 +113,7 @@ impl<T> Queue<T> {
     pub(crate) fn move_front(&mut self, count: usize, out: &mut Chunk<T>) -> usize {
         let count = count.min(self.ready());
         if count > 0 {
-            out.values.extend(self.values.drain(..count));
+            self.values.move_front(count, &mut out.values);
             self.columns.move_front(count, &mut out.columns);
             self.taken += count as u64;
         }
@@ -164,7 +161,7 @@ impl<T> Queue<T> {
     /// what followed them.
     pub(crate) fn shed_front(&mut self, count: usize, out: &mut Chunk<T>) {
         let count = count.min(self.values.len());
-        out.values.extend(self.values.drain(..count));
+        self.values.move_front(count, &mut out.values);
         self.columns.move_front(count, &mut out.columns);
         self.taken += count as u64;
         for (at, _) in &mut self.marks {

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use futures_util::task::AtomicWaker;
-
 use super::island::Drive;
 use super::snapshot::{IslandReport, Snapshot, SourceReport, StageReport};
 use crate::error::{Cause, RunError, Stop, panic_message};
@@ -56,7 +54,8 @@ struct State {
 /// One island's place at the board.
 pub(crate) struct Seat {
     name: String,
-    waker: AtomicWaker,
+    /// The island's task, once it was polled.
+    waker: Mutex<Option<Waker>>,
     told: AtomicBool,
     controls: Mutex<VecDeque<Control>>,
     pub(crate) time: TimeLedger,
@@ -103,7 +102,7 @@ impl Panel {
         for (drive, name) in islands.into_iter().zip(names) {
             let seat = Arc::new(Seat {
                 name: name.clone(),
-                waker: AtomicWaker::new(),
+                waker: Mutex::default(),
                 told: AtomicBool::new(false),
                 controls: Mutex::default(),
                 time: TimeLedger::default(),
@@ -114,6 +113,7 @@ impl Panel {
                 drive,
                 turn: Turn::new(Arc::clone(&self.spawn)),
                 seat,
+                waker: None,
                 panel: Arc::clone(self),
                 controls: Vec::new(),
                 ended: false,
@@ -127,7 +127,10 @@ impl Panel {
         for seat in lock(&self.islands).iter() {
             lock(&seat.controls).push_back(control);
             seat.told.store(true, Ordering::Release);
-            seat.waker.wake();
+            let waker = lock(&seat.waker).clone();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
     }
 
@@ -331,6 +334,8 @@ struct IslandTask {
     drive: Box<dyn Drive>,
     turn: Turn,
     seat: Arc<Seat>,
+    /// What `Seat::waker` holds.
+    waker: Option<Waker>,
     panel: Arc<Panel>,
     controls: Vec<Control>,
     ended: bool,
@@ -344,7 +349,15 @@ impl Future for IslandTask {
         if this.ended {
             return Poll::Ready(());
         }
-        this.seat.waker.register(cx.waker());
+        // The same waker as a rule: no lock then. It is in its place before `told` is read.
+        if this
+            .waker
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+        {
+            this.waker = Some(cx.waker().clone());
+            lock(&this.seat.waker).clone_from(&this.waker);
+        }
         if this.seat.told.swap(false, Ordering::AcqRel) {
             this.controls.extend(lock(&this.seat.controls).drain(..));
         }
