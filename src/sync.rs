@@ -46,6 +46,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
+/// Takes a lock that is held for less than a microsecond at a time: by trying for a while before it
+/// sleeps, because waking up takes longer than that, and somebody else has the lock again by then.
+pub(crate) fn spin_lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    for _ in 0..2000 {
+        if let Ok(guard) = mutex.try_lock() {
+            return guard;
+        }
+        std::hint::spin_loop();
+    }
+    lock(mutex)
+}
+
 /// Orders everything before it with everything after it, for two sides that each write one place and
 /// then read the other's: at least one of them sees the other's write.
 ///

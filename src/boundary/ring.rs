@@ -11,7 +11,7 @@ use crate::error::{Cause, Stop};
 use crate::mark::Mark;
 use crate::operator::{Context, Control, Demand, Fill, Held, Operator, Sink, Stage};
 use crate::outcome::{Outcome, Reason};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock, spin_lock};
 
 struct Shared<T> {
     buffer: Buffer,
@@ -75,7 +75,7 @@ impl<T> Shared<T> {
             return lock(&self.state);
         }
         self.consumer_near.store(true, Ordering::Relaxed);
-        let state = lock(&self.state);
+        let state = spin_lock(&self.state);
         self.consumer_near.store(false, Ordering::Relaxed);
         state
     }
@@ -188,7 +188,7 @@ impl<T: Send + 'static> RingSink<T> {
     /// Lets the consumer have the lock. A producer that never waits would take it again before a
     /// consumer that sleeps on it has woken, and leave it next to nothing of what is queued.
     fn stand_back(&self) {
-        for _ in 0..64 {
+        for _ in 0..1024 {
             if !self.shared.consumer_near.load(Ordering::Relaxed) {
                 return;
             }
