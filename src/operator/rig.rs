@@ -1,5 +1,6 @@
 //! Tests alone: drives an operator by hand, call by call, in a time that stands still until it is
 //! told to go on.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
