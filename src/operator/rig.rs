@@ -46,6 +46,12 @@ impl Clock for HandClock {
     fn work(&self, ns: u64) {
         self.now_ns.fetch_add(ns, Ordering::Relaxed);
     }
+
+    fn step(&self, _: Time) -> bool {
+        false
+    }
+
+    fn lacks_tokio(&self) {}
 }
 
 impl HandClock {
