@@ -89,14 +89,14 @@ thread_local! {
 }
 
 /// Keeps a clock the one of this thread; the one before it comes back when this is dropped.
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub(crate) struct Entered {
     before: Option<Arc<dyn Clock>>,
     /// Must be dropped where it was made.
     _thread: std::marker::PhantomData<*const ()>,
 }
 
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 impl Drop for Entered {
     fn drop(&mut self) {
         CLOCK.with(|slot| *slot.borrow_mut() = self.before.take());
@@ -104,7 +104,7 @@ impl Drop for Entered {
 }
 
 /// Makes a clock the one of this thread until the guard is dropped.
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub(crate) fn enter(clock: Arc<dyn Clock>) -> Entered {
     let before = CLOCK.with(|slot| slot.borrow_mut().replace(clock));
     Entered {

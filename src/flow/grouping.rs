@@ -28,6 +28,7 @@ impl<T: Send + 'static> Flow<T> {
     /// ```
     pub fn grouped(self, items: usize) -> Flow<Vec<T>> {
         let spec = NodeSpec::new("grouped")
+            .changes_count()
             .holds(items)
             .note(format!("{items} each"));
         let flow = self.then(spec, |input| Grouped::new(input, BatchLimits::items(items)));
@@ -81,6 +82,7 @@ impl<T: Send + 'static> Flow<T> {
             note = format!("{bytes} bytes, {note}");
         }
         let spec = NodeSpec::new("grouped_within")
+            .changes_count()
             .holds(limits.max_items().saturating_mul(2))
             .holds_bytes(bytes.saturating_mul(2))
             .note(note);
@@ -124,6 +126,7 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(&mut S, T) + Send + 'static,
     {
         let spec = NodeSpec::new("aggregate")
+            .changes_count()
             .loses("settles elements before its result is delivered: use the sink `fold`")
             .no_barrier("holds its state across barriers")
             .no_rewind("has state that a rewind would have to rebuild");

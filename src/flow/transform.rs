@@ -135,7 +135,7 @@ impl<T: Send + 'static> Flow<T> {
     where
         F: FnMut(&T) -> bool + Send + 'static,
     {
-        self.then(NodeSpec::new("filter"), |input| {
+        self.then(NodeSpec::new("filter").changes_count(), |input| {
             Filter::new(input, predicate)
         })
     }
@@ -165,7 +165,7 @@ impl<T: Send + 'static> Flow<T> {
         U: Send + 'static,
         F: FnMut(T) -> Option<U> + Send + 'static,
     {
-        self.then(NodeSpec::new("filter_map"), |input| {
+        self.then(NodeSpec::new("filter_map").changes_count(), |input| {
             FilterMap::new(input, f)
         })
     }
@@ -199,7 +199,9 @@ impl<T: Send + 'static> Flow<T> {
         I::Item: Send + 'static,
         F: FnMut(T) -> I + Send + 'static,
     {
-        let spec = NodeSpec::new("map_concat").holds(Chunk::<T>::MAX);
+        let spec = NodeSpec::new("map_concat")
+            .changes_count()
+            .holds(Chunk::<T>::MAX);
         self.then(spec, |input| MapConcat::new(input, f))
     }
 
@@ -338,6 +340,7 @@ impl<T: Send + 'static> Flow<T> {
     /// ```
     pub fn take(self, count: usize) -> Flow<T> {
         let spec = NodeSpec::new("take")
+            .changes_count()
             .no_rewind(COUNTS)
             .note(format!("the first {count}"));
         self.then(spec, |input| Take::new(input, count))
@@ -365,6 +368,7 @@ impl<T: Send + 'static> Flow<T> {
     /// ```
     pub fn skip(self, count: usize) -> Flow<T> {
         let spec = NodeSpec::new("skip")
+            .changes_count()
             .no_rewind(COUNTS)
             .note(format!("the first {count}"));
         self.then(spec, |input| Skip::new(input, count))
@@ -494,7 +498,9 @@ impl<T: Send + 'static> Flow<T> {
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
     pub fn expire(self) -> Flow<T> {
-        let spec = NodeSpec::new("expire").loses("lets late elements go (expired): leave it out");
+        let spec = NodeSpec::new("expire")
+            .changes_count()
+            .loses("lets late elements go (expired): leave it out");
         self.then(spec, |input| Expire::new(input))
     }
 

@@ -95,7 +95,11 @@ where
 
     /// Makes values until nothing more is asked for or there is nothing to make them of.
     fn expand(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<I::Item>, want: Demand) {
-        let mut bytes = 0_u64;
+        let mut bytes = if want.bytes == u64::MAX {
+            0
+        } else {
+            out.bytes()
+        };
         while out.len() < want.items {
             let Some(current) = &mut self.current else {
                 if self.begin(cx) {

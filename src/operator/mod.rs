@@ -83,6 +83,8 @@ pub(crate) mod merge;
 pub(crate) mod outlet;
 mod pace;
 pub(crate) mod partition;
+#[cfg(test)]
+mod rig;
 mod sieve;
 pub(crate) mod sinks;
 pub(crate) mod skip;

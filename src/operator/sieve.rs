@@ -136,3 +136,39 @@ impl Sieve {
         (whole + part.count_ones()) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_stays_and_what_panicked_is_told_apart(
+            verdicts in proptest::collection::vec(0..3_u8, 0..300),
+        ) {
+            let mut sieve = Sieve::default();
+            let mut values: Vec<(usize, u8)> = verdicts.iter().copied().enumerate().collect();
+            let judge = |verdict: u8| match verdict {
+                0 => false,
+                1 => true,
+                _ => std::panic::resume_unwind(Box::new("as planned")),
+            };
+            sieve.run(&mut values, |(_, verdict)| judge(*verdict));
+            let place_of = |wanted: u8| {
+                values.iter().filter(move |(_, verdict)| *verdict == wanted).map(|(place, _)| *place)
+            };
+            prop_assert_eq!(&sieve.panicked, &place_of(2).collect::<Vec<_>>());
+            prop_assert_eq!(sieve.left(), place_of(1).count());
+            for (place, _) in &values {
+                let before = place_of(1).filter(|kept| kept < place).count();
+                prop_assert_eq!(sieve.kept_before(*place), before);
+            }
+            let kept: Vec<usize> = place_of(1).collect();
+            let mut out = Vec::new();
+            sieve.run_into(&mut values, &mut out, |(place, verdict)| judge(verdict).then_some(place));
+            prop_assert_eq!(out, kept);
+        }
+    }
+}

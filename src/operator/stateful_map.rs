@@ -73,10 +73,8 @@ where
         }
         let fill = self.input.fill(cx, &mut self.buf, want)?;
         let StatefulMap { buf, state, f, .. } = self;
-        let ran = guard(|| {
-            out.values
-                .extend(buf.values.drain(..).map(|value| f(state, value)))
-        });
+        let values = buf.values.drain(..).map(|value| f(state, value));
+        let ran = guard(|| out.values.extend(values));
         if let Err(message) = ran {
             buf.columns.move_front(out.values.len(), &mut out.columns);
             give_up(cx, buf);
