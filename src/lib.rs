@@ -3,9 +3,11 @@ pub mod boundary;
 pub mod chunk;
 pub mod class;
 pub mod control;
+pub mod dead_letter;
 mod demand;
 pub mod error;
 pub mod flow;
+mod json;
 pub mod ledger;
 #[cfg(all(test, forebay_loom))]
 mod loom_models;

@@ -132,9 +132,29 @@ pub(crate) fn is_simulated() -> bool {
     CLOCK.with(|slot| slot.borrow().is_some())
 }
 
+/// When the wall clock started here, and what the calendar said then.
+fn started() -> (Instant, SystemTime) {
+    static STARTED: OnceLock<(Instant, SystemTime)> = OnceLock::new();
+    *STARTED.get_or_init(|| (Instant::now(), SystemTime::now()))
+}
+
 fn epoch() -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    *EPOCH.get_or_init(Instant::now)
+    started().0
+}
+
+/// How long after the start of 1970 (UTC) that was, by the calendar of the machine when the clock
+/// started. Simulated time starts with 1970.
+#[must_use]
+pub fn since_1970(at: Time) -> Duration {
+    let start = if is_simulated() {
+        Duration::ZERO
+    } else {
+        started()
+            .1
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+    };
+    start + Duration::from_nanos(at.0)
 }
 
 /// The time now.

@@ -53,7 +53,7 @@ fn room(path: &Path) -> String {
 
 /// Rooms from the ground up: each may use those before it, and those beside it in a group.
 const ROOMS: &[&[&str]] = &[
-    &["sync", "class", "outcome", "time", "demand"],
+    &["sync", "class", "outcome", "time", "demand", "json"],
     &["control"],
     &["position"],
     // A stop names the element that caused it.
@@ -61,7 +61,7 @@ const ROOMS: &[&[&str]] = &[
     &["receipt", "mark"],
     &["ledger"],
     &["chunk"],
-    &["operator"],
+    &["operator", "dead_letter"],
     &["boundary"],
     // A plan holds islands, and a run takes them out of a plan.
     &["runtime", "topology"],

@@ -22,5 +22,7 @@
 //! ```
 
 mod batch_window;
+mod retry;
 
 pub use batch_window::{BatchLimits, BatchWindow, Room};
+pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};

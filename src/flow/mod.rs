@@ -23,6 +23,8 @@
 
 mod asynchronous;
 mod boundaries;
+mod dead_letters;
+mod fallible;
 mod fan_in;
 mod fan_out;
 mod grouping;
@@ -34,8 +36,12 @@ mod transform;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+pub use dead_letters::DeadLetters;
+pub use fallible::Fallible;
 pub use fan_out::Branches;
 pub use pipeline::Pipeline;
+
+pub use crate::operator::fallible::OnError;
 
 use crate::operator::source::{Settings, SourceStage, Walkers};
 use crate::operator::{Answer, Input, Operator, Sink, Source, Stage};

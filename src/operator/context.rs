@@ -122,6 +122,15 @@ impl<'a, 'b> Context<'a, 'b> {
         self.stage
     }
 
+    /// The name of the stage that runs.
+    pub(crate) fn stage_name(&self) -> Arc<str> {
+        self.stage
+            .name
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Arc::from("an unnamed stage"))
+    }
+
     pub(crate) fn ledger(&self) -> &'a StageLedger {
         &self.stage.ledger
     }

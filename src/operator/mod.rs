@@ -66,6 +66,7 @@ mod context;
 pub(crate) mod deadline;
 pub(crate) mod divert;
 pub(crate) mod expire;
+pub(crate) mod fallible;
 pub(crate) mod fan_in;
 pub(crate) mod filter;
 pub(crate) mod filter_map;
@@ -85,6 +86,7 @@ mod pace;
 pub(crate) mod partition;
 #[cfg(test)]
 mod rig;
+pub(crate) mod retry;
 mod sieve;
 pub(crate) mod sinks;
 pub(crate) mod skip;

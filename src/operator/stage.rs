@@ -1,6 +1,6 @@
 //! One stage of a running pipeline, as the engine sees it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::ledger::StageLedger;
 use crate::outcome::Reason;
@@ -13,6 +13,8 @@ pub(crate) struct Stage {
     /// Downstream of a fan-out: its end need not be the end of the source.
     pub(crate) branch: bool,
     pub(crate) ledger: StageLedger,
+    /// Its name, once the run starts.
+    pub(crate) name: OnceLock<Arc<str>>,
     /// Set once when the whole run ends early, by the runtime.
     pub(crate) ending: OnceLock<Reason>,
 }
@@ -24,6 +26,7 @@ impl Stage {
             source,
             branch,
             ledger: StageLedger::default(),
+            name: OnceLock::new(),
             ending: OnceLock::new(),
         }
     }

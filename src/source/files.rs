@@ -31,8 +31,11 @@ use crate::operator::sources::lines::{Line, Lines, LinesSource};
 /// ```
 pub fn lines(lines: impl Into<Lines>) -> Flow<Line> {
     let lines = lines.into();
-    let refusal = lines.refusal();
-    let flow = Flow::from_source("lines", LinesSource::new(lines)).on_threads();
+    let (refusal, keeps_origin) = (lines.refusal(), lines.keeps_origin());
+    let mut flow = Flow::from_source("lines", LinesSource::new(lines)).on_threads();
+    if keeps_origin {
+        flow = flow.keeps_origin();
+    }
     match refusal {
         Some(why) => flow.refused(why),
         None => flow,

@@ -47,6 +47,10 @@ pub struct NodeSpec {
     pub(crate) balanced: bool,
     /// A hand-off between islands: drawn as an edge with a bound.
     pub(crate) boundary: bool,
+    /// It gives its elements their origin.
+    pub(crate) origin: bool,
+    /// It writes dead letters of nothing but the origin.
+    pub(crate) needs_origin: bool,
     /// More to print: a policy, a limit.
     pub(crate) note: Option<String>,
 }
@@ -69,6 +73,8 @@ impl NodeSpec {
             takes: None,
             balanced: false,
             boundary: false,
+            origin: false,
+            needs_origin: false,
             note: None,
         }
     }
@@ -148,6 +154,19 @@ impl NodeSpec {
 
     pub(crate) fn boundary(mut self) -> NodeSpec {
         self.boundary = true;
+        self
+    }
+
+    /// So many elements more.
+    pub(crate) fn holds_more(mut self, items: usize) -> NodeSpec {
+        self.held += items;
+        self
+    }
+
+    /// Adds to what is printed.
+    pub(crate) fn note_more(mut self, more: &str) -> NodeSpec {
+        let note = self.note.take().map_or(String::new(), |note| note + ", ");
+        self.note = Some(note + more);
         self
     }
 
@@ -270,9 +289,24 @@ impl Plan {
 
     /// Adds a stage behind others. Its output is open until something follows it.
     pub(crate) fn add(&self, spec: NodeSpec, inputs: &[&Arc<Stage>], branch: bool) -> Arc<Stage> {
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let branch = branch || inputs.iter().any(|input| input.branch);
-        let stage = Arc::new(Stage::new(id, inputs.is_empty(), branch));
+        self.add_stage(spec, inputs, inputs.is_empty(), branch)
+    }
+
+    /// Adds a stage that is no source, and that others will feed.
+    pub(crate) fn add_apart(&self, spec: NodeSpec) -> Arc<Stage> {
+        self.add_stage(spec, &[], false, false)
+    }
+
+    fn add_stage(
+        &self,
+        spec: NodeSpec,
+        inputs: &[&Arc<Stage>],
+        source: bool,
+        branch: bool,
+    ) -> Arc<Stage> {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let stage = Arc::new(Stage::new(id, source, branch));
         self.with(|graph| {
             graph
                 .edges
@@ -400,10 +434,13 @@ impl Plan {
                 .nodes
                 .iter()
                 .zip(&names)
-                .map(|(node, name)| StageInfo {
-                    name: name.clone(),
-                    kind: node.spec.kind,
-                    stage: Arc::clone(&node.stage),
+                .map(|(node, name)| {
+                    let _ = node.stage.name.set(Arc::from(name.as_str()));
+                    StageInfo {
+                        name: name.clone(),
+                        kind: node.spec.kind,
+                        stage: Arc::clone(&node.stage),
+                    }
                 })
                 .collect();
             let sources = graph
@@ -477,6 +514,7 @@ impl Graph {
             let stage = self.name_of(stage);
             return Err(Refused::Deadlock { stage, why });
         }
+        self.check_dead_letters()?;
         let rewinds = self
             .sources
             .iter()
@@ -490,6 +528,46 @@ impl Graph {
             })?;
         }
         Ok(())
+    }
+
+    /// A dead letter must have the bytes to try again with.
+    fn check_dead_letters(&self) -> Result<(), Refused> {
+        for node in self.nodes.iter().filter(|node| node.spec.needs_origin) {
+            if let Some(source) = self.source_without_origin(node.stage.id) {
+                return Err(Refused::Setting {
+                    stage: self.name_of(node.stage.id),
+                    what: format!(
+                        "its dead letters would be empty: `{}` does not keep the original bytes; \
+                         declare `.encode(..)`, or use a source that keeps them",
+                        self.name_of(source)
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A source before a stage with no stage between that gives elements their origin.
+    fn source_without_origin(&self, stage: u32) -> Option<u32> {
+        let mut open = vec![stage];
+        let mut seen = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            let keeps = |node: &Node| node.stage.id == id && node.spec.origin;
+            if !seen.insert(id) || self.nodes.iter().any(keeps) {
+                continue;
+            }
+            let before = open.len();
+            open.extend(
+                self.edges
+                    .iter()
+                    .filter(|(_, to)| *to == id)
+                    .map(|(from, _)| *from),
+            );
+            if open.len() == before {
+                return Some(id);
+            }
+        }
+        None
     }
 
     fn check_guarantee(&self, guarantee: Guarantee) -> Result<(), Refused> {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::json::quote;
+
 /// A stage of the graph.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeInfo {
@@ -141,23 +143,4 @@ fn label(node: &NodeInfo, line: &str) -> String {
         let _ = write!(label, "{line}{bytes} bytes");
     }
     label
-}
-
-/// A JSON string.
-fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04x}", c as u32);
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

@@ -240,6 +240,10 @@ impl Lines {
         self
     }
 
+    pub(crate) fn keeps_origin(&self) -> bool {
+        self.origin
+    }
+
     /// Why this cannot run, if it cannot.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
         let file = matches!(*self.input, Input::File(_));

@@ -1,0 +1,424 @@
+//! Whether and when to try again.
+//!
+//! [`Retry`] is the declaration, [`Retrying`] its state machine. Delays grow exponentially up to a
+//! longest one, and a random share of each is left out, so that callers who failed together do not
+//! come back together. A [`Budget`] bounds all retries of a stage, whatever each element is allowed:
+//! a share of the calls made, and so many a second besides, as in Finagle's and tower's.
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//! use forebay::control::{Next, Retry, Retrying};
+//! use forebay::time::Time;
+//!
+//! let retry = Retry::tries(3).backoff(Duration::from_millis(10), Duration::from_secs(1)).jitter(0.0);
+//! let mut policy = Retrying::new(&retry, Time::ZERO);
+//! assert_eq!(policy.on_failure(Time::ZERO, 1), Next::At(Time::from_nanos(10_000_000)));
+//! assert_eq!(policy.on_failure(Time::ZERO, 2), Next::At(Time::from_nanos(20_000_000)));
+//! assert_eq!(policy.on_failure(Time::ZERO, 3), Next::GiveUp);
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// How often and after which delays something is tried again.
+///
+/// Default: 3 tries, delays from 100 ms, doubled each time, up to 10 s, half of each random, no
+/// budget.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Retry {
+    tries: u32,
+    first: Duration,
+    longest: Duration,
+    factor: f64,
+    jitter: f64,
+    seed: u64,
+    budget: Option<Budget>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            tries: 3,
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(10),
+            factor: 2.0,
+            jitter: 0.5,
+            seed: 0x5eed,
+            budget: None,
+        }
+    }
+}
+
+impl Retry {
+    /// At most that many tries in all, the first included; 0 counts as 1.
+    #[must_use]
+    pub fn tries(tries: u32) -> Retry {
+        Retry {
+            tries: tries.max(1),
+            ..Retry::default()
+        }
+    }
+
+    /// The delay before the second try, and the longest delay there may be.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Retry {
+        self.first = first;
+        self.longest = longest;
+        self
+    }
+
+    /// By what each delay is longer than the one before: 1 or more, default 2.
+    #[must_use]
+    pub fn factor(mut self, factor: f64) -> Retry {
+        self.factor = factor;
+        self
+    }
+
+    /// Which share of each delay is random, 0 to 1: a delay of 100 ms with jitter 0.5 is 50 to
+    /// 100 ms. Default 0.5.
+    #[must_use]
+    pub fn jitter(mut self, share: f64) -> Retry {
+        self.jitter = share;
+        self
+    }
+
+    /// The seed of the random shares: the same seed gives the same delays.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Retry {
+        self.seed = seed;
+        self
+    }
+
+    /// Bounds the retries of all elements together.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Retry {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Whether all settings are in range; if not, which one is not and what it may be.
+    ///
+    /// # Errors
+    /// The setting, its value and its range, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let range = |name: &str, value: f64, least: f64, most: f64| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(format!(
+                "retry: {name} is {value}, it must be from {least} to {most}"
+            ))
+        };
+        range("factor", self.factor, 1.0, 1e6)?;
+        range("jitter", self.jitter, 0.0, 1.0)?;
+        if self.first > self.longest {
+            return Err(format!(
+                "retry: the first delay is {:?}, it must not be longer than the longest, {:?}",
+                self.first, self.longest
+            ));
+        }
+        let Some(budget) = self.budget else {
+            return Ok(());
+        };
+        range("budget share", budget.share, 0.0, 1e6)?;
+        let least = if budget.when_spent == WhenSpent::Wait {
+            1e-3
+        } else {
+            0.0
+        };
+        range("budget per second", budget.per_second, least, 1e9)?;
+        range("budget reserve", budget.reserve, 1.0, 1e12)
+    }
+}
+
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} tries, {:?} to {:?} apart",
+            self.tries, self.first, self.longest
+        )?;
+        match self.budget.map(|budget| budget.when_spent) {
+            Some(WhenSpent::Wait) => f.write_str(", a spent budget waits"),
+            Some(WhenSpent::GiveUp) => f.write_str(", a spent budget gives up"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How many retries there may be in all: a bucket of tokens, one for each retry.
+///
+/// Each call that is made puts a share of a token in, and so many come each second besides.
+/// Default: 0.2 a call, 10 a second, 100 in reserve, and to give up when none is left.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Budget {
+    share: f64,
+    per_second: f64,
+    reserve: f64,
+    when_spent: WhenSpent,
+}
+
+/// What becomes of an element that may be tried again but for the budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenSpent {
+    /// It waits for its turn: the stage slows down to what the budget gives a second.
+    Wait,
+    /// It is given up as if its tries were used up.
+    GiveUp,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget {
+            share: 0.2,
+            per_second: 10.0,
+            reserve: 100.0,
+            when_spent: WhenSpent::GiveUp,
+        }
+    }
+}
+
+impl Budget {
+    /// Retries for each call made: 0.2 allows a fifth more calls than there are elements.
+    #[must_use]
+    pub fn share(share: f64) -> Budget {
+        Budget {
+            share,
+            ..Budget::default()
+        }
+    }
+
+    /// Retries a second that are allowed whatever the calls; more than 0 where a spent budget waits.
+    #[must_use]
+    pub fn per_second(mut self, retries: f64) -> Budget {
+        self.per_second = retries;
+        self
+    }
+
+    /// The most retries that may be saved up, and how many there are at the start; at least 1.
+    #[must_use]
+    pub fn reserve(mut self, retries: f64) -> Budget {
+        self.reserve = retries;
+        self
+    }
+
+    /// What happens when the budget is spent.
+    #[must_use]
+    pub fn when_spent(mut self, when_spent: WhenSpent) -> Budget {
+        self.when_spent = when_spent;
+        self
+    }
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Try again then.
+    At(Time),
+    /// The tries or the budget are used up.
+    GiveUp,
+}
+
+/// The state of a [`Retry`]: its random numbers and its budget.
+#[derive(Clone, Debug)]
+pub struct Retrying {
+    retry: Retry,
+    random: u64,
+    /// Negative when waiting elements have tokens promised.
+    tokens: f64,
+    refilled: Time,
+}
+
+impl Retrying {
+    /// Starts with a full budget.
+    #[must_use]
+    pub fn new(retry: &Retry, now: Time) -> Retrying {
+        let tokens = retry.budget.map_or(0.0, |budget| budget.reserve);
+        Retrying {
+            retry: *retry,
+            random: retry.seed,
+            tokens,
+            refilled: now,
+        }
+    }
+
+    /// An element is tried for the first time.
+    pub fn on_call(&mut self) {
+        if let Some(budget) = self.retry.budget {
+            self.tokens = (self.tokens + budget.share).min(budget.reserve);
+        }
+    }
+
+    /// An element failed, and was tried that many times by now.
+    pub fn on_failure(&mut self, now: Time, tries: u32) -> Next {
+        if tries >= self.retry.tries {
+            return Next::GiveUp;
+        }
+        let delay = self.delay(tries);
+        let Some(budget) = self.retry.budget else {
+            return Next::At(now + delay);
+        };
+        let past = now.since(self.refilled).as_secs_f64();
+        self.refilled = self.refilled.max(now);
+        self.tokens = (self.tokens + past * budget.per_second).min(budget.reserve);
+        if self.tokens < 1.0 && budget.when_spent == WhenSpent::GiveUp {
+            return Next::GiveUp;
+        }
+        self.tokens -= 1.0;
+        let wait = (-self.tokens).max(0.0) / budget.per_second.max(1e-3);
+        Next::At(now + delay.max(Duration::from_secs_f64(wait.min(1e9))))
+    }
+
+    /// The tokens left; negative by what waits.
+    #[must_use]
+    pub fn tokens(&self) -> f64 {
+        self.tokens
+    }
+
+    /// The delay after so many tries: exponential, with its random share.
+    fn delay(&mut self, tries: u32) -> Duration {
+        let power = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
+        let longest = self.retry.longest.as_secs_f64();
+        let full = (self.retry.first.as_secs_f64() * self.retry.factor.powi(power)).min(longest);
+        let random = self.next_random();
+        Duration::from_secs_f64((full * (1.0 - self.retry.jitter * random)).clamp(0.0, 1e9))
+    }
+
+    /// A number from 0 to below 1 (splitmix64).
+    fn next_random(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn ms(n: u64) -> Time {
+        Time::from_nanos(n * 1_000_000)
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        let retry = Retry::tries(9).backoff(10 * MS, 50 * MS).jitter(0.0);
+        let mut policy = Retrying::new(&retry, Time::ZERO);
+        let delays: Vec<_> = (1..9)
+            .map(|tries| policy.on_failure(Time::ZERO, tries))
+            .collect();
+        let expected = [10, 20, 40, 50, 50, 50, 50, 50].map(|n| Next::At(ms(n)));
+        assert_eq!(delays, expected);
+        assert_eq!(policy.on_failure(Time::ZERO, 9), Next::GiveUp);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_delays_and_another_seed_others() {
+        let delays = |seed| {
+            let retry = Retry::tries(20)
+                .backoff(10 * MS, 1000 * MS)
+                .jitter(1.0)
+                .seed(seed);
+            let mut policy = Retrying::new(&retry, Time::ZERO);
+            (1..20)
+                .map(|tries| policy.on_failure(Time::ZERO, tries))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(delays(7), delays(7));
+        assert_ne!(delays(7), delays(8));
+    }
+
+    #[test]
+    fn a_spent_budget_gives_up_until_calls_or_time_refill_it() {
+        let budget = Budget::share(0.5).per_second(1.0).reserve(2.0);
+        let retry = Retry::tries(5).backoff(MS, MS).budget(budget);
+        let mut policy = Retrying::new(&retry, Time::ZERO);
+        let is_again = |next| matches!(next, Next::At(_));
+        assert!(is_again(policy.on_failure(Time::ZERO, 1)));
+        assert!(is_again(policy.on_failure(Time::ZERO, 1)));
+        assert_eq!(policy.on_failure(Time::ZERO, 1), Next::GiveUp);
+        policy.on_call();
+        assert_eq!(
+            policy.on_failure(Time::ZERO, 1),
+            Next::GiveUp,
+            "half a token is none"
+        );
+        policy.on_call();
+        assert!(
+            is_again(policy.on_failure(Time::ZERO, 1)),
+            "two calls pay for one retry"
+        );
+        assert_eq!(policy.on_failure(ms(900), 1), Next::GiveUp);
+        assert!(
+            is_again(policy.on_failure(ms(1001), 1)),
+            "a second pays for one"
+        );
+    }
+
+    #[test]
+    fn a_spent_budget_that_waits_gives_turns_at_its_rate() {
+        let budget = Budget::share(0.0)
+            .per_second(10.0)
+            .reserve(1.0)
+            .when_spent(WhenSpent::Wait);
+        let retry = Retry::tries(5).backoff(MS, MS).jitter(0.0).budget(budget);
+        let mut policy = Retrying::new(&retry, Time::ZERO);
+        let turns: Vec<_> = (0..4).map(|_| policy.on_failure(Time::ZERO, 1)).collect();
+        assert_eq!(turns, [1, 100, 200, 300].map(|n| Next::At(ms(n))));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        assert!(Retry::default().check().is_ok());
+        assert!(
+            Retry::default()
+                .jitter(1.5)
+                .check()
+                .unwrap_err()
+                .contains("jitter is 1.5")
+        );
+        assert!(Retry::default().factor(f64::NAN).check().is_err());
+        assert!(Retry::default().backoff(20 * MS, 10 * MS).check().is_err());
+        let waits_forever = Budget::share(0.1)
+            .per_second(0.0)
+            .when_spent(WhenSpent::Wait);
+        assert!(Retry::default().budget(waits_forever).check().is_err());
+    }
+
+    proptest! {
+        /// No schedule of calls and failures is allowed more retries than the budget gives.
+        #[test]
+        fn retries_never_exceed_the_budget(
+            steps in proptest::collection::vec((0_u64..50, any::<bool>()), 1..300),
+            share in 0.0_f64..1.0,
+            per_second in 0.0_f64..50.0,
+            reserve in 1.0_f64..20.0,
+        ) {
+            let budget = Budget::share(share).per_second(per_second).reserve(reserve);
+            let retry = Retry::tries(u32::MAX).backoff(MS, 10 * MS).budget(budget);
+            let mut policy = Retrying::new(&retry, Time::ZERO);
+            let (mut now, mut calls, mut retries) = (0, 0.0, 0.0);
+            for (pause, is_call) in steps {
+                now += pause;
+                if is_call {
+                    policy.on_call();
+                    calls += 1.0;
+                } else if let Next::At(at) = policy.on_failure(ms(now), 1) {
+                    prop_assert!(at >= ms(now) && at <= ms(now + 10));
+                    retries += 1.0;
+                }
+            }
+            let allowed = reserve + calls * share + now as f64 / 1000.0 * per_second;
+            prop_assert!(retries <= allowed + 1e-6, "{retries} > {allowed}");
+        }
+    }
+}

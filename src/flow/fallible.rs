@@ -1,0 +1,413 @@
+//! Stages that may fail, and the destinations of their failures.
+
+use std::fmt;
+use std::fmt::Display;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{DeadLetters, Flow};
+use crate::control::Retry;
+use crate::error::BoxError;
+use crate::operator::fallible::{Attempt, Decide, Ends, OnError, Results, Telling};
+use crate::operator::retry::{Again, Encode, Options, Timeout, attempts, attempts_async};
+use crate::operator::{Concurrency, Input, Operator};
+use crate::time::TimedOut;
+use crate::topology::NodeSpec;
+
+type MakeAttempts<T, U, E> =
+    Box<dyn FnOnce(Input<T>, Options<T, E>) -> Box<dyn Operator<Attempt<U, E>>> + Send>;
+
+/// A stage that may fail, before its failures have a destination.
+///
+/// It is no [`Flow`] yet. Optionally say how to try again ([`retry`](Fallible::retry)), how long a
+/// try may take ([`timeout`](Fallible::timeout)) and what of an element to keep
+/// ([`encode`](Fallible::encode)); then where failures go:
+///
+/// | end | a failed element ends | the run |
+/// | --- | --- | --- |
+/// | [`or_stop`](Fallible::or_stop) | failed | stops with its error |
+/// | [`or_fail`](Fallible::or_fail) | failed | goes on as the source answers |
+/// | [`or_discard`](Fallible::or_discard) | shed (discarded) | goes on |
+/// | [`or_dead_letter`](Fallible::or_dead_letter) | dead-lettered, once the sink has settled it | goes on |
+/// | [`on_error`](Fallible::on_error) | as a closure decides for each error | |
+/// | [`results`](Fallible::results) | not: it goes on as an `Err` | goes on |
+///
+/// The order of elements is kept. An element whose code panics ends as failed, whatever the end.
+/// Nothing but an end makes a flow of it:
+/// ```compile_fail
+/// use forebay::source;
+///
+/// source::iter(["1", "two"])
+///     .try_map(|text| text.parse::<u32>())
+///     .map(|number| number + 1); // no method named `map` found for struct `Fallible`
+/// ```
+#[must_use = "a fallible stage is no flow until its failures have a destination, such as `.or_stop()`"]
+pub struct Fallible<T, U, E> {
+    flow: Flow<T>,
+    spec: NodeSpec,
+    make: MakeAttempts<T, U, E>,
+    encode: Option<Encode<T>>,
+    timeout: Option<Timeout<E>>,
+    retry: Option<(Retry, fn(&T) -> T)>,
+    letters: Option<DeadLetters>,
+    /// Why the declaration is refused.
+    problem: Option<String>,
+    asynchronous: bool,
+}
+
+impl<T, U, E> fmt::Debug for Fallible<T, U, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallible")
+            .field("kind", &self.spec.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Flow<T> {
+    /// Makes a value of each value, or an error, whose destination is named next.
+    ///
+    /// - *emits when* upstream does and the closure succeeded;
+    /// - *back-pressures when* downstream does, while an element waits for its next try, and while
+    ///   the queue of dead letters is full;
+    /// - *completes when* upstream does and all tries are over;
+    /// - *cancels when* downstream does;
+    /// - *settles when* the closure failed: as the end says;
+    /// - *holds* nothing; 1 element with [`retry`](Fallible::retry), a chunk with dead letters;
+    /// - *costs* a move more than [`map`](Flow::map); a failure costs an allocation.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let numbers = source::iter(["1", "two", "3"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .or_discard()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(numbers, [1, 3]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn try_map<U, E, F>(self, f: F) -> Fallible<T, U, E>
+    where
+        U: Send + 'static,
+        E: Send + 'static,
+        F: FnMut(&T) -> Result<U, E> + Send + 'static,
+    {
+        let make = |input, options| attempts(input, f, options);
+        Fallible::new(self, NodeSpec::new("try_map"), Box::new(make), false)
+    }
+
+    /// Runs a future for each element, several at once; each gives a value or an error, whose
+    /// destination is named next. Results keep the order of elements.
+    ///
+    /// - *emits when* the oldest element inside has its value;
+    /// - *back-pressures when* the window is full, downstream does, or the queue of dead letters is
+    ///   full;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does: futures in flight are dropped;
+    /// - *settles when* the last try of an element failed: as the end says;
+    /// - *holds* up to the window of [`Concurrency`], elements that wait for their next try
+    ///   included, and a chunk with dead letters;
+    /// - *costs* what [`map_async`](Flow::map_async) does; with [`retry`](Fallible::retry) a copy of
+    ///   each element, with [`timeout`](Fallible::timeout) a timer for each future that is not ready
+    ///   at once.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let halves = source::iter(1..=4)
+    ///     .try_map_async(2, |n| async move { if n % 2 == 0 { Ok(n / 2) } else { Err("odd") } })
+    ///     .results()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(halves, [Err("odd"), Ok(1), Err("odd"), Ok(2)]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn try_map_async<U, E, F, Fut>(
+        self,
+        concurrency: impl Into<Concurrency>,
+        f: F,
+    ) -> Fallible<T, U, E>
+    where
+        U: Send + 'static,
+        E: Send + 'static,
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+    {
+        let concurrency = concurrency.into();
+        let spec = NodeSpec::new("try_map_async")
+            .holds(concurrency.window)
+            .note(format!("{} in flight", concurrency.limit));
+        let make = move |input, options| attempts_async(input, concurrency, f, options);
+        Fallible::new(self, spec, Box::new(make), true)
+    }
+}
+
+impl<T, U, E> Fallible<T, U, E>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    E: Send + 'static,
+{
+    fn new(
+        flow: Flow<T>,
+        spec: NodeSpec,
+        make: MakeAttempts<T, U, E>,
+        asynchronous: bool,
+    ) -> Fallible<T, U, E> {
+        Fallible {
+            flow,
+            spec,
+            make,
+            encode: None,
+            timeout: None,
+            retry: None,
+            letters: None,
+            problem: None,
+            asynchronous,
+        }
+    }
+
+    /// Tries failed elements again, from a copy. Those that wait for their next try stay in their
+    /// place: their receipts are unsettled, and what comes after them is held back in order, as far
+    /// as the window goes. A time-out counts as a failure, a panic does not.
+    ///
+    /// An element that is given up ends as the end of the stage says, with the reason *retries
+    /// exhausted*.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::control::Retry;
+    /// use forebay::source;
+    ///
+    /// let mut calls = 0;
+    /// let sent = source::iter(["order"])
+    ///     .try_map_async(4, move |order| {
+    ///         calls += 1;
+    ///         let result = if calls < 3 { Err("busy") } else { Ok(order) };
+    ///         async move { result }
+    ///     })
+    ///     .retry(Retry::tries(3).backoff(Duration::from_millis(1), Duration::from_millis(10)))
+    ///     .or_stop()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(sent, ["order"]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn retry(mut self, retry: Retry) -> Self
+    where
+        T: Clone,
+    {
+        if !self.asynchronous {
+            self.spec = self.spec.holds(1);
+        }
+        if let Err(problem) = retry.check() {
+            self.problem.get_or_insert(problem);
+        }
+        self.retry = Some((retry, T::clone));
+        self
+    }
+
+    /// Gives each try of a [`try_map_async`](Flow::try_map_async) at most that long; then its future
+    /// is dropped, and it failed with an error made of [`TimedOut`]. Refused for `try_map`.
+    pub fn timeout(mut self, span: Duration) -> Self
+    where
+        E: From<TimedOut>,
+    {
+        if !self.asynchronous {
+            let problem = "`timeout` has no meaning for code that does not wait: use try_map_async";
+            self.problem.get_or_insert(problem.to_owned());
+        }
+        self.timeout = Some(Timeout {
+            span,
+            error: E::from,
+        });
+        self
+    }
+
+    /// Makes the payload of a dead letter from an element. For `try_map`, and with
+    /// [`retry`](Fallible::retry), only failed elements are encoded; else every element is, before
+    /// it is moved into its future.
+    pub fn encode(mut self, f: impl FnMut(&T) -> Bytes + Send + 'static) -> Self {
+        self.encode = Some(Box::new(f));
+        self
+    }
+
+    /// Names the destination of [`OnError::DeadLetter`] for [`on_error`](Fallible::on_error).
+    pub fn dead_letters(mut self, letters: &DeadLetters) -> Self {
+        self.letters = Some(letters.clone());
+        self
+    }
+
+    /// A failed element ends as failed, and the run stops with its error.
+    pub fn or_stop(self) -> Flow<U>
+    where
+        E: Into<BoxError>,
+    {
+        self.end(OnError::Stop, Telling::error())
+    }
+
+    /// A failed element ends as failed; its source answers, and a tracked one never passes it.
+    pub fn or_fail(self) -> Flow<U> {
+        self.end(OnError::Fail, Telling::nothing())
+    }
+
+    /// A failed element is knowingly given up: it ends as shed (discarded). Refused under a named
+    /// guarantee.
+    pub fn or_discard(mut self) -> Flow<U> {
+        self.spec = self
+            .spec
+            .loses("discards what failed: use `.or_dead_letter(..)`");
+        self.end(OnError::Discard, Telling::nothing())
+    }
+
+    /// A failed element goes to a sink of dead letters and ends as dead-lettered when that has
+    /// settled it, or as failed if it could not.
+    ///
+    /// Refused unless the stage [`encode`](Fallible::encode)s or every source before it keeps the
+    /// original bytes: a letter without them could not be tried again.
+    pub fn or_dead_letter(self, letters: &DeadLetters) -> Flow<U>
+    where
+        E: Display,
+    {
+        self.dead_letters(letters)
+            .end(OnError::DeadLetter, Telling::words())
+    }
+
+    /// A closure decides for each error, given how often the element was tried by then.
+    ///
+    /// [`OnError::Retry`] needs [`retry`](Fallible::retry), which still bounds the tries, and
+    /// [`OnError::DeadLetter`] needs [`dead_letters`](Fallible::dead_letters): without, and when
+    /// tries are used up, the element ends as failed. Refused under a named guarantee where the
+    /// stage has no dead letters, for it may discard.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::flow::OnError;
+    /// use forebay::source;
+    ///
+    /// let numbers = source::iter(["1", "", "3"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .on_error(|error, _tries| match error.kind() {
+    ///         std::num::IntErrorKind::Empty => OnError::Discard,
+    ///         _ => OnError::Stop,
+    ///     })
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(numbers, [1, 3]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn on_error(mut self, f: impl FnMut(&E, u32) -> OnError + Send + 'static) -> Flow<U>
+    where
+        E: Display + Into<BoxError>,
+    {
+        if self.letters.is_none() {
+            self.spec = self
+                .spec
+                .loses("may discard what failed: name `.dead_letters(..)`");
+        }
+        let telling = Telling {
+            stop: Telling::error().stop,
+            ..Telling::words()
+        };
+        self.end_by(Box::new(f), OnError::Fail, telling)
+    }
+
+    /// Hands failures on as values. With [`retry`](Fallible::retry), the last error.
+    pub fn results(mut self) -> Flow<Result<U, E>> {
+        let options = self
+            .options(Box::new(|_, _| OnError::Retry), OnError::Fail)
+            .0;
+        let (make, problem) = (self.make, self.problem);
+        let flow = self
+            .flow
+            .then(self.spec, |input| Results::new(make(input, options)));
+        flow.refused_for(problem)
+    }
+
+    fn end(self, last: OnError, telling: Telling<E>) -> Flow<U> {
+        // With a policy, it alone decides until it gives up.
+        let first = if self.retry.is_some() {
+            OnError::Retry
+        } else {
+            last
+        };
+        self.end_by(Box::new(move |_, _| first), last, telling)
+    }
+
+    /// Options for the attempts; the decision goes with them where they try again.
+    fn options(&mut self, decide: Decide<E>, last: OnError) -> (Options<T, E>, Option<Decide<E>>) {
+        let (encode, timeout) = (self.encode.take(), self.timeout);
+        match self.retry {
+            Some((retry, copy)) => {
+                let again = Again {
+                    retry,
+                    copy,
+                    decide,
+                    last,
+                };
+                (
+                    Options {
+                        encode,
+                        timeout,
+                        retry: Some(again),
+                    },
+                    None,
+                )
+            }
+            None => (
+                Options {
+                    encode,
+                    timeout,
+                    retry: None,
+                },
+                Some(decide),
+            ),
+        }
+    }
+
+    fn end_by(mut self, decide: Decide<E>, last: OnError, telling: Telling<E>) -> Flow<U> {
+        let mut spec = self.spec.clone();
+        if self.letters.is_some() {
+            spec = spec.holds_more(crate::chunk::Chunk::<U>::MAX);
+            spec.needs_origin = self.encode.is_none();
+        }
+        if let Some((retry, _)) = &self.retry {
+            spec = spec.note_more(&retry.to_string());
+        }
+        let (options, decide) = self.options(decide, last);
+        let decide = decide.unwrap_or_else(|| Box::new(move |_, _| last));
+        let Fallible {
+            flow,
+            make,
+            letters,
+            problem,
+            ..
+        } = self;
+        let stage = flow.plan.add(spec, &[&flow.stage], false);
+        let port = letters.map(|letters| letters.connect(&flow.plan, &stage));
+        let attempts = make(Input::new(flow.operator, flow.stage), options);
+        let operator = Box::new(Ends::new(attempts, telling, decide, port));
+        Flow::from_parts(operator, stage, flow.plan).refused_for(problem)
+    }
+}
+
+impl<U: Send + 'static> Flow<U> {
+    fn refused_for(self, problem: Option<String>) -> Flow<U> {
+        match problem {
+            Some(problem) => self.refused(problem),
+            None => self,
+        }
+    }
+
+    /// Declares that this stage gives its elements their [`Origin`](crate::chunk::Origin): the
+    /// original bytes, and where they stood. Dead letters rely on it.
+    pub fn keeps_origin(self) -> Flow<U> {
+        self.plan.amend(&self.stage, |spec| spec.origin = true);
+        self
+    }
+}

@@ -1,0 +1,251 @@
+//! Attempts: the operators that run user code which may fail, and the future that tries again.
+//!
+//! Trying again happens inside the element's future, so that order, window, cancellation and rewind
+//! are those of `map_async`. An element that waits for its next try stays in the window and leaves
+//! its place among the running ones to others.
+
+use std::future::{Future, ready};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::fallible::{Attempt, Decide, Failure, OnError};
+use super::map::Map;
+use super::map_async::{Concurrency, MapAsync};
+use super::{Input, Operator};
+use crate::control::{Next, Retry, Retrying};
+use crate::outcome::Reason;
+use crate::time::{self, TimedOut};
+
+/// Makes bytes of an element.
+pub(crate) type Encode<T> = Box<dyn FnMut(&T) -> Bytes + Send>;
+
+/// How attempts are made.
+pub(crate) struct Options<T, E> {
+    pub(crate) encode: Option<Encode<T>>,
+    pub(crate) timeout: Option<Timeout<E>>,
+    pub(crate) retry: Option<Again<T, E>>,
+}
+
+/// How to try again.
+pub(crate) struct Again<T, E> {
+    pub(crate) retry: Retry,
+    pub(crate) copy: fn(&T) -> T,
+    pub(crate) decide: Decide<E>,
+    /// What becomes of an element that is not tried again.
+    pub(crate) last: OnError,
+}
+
+/// How long a try may take, and what error it makes if it takes longer.
+pub(crate) struct Timeout<E> {
+    pub(crate) span: Duration,
+    pub(crate) error: fn(TimedOut) -> E,
+}
+
+impl<E> Clone for Timeout<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Timeout<E> {}
+
+async fn within<U, E>(
+    timeout: Option<Timeout<E>>,
+    future: impl Future<Output = Result<U, E>>,
+) -> Result<U, (E, Reason)> {
+    let result = match timeout {
+        None => future.await,
+        Some(Timeout { span, error }) => match time::timeout(span, future).await {
+            Ok(result) => result,
+            Err(timed_out) => return Err((error(timed_out), Reason::TimedOut)),
+        },
+    };
+    result.map_err(|error| (error, Reason::Error))
+}
+
+/// What the tries of a stage share.
+struct Tries<T, E, C> {
+    state: Mutex<State<T, E, C>>,
+    timeout: Option<Timeout<E>>,
+    /// The places among the running, where fewer may run than be inside.
+    places: Option<Semaphore>,
+}
+
+struct State<T, E, C> {
+    call: C,
+    policy: Option<Retrying>,
+    again: Again<T, E>,
+    encode: Option<Encode<T>>,
+}
+
+impl<T, E, C> Tries<T, E, C> {
+    fn with<R>(&self, f: impl FnOnce(&mut State<T, E, C>) -> R) -> R {
+        match self.state.lock() {
+            Ok(mut state) => f(&mut state),
+            // A closure of the user panicked; its element failed, and the others go on.
+            Err(poisoned) => f(&mut poisoned.into_inner()),
+        }
+    }
+}
+
+impl<T, E, C> State<T, E, C> {
+    fn policy(&mut self) -> &mut Retrying {
+        let Again { retry, .. } = &self.again;
+        self.policy
+            .get_or_insert_with(|| Retrying::new(retry, time::now()))
+    }
+
+    /// When to try again, or that it is over.
+    fn judge(
+        &mut self,
+        value: &T,
+        (error, reason): (E, Reason),
+        tries: u32,
+    ) -> Result<time::Time, Box<Failure<E>>> {
+        let mut decided = (self.again.decide)(&error, tries);
+        let mut reason = reason;
+        if decided == OnError::Retry {
+            match self.policy().on_failure(time::now(), tries) {
+                Next::At(at) => return Ok(at),
+                Next::GiveUp => {
+                    decided = self.again.last;
+                    reason = Reason::RetriesExhausted;
+                }
+            }
+        }
+        let payload = self.encode.as_mut().map(|encode| encode(value));
+        Err(Box::new(Failure {
+            error,
+            reason,
+            tries,
+            payload,
+            decided: Some(decided),
+        }))
+    }
+}
+
+async fn tried<T, U, E, C, Fut>(tries: Arc<Tries<T, E, C>>, value: T) -> Attempt<U, E>
+where
+    C: FnMut(&T) -> Fut,
+    Fut: Future<Output = Result<U, E>>,
+{
+    tries.with(|state| state.policy().on_call());
+    let mut count = 0;
+    loop {
+        let result = {
+            let _place = match &tries.places {
+                Some(places) => places.acquire().await.ok(),
+                None => None,
+            };
+            let future = tries.with(|state| (state.call)(&value));
+            within(tries.timeout, future).await
+        };
+        count += 1;
+        let failed = match result {
+            Ok(value) => return Ok(value),
+            Err(failed) => failed,
+        };
+        let at = tries.with(|state| state.judge(&value, failed, count))?;
+        time::sleep_until(at).await;
+    }
+}
+
+fn trying<T, U, E, C, Fut>(
+    input: Input<T>,
+    concurrency: Concurrency,
+    call: C,
+    again: Again<T, E>,
+    encode: Option<Encode<T>>,
+    timeout: Option<Timeout<E>>,
+) -> Box<dyn Operator<Attempt<U, E>>>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    E: Send + 'static,
+    C: FnMut(&T) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<U, E>> + Send + 'static,
+{
+    let Concurrency { limit, window } = concurrency;
+    let state = State {
+        call,
+        policy: None,
+        again,
+        encode,
+    };
+    let tries = Arc::new(Tries {
+        state: Mutex::new(state),
+        timeout,
+        places: (limit < window).then(|| Semaphore::new(limit)),
+    });
+    let inside = Concurrency::limit(window);
+    Box::new(MapAsync::new(input, inside, move |value| {
+        tried(Arc::clone(&tries), value)
+    }))
+}
+
+/// Attempts that are made at once.
+pub(crate) fn attempts<T, U, E, F>(
+    input: Input<T>,
+    mut f: F,
+    options: Options<T, E>,
+) -> Box<dyn Operator<Attempt<U, E>>>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    E: Send + 'static,
+    F: FnMut(&T) -> Result<U, E> + Send + 'static,
+{
+    let Options {
+        mut encode, retry, ..
+    } = options;
+    if let Some(again) = retry {
+        let call = move |value: &T| ready(f(value));
+        return trying(input, Concurrency::limit(1), call, again, encode, None);
+    }
+    Box::new(Map::new(input, move |value: T| {
+        f(&value).map_err(|error| {
+            Failure::first(
+                error,
+                Reason::Error,
+                encode.as_mut().map(|encode| encode(&value)),
+            )
+        })
+    }))
+}
+
+/// Attempts that take time.
+pub(crate) fn attempts_async<T, U, E, F, Fut>(
+    input: Input<T>,
+    concurrency: Concurrency,
+    mut f: F,
+    options: Options<T, E>,
+) -> Box<dyn Operator<Attempt<U, E>>>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    E: Send + 'static,
+    F: FnMut(T) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<U, E>> + Send + 'static,
+{
+    let Options {
+        mut encode,
+        timeout,
+        retry,
+    } = options;
+    if let Some(again) = retry {
+        let copy = again.copy;
+        let call = move |value: &T| f(copy(value));
+        return trying(input, concurrency, call, again, encode, timeout);
+    }
+    Box::new(MapAsync::new(input, concurrency, move |value: T| {
+        let payload = encode.as_mut().map(|encode| encode(&value));
+        let future = f(value);
+        async move {
+            let result = within(timeout, future).await;
+            result.map_err(|(error, reason)| Failure::first(error, reason, payload))
+        }
+    }))
+}
