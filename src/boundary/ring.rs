@@ -232,8 +232,9 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
         let mut state = lock(&self.shared.state);
         if state.cancelled {
+            let reason = state.cancelled_for;
             drop(state);
-            let outcome = cx.leftover();
+            let outcome = cx.cancelling(reason, |cx| cx.leftover());
             cx.settle_chunk(chunk, outcome);
             return;
         }

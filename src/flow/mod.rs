@@ -23,9 +23,11 @@
 
 mod asynchronous;
 mod boundaries;
+mod control_flow;
 mod fan_in;
 mod fan_out;
 mod grouping;
+mod nested;
 mod pipeline;
 mod sinks;
 mod source_settings;
@@ -34,6 +36,8 @@ mod transform;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+pub use crate::operator::{Ended, Groups, KillSwitch, Restart, Resume, Termination, WhenExhausted};
+pub use control_flow::restarting;
 pub use fan_out::Branches;
 pub use pipeline::Pipeline;
 

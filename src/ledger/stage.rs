@@ -117,6 +117,14 @@ impl StageLedger {
             .or_default() += count as u64;
     }
 
+    /// Elements measured to be inside.
+    pub(crate) fn held(&self) -> u64 {
+        match self.probe.get() {
+            Some(probe) => (probe.0)(),
+            None => self.held.load(Ordering::Relaxed),
+        }
+    }
+
     pub(crate) fn latency(&self) -> &LatencyLedger {
         &self.latency
     }
@@ -162,10 +170,7 @@ impl StageLedger {
             left: read(&self.left),
             made: read(&self.made),
             merged: read(&self.merged),
-            held: self
-                .probe
-                .get()
-                .map_or_else(|| read(&self.held), |probe| (probe.0)()),
+            held: self.held(),
             held_bytes: read(&self.held_bytes),
             held_peak: read(&self.held_peak),
             settled,
@@ -233,6 +238,21 @@ impl StageCounts {
                 outcome: Outcome::of(*kind, *reason),
                 count: *count,
             })
+    }
+
+    /// Adds the account of another stage of the same kind.
+    pub fn add(&mut self, other: &StageCounts) {
+        self.entered += other.entered;
+        self.left += other.left;
+        self.made += other.made;
+        self.merged += other.merged;
+        self.held += other.held;
+        self.held_bytes += other.held_bytes;
+        self.held_peak = self.held_peak.max(other.held_peak);
+        for (key, count) in &other.settled {
+            *self.settled.entry(*key).or_default() += count;
+        }
+        self.latency.add(&other.latency);
     }
 
     /// How many elements the stage lost (positive) or doubled (negative); 0 when it is quiescent

@@ -72,7 +72,10 @@ pub(crate) mod filter_map;
 #[cfg(feature = "testkit")]
 pub(crate) mod fuzz;
 pub(crate) mod grouped;
+pub(crate) mod for_each;
+pub(crate) mod group_by;
 pub(crate) mod in_flight;
+pub(crate) mod kill_switch;
 mod input;
 mod intake;
 pub(crate) mod map;
@@ -86,21 +89,30 @@ pub(crate) mod partition;
 mod sieve;
 pub(crate) mod sinks;
 pub(crate) mod skip;
+pub(crate) mod part;
+pub(crate) mod partition;
+pub(crate) mod restarting;
 pub(crate) mod source;
 pub(crate) mod sources;
 pub(crate) mod stage;
 pub(crate) mod stateful_map;
 pub(crate) mod take;
 pub(crate) mod weigh;
+pub(crate) mod watch_termination;
 pub(crate) mod zip;
 
 pub use crate::demand::Demand;
 pub use context::{Context, Spawn};
 pub(crate) use context::{Turn, guard};
 pub use input::Input;
+pub use group_by::{Groups, WhenExhausted};
+pub use kill_switch::KillSwitch;
 pub use map_async::Concurrency;
+pub use restarting::{Restart, Resume};
 pub use source::{Answer, Source};
 pub(crate) use stage::Stage;
+
+pub use watch_termination::{Ended, Termination};
 
 use std::task::Poll;
 

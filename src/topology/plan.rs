@@ -11,7 +11,7 @@ use super::print::{EdgeInfo, NodeInfo, Topology};
 use crate::error::Refused;
 use crate::operator::source::{Settings, Walkers};
 use crate::operator::{Answer, Stage};
-use crate::runtime::{Drive, SourceInfo, StageInfo};
+use crate::runtime::{Drive, Home, SourceInfo, StageInfo};
 
 /// What a stage declares about itself. Of a kind alone, it is one that holds nothing between two
 /// calls, loses nothing, and keeps barriers and rewinds.
@@ -168,6 +168,8 @@ impl From<&'static str> for NodeSpec {
 struct Node {
     stage: Arc<Stage>,
     spec: NodeSpec,
+    /// Where the stage finds its run, if it adds parts to it.
+    home: Option<Home>,
 }
 
 struct SourceEntry {
@@ -270,9 +272,25 @@ impl Plan {
 
     /// Adds a stage behind others. Its output is open until something follows it.
     pub(crate) fn add(&self, spec: NodeSpec, inputs: &[&Arc<Stage>], branch: bool) -> Arc<Stage> {
+        self.insert(spec, inputs, inputs.is_empty(), branch)
+    }
+
+    /// Adds a stage that has no stages before it in this graph and is no source: what enters it
+    /// comes from elsewhere.
+    pub(crate) fn add_inlet(&self, spec: NodeSpec, branch: bool) -> Arc<Stage> {
+        self.insert(spec, &[], false, branch)
+    }
+
+    fn insert(
+        &self,
+        spec: NodeSpec,
+        inputs: &[&Arc<Stage>],
+        source: bool,
+        branch: bool,
+    ) -> Arc<Stage> {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let branch = branch || inputs.iter().any(|input| input.branch);
-        let stage = Arc::new(Stage::new(id, inputs.is_empty(), branch));
+        let stage = Arc::new(Stage::new(id, source, branch));
         self.with(|graph| {
             graph
                 .edges
@@ -283,6 +301,7 @@ impl Plan {
             graph.nodes.push(Node {
                 stage: Arc::clone(&stage),
                 spec,
+                home: None,
             });
             graph.open.insert(id);
         });
@@ -358,6 +377,18 @@ impl Plan {
         });
     }
 
+    /// Where that stage will find its run: it adds parts to it.
+    pub(crate) fn home(&self, stage: &Stage) -> Home {
+        let home = Home::default();
+        self.with(|graph| {
+            let node = graph.nodes.iter_mut().find(|node| node.stage.id == stage.id);
+            if let Some(node) = node {
+                node.home = Some(home.clone());
+            }
+        });
+        home
+    }
+
     /// Puts on record that the declaration is wrong; the pipeline will be refused.
     pub(crate) fn refuse(&self, stage: &Stage, what: impl Into<String>) {
         let what = what.into();
@@ -404,6 +435,7 @@ impl Plan {
                     name: name.clone(),
                     kind: node.spec.kind,
                     stage: Arc::clone(&node.stage),
+                    home: node.home.clone().map(|home| (home, graph.guarantee)),
                 })
                 .collect();
             let sources = graph
