@@ -87,7 +87,9 @@ impl<T: Send + 'static> Flow<T> {
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
     pub fn on_termination(self, f: impl FnOnce(Ended) + Send + 'static) -> Flow<T> {
-        self.then(NodeSpec::new("on_termination"), |input| Watch::new(input, f))
+        self.then(NodeSpec::new("on_termination"), |input| {
+            Watch::new(input, f)
+        })
     }
 }
 
@@ -133,8 +135,7 @@ pub fn restarting<T: Send + 'static>(
     let stage = plan.add_inlet(spec, false);
     let home = plan.home(&stage);
     let operator = Restarting::new(restart, move |resume| {
-        let flow = guard(|| make(resume))
-            .map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
+        let flow = guard(|| make(resume)).map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
         nested::launch(&home, flow, true)
     });
     Flow::from_parts(Box::new(operator), stage, plan)

@@ -7,14 +7,14 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::{Flow, Pipeline, nested};
-use crate::error::{Cause, Stop};
 use crate::boundary::{Buffer, WhenFull, ring};
+use crate::error::{Cause, Stop};
 use crate::operator::balance::Balance;
 use crate::operator::broadcast::Broadcast;
 use crate::operator::divert::Divert;
+use crate::operator::group_by::{GroupBy, Groups, NewGroup, WhenExhausted};
 use crate::operator::outlet::{Outlet, Outlets};
 use crate::operator::partition::Partition;
-use crate::operator::group_by::{GroupBy, Groups, NewGroup, WhenExhausted};
 use crate::operator::{Sink, Stage, guard};
 use crate::topology::{NodeSpec, Plan};
 
@@ -395,10 +395,14 @@ impl<T: Send + 'static> Flow<T> {
             let (sink, source) = ring(Buffer::items(groups.buffer), &stage);
             let outlet = Outlet::new(sink, Arc::clone(&stage));
             let flow = Flow::from_parts(Box::new(source), stage, plan);
-            let flow = guard(|| part(key, flow))
-                .map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
+            let flow =
+                guard(|| part(key, flow)).map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
             let (input, part) = nested::launch(&home, flow, false)?;
-            Ok(NewGroup { outlet, input, part })
+            Ok(NewGroup {
+                outlet,
+                input,
+                part,
+            })
         };
         let (input, _, plan) = self.into_parts();
         let operator = GroupBy::new(input, split, groups, key, make);

@@ -27,6 +27,7 @@ mod control_flow;
 mod fan_in;
 mod fan_out;
 mod grouping;
+mod feedback;
 mod nested;
 mod pipeline;
 mod sinks;
@@ -39,6 +40,7 @@ use std::sync::{Arc, Mutex};
 pub use crate::operator::{Ended, Groups, KillSwitch, Restart, Resume, Termination, WhenExhausted};
 pub use control_flow::restarting;
 pub use fan_out::Branches;
+pub use feedback::Cycle;
 pub use pipeline::Pipeline;
 
 use crate::operator::source::{Settings, SourceStage, Walkers};

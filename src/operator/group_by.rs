@@ -57,7 +57,7 @@ impl Groups {
         Groups {
             max_keys: max_keys.max(1),
             buffer: 16,
-            idle_after: Duration::from_secs(60),
+            idle_after: Duration::from_mins(1),
             when_exhausted: WhenExhausted::default(),
         }
     }
@@ -240,9 +240,15 @@ where
         want: Demand,
     ) -> Result<Option<Fill>, Stop> {
         for _ in 0..self.ready.len() {
-            let Some(slot) = self.ready.pop_front() else { break };
-            let Some(waker) = self.wakers.get(slot).cloned() else { continue };
-            let Some(group) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
+            let Some(slot) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(waker) = self.wakers.get(slot).cloned() else {
+                continue;
+            };
+            let Some(group) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+                continue;
+            };
             group.queued = false;
             if group.marked {
                 // It is asked again once all have given the mark.
@@ -265,15 +271,15 @@ where
     }
 
     /// The flow of a group is done.
-    fn ended(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        slot: usize,
-        waker: &Waker,
-    ) -> Result<(), Stop> {
-        let Some(group) = self.group(slot) else { return Ok(()) };
+    fn ended(&mut self, cx: &mut Context<'_, '_>, slot: usize, waker: &Waker) -> Result<(), Stop> {
+        let Some(group) = self.group(slot) else {
+            return Ok(());
+        };
         let input = &mut group.flow.input;
-        if cx.with_waker(waker, |cx| input.poll_close(cx))?.is_pending() {
+        if cx
+            .with_waker(waker, |cx| input.poll_close(cx))?
+            .is_pending()
+        {
             return Ok(());
         }
         if group.phase == Phase::Open {
@@ -288,7 +294,9 @@ where
     /// Lets a group complete. What it holds still comes out.
     fn close(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
         let split = Arc::clone(&self.split);
-        let Some(group) = self.group(slot) else { return };
+        let Some(group) = self.group(slot) else {
+            return;
+        };
         if group.phase == Phase::Ended {
             self.remove(slot);
             return;
@@ -486,7 +494,11 @@ where
         let mut keys = std::mem::take(&mut self.keys).into_iter();
         let mut kept = VecDeque::new();
         let mut dropped = self.waiting.extract(|element| {
-            let of = element.meta.receipt.standing().is_none_or(|at| at.source == source);
+            let of = element
+                .meta
+                .receipt
+                .standing()
+                .is_none_or(|at| at.source == source);
             let key = keys.next();
             if !of {
                 kept.extend(key);
@@ -500,7 +512,9 @@ where
     /// Copies the mark that is under way to all groups, once what came before it is placed.
     fn send_mark(&mut self, cx: &mut Context<'_, '_>) {
         let split = Arc::clone(&self.split);
-        let Some(mark) = self.mark.clone() else { return };
+        let Some(mark) = self.mark.clone() else {
+            return;
+        };
         for group in self.groups().filter(|group| group.phase == Phase::Open) {
             // A queue takes a mark at once.
             let _ = group.flow.outlet.mark(&mut cx.for_stage(&split), &mark);
@@ -509,7 +523,8 @@ where
 
     /// Whether all groups that go on gave the mark, and those that close have.
     fn marks_given(&mut self) -> bool {
-        self.groups().all(|group| group.marked || group.phase == Phase::Ended)
+        self.groups()
+            .all(|group| group.marked || group.phase == Phase::Ended)
     }
 
     /// The mark is through.
@@ -526,8 +541,12 @@ where
     /// Lets groups complete that had no element for the idle time. Pending until the next one.
     fn poll_idle(&mut self, cx: &mut Context<'_, '_>) -> Poll<()> {
         loop {
-            let Some(slot) = self.order.values().next().copied() else { return Poll::Pending };
-            let Some(group) = self.group(slot) else { return Poll::Pending };
+            let Some(slot) = self.order.values().next().copied() else {
+                return Poll::Pending;
+            };
+            let Some(group) = self.group(slot) else {
+                return Poll::Pending;
+            };
             let at = group.at + self.settings.idle_after;
             if at <= cx.now() {
                 self.close(cx, slot);
@@ -635,7 +654,14 @@ where
             waits |= group.flow.input.poll_close(cx)?.is_pending();
         }
         let split = Arc::clone(&self.split);
-        waits |= self.input.poll_close(&mut cx.for_stage(&split))?.is_pending();
-        if waits { Poll::Pending } else { Poll::Ready(Ok(())) }
+        waits |= self
+            .input
+            .poll_close(&mut cx.for_stage(&split))?
+            .is_pending();
+        if waits {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }

@@ -134,7 +134,9 @@ impl<T: Send> Operator<T> for Killable<T> {
         if self.switch.is_thrown() {
             if !self.input.is_done() {
                 let input = &mut self.input;
-                cx.cancelling(Some(Reason::Killed), |cx| input.control(cx, Control::Cancel));
+                cx.cancelling(Some(Reason::Killed), |cx| {
+                    input.control(cx, Control::Cancel);
+                });
             }
             let error = lock(&self.switch.0.state).error.clone();
             return error.map_or(Ok(Fill::Done), Err);

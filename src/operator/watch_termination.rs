@@ -45,7 +45,11 @@ impl Termination {
             if let Some(ended) = &state.ended {
                 return Poll::Ready(ended.clone());
             }
-            if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            if !state
+                .waiting
+                .iter()
+                .any(|waker| waker.will_wake(cx.waker()))
+            {
                 state.waiting.push(cx.waker().clone());
             }
             Poll::Pending

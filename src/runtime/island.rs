@@ -8,8 +8,8 @@ use crate::chunk::Chunk;
 use crate::error::{Cause, Stop};
 use crate::ledger::{Spent, TimeLedger};
 use crate::mark::Mark;
-use crate::outcome::Reason;
 use crate::operator::{Context, Control, Demand, Fill, Input, Sink, Stage, Turn};
+use crate::outcome::Reason;
 use crate::time::{self, Time};
 
 /// How long an island runs before it lets others run, and how long one chunk should take at most.

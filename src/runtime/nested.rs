@@ -124,7 +124,9 @@ impl Scope {
     }
 
     fn walkers(&self) -> impl Iterator<Item = Arc<dyn Walk>> + '_ {
-        self.sources.iter().flat_map(|source| lock(&source.walkers).clone())
+        self.sources
+            .iter()
+            .flat_map(|source| lock(&source.walkers).clone())
     }
 
     pub(super) fn end(&self, reason: Reason) {
@@ -140,7 +142,9 @@ impl Scope {
     fn is_final(&self) -> bool {
         self.over.load(Ordering::Acquire)
             && self.running.load(Ordering::Acquire) == 0
-            && self.walkers().all(|walker| walker.counts().unsettled() == 0)
+            && self
+                .walkers()
+                .all(|walker| walker.counts().unsettled() == 0)
     }
 }
 
@@ -149,7 +153,11 @@ struct Running(Arc<Scope>);
 
 impl Part for Running {
     fn held(&self) -> u64 {
-        self.0.stages.iter().map(|info| info.stage.ledger.held()).sum()
+        self.0
+            .stages
+            .iter()
+            .map(|info| info.stage.ledger.held())
+            .sum()
     }
 
     fn poll_failure(&self, waker: &Waker) -> Option<Stop> {
@@ -265,6 +273,9 @@ impl Parts {
         for scope in &self.live {
             sums.add(scope);
         }
-        (sums.stages.into_values().collect(), sums.sources.into_values().collect())
+        (
+            sums.stages.into_values().collect(),
+            sums.sources.into_values().collect(),
+        )
     }
 }

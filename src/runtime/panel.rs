@@ -105,9 +105,8 @@ impl Panel {
     pub(super) fn launch_part(self: &Arc<Self>, scope: &Arc<Scope>, islands: Vec<Box<dyn Drive>>) {
         self.open_homes(&scope.stages);
         lock(&self.parts).add(Arc::clone(scope));
-        lock(&self.islands).retain(|seat| {
-            seat.scope.is_none() || !seat.ended.load(Ordering::Acquire)
-        });
+        lock(&self.islands)
+            .retain(|seat| seat.scope.is_none() || !seat.ended.load(Ordering::Acquire));
         self.seat(islands, &scope.stages, Some(scope));
         // The run may have been ended while this was built.
         let ending = lock(&self.state).ending;
@@ -318,7 +317,10 @@ impl Panel {
     fn name_error(&self, stop: &Stop) -> RunError {
         let name = |id: u32| {
             let of = |info: &&StageInfo| info.stage.id == id;
-            let mine = lock(&self.stages).iter().find(of).map(|info| info.name.clone());
+            let mine = lock(&self.stages)
+                .iter()
+                .find(of)
+                .map(|info| info.name.clone());
             mine.or_else(|| {
                 let parts = lock(&self.parts);
                 let mut all = parts.live().flat_map(|scope| &scope.stages);

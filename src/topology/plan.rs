@@ -9,6 +9,7 @@ use super::deadlock::{Takes, Wiring};
 use super::guarantee::Guarantee;
 use super::print::{EdgeInfo, NodeInfo, Topology};
 use crate::error::Refused;
+use crate::operator::feedback::Members;
 use crate::operator::source::{Settings, Walkers};
 use crate::operator::{Answer, Stage};
 use crate::runtime::{Drive, Home, SourceInfo, StageInfo};
@@ -381,12 +382,62 @@ impl Plan {
     pub(crate) fn home(&self, stage: &Stage) -> Home {
         let home = Home::default();
         self.with(|graph| {
-            let node = graph.nodes.iter_mut().find(|node| node.stage.id == stage.id);
+            let node = graph
+                .nodes
+                .iter_mut()
+                .find(|node| node.stage.id == stage.id);
             if let Some(node) = node {
                 node.home = Some(home.clone());
             }
         });
         home
+    }
+
+    /// The stages of a cycle: all that follow its head, up to its exit.
+    pub(crate) fn members(&self, head: &Stage, exit: &Arc<Stage>) -> Result<Members, String> {
+        self.with(|graph| {
+            let (mut found, mut next) = (BTreeSet::new(), vec![head.id]);
+            while let Some(stage) = next.pop() {
+                if stage != exit.id && found.insert(stage) {
+                    let follow = graph.edges.iter().filter(|(from, _)| *from == stage);
+                    next.extend(follow.map(|(_, to)| *to));
+                }
+            }
+            let joined = |(from, to): &&(u32, u32)| {
+                found.contains(to) && !found.contains(from) && *to != head.id
+            };
+            let foreign: BTreeSet<u32> = graph
+                .edges
+                .iter()
+                .filter(joined)
+                .map(|(from, _)| *from)
+                .collect();
+            let mut nodes = graph
+                .nodes
+                .iter()
+                .filter(|node| found.contains(&node.stage.id));
+            if let Some(node) = nodes.find(|node| node.home.is_some()) {
+                let what = format!(
+                    "`{}` builds flows as it runs, which cannot be counted inside a cycle",
+                    graph.name_of(node.stage.id)
+                );
+                return Err(what);
+            }
+            let stages = |of: &BTreeSet<u32>| {
+                let of = |node: &&Node| of.contains(&node.stage.id);
+                graph
+                    .nodes
+                    .iter()
+                    .filter(of)
+                    .map(|node| Arc::clone(&node.stage))
+                    .collect()
+            };
+            Ok(Members {
+                stages: stages(&found),
+                foreign: stages(&foreign),
+                exit: Arc::clone(exit),
+            })
+        })
     }
 
     /// Puts on record that the declaration is wrong; the pipeline will be refused.
