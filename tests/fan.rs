@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use forebay::boundary::{Buffer, WhenFull};
 use forebay::error::{Refused, RunError, Stop};
-use forebay::flow::{Flow, Pipeline};
+use forebay::flow::{
+    Ended, Flow, Groups, KillSwitch, Pipeline, Restart, WhenExhausted, restarting,
+};
 use forebay::operator::{Context, Control, Demand, Fill, Held, Input, Operator};
 use forebay::outcome::{Kind, Reason};
 use forebay::runtime::Snapshot;
@@ -483,6 +485,631 @@ fn an_error_in_a_branch_stops_the_run_and_all_is_accounted_for() {
         panic!("{result:?}")
     };
     assert_eq!(stage, "fails");
+}
+
+#[test]
+fn a_kill_switch_ends_several_flows_and_finishes_what_passed_it() {
+    let switch = KillSwitch::new();
+    let handle = switch.clone();
+    let a = source::iter(0_u64..)
+        .buffer(16)
+        .kill_switch(&switch)
+        .map(move |n| {
+            if n == 1_000 {
+                handle.shutdown();
+            }
+            n
+        });
+    let b = never::<u64>().buffer(16).kill_switch(&switch).collect();
+    let ((a, b), snapshot) = run(a.collect().and(b));
+    assert!(a.len() > 1_000 && a.iter().copied().eq(0..a.len() as u64));
+    assert_eq!(b, []);
+    let killed: u64 = snapshot
+        .stages
+        .iter()
+        .map(|stage| stage.counts.reason(Reason::Killed))
+        .sum();
+    assert_eq!(killed, snapshot.total().outcome(Kind::Cancelled));
+    assert_eq!(snapshot.total().outcome(Kind::Delivered), a.len() as u64);
+}
+
+#[test]
+fn a_cancellation_keeps_its_reason_across_boundaries() {
+    let switch = KillSwitch::new();
+    let handle = switch.clone();
+    let flow = source::iter(0_u64..)
+        .buffer(64)
+        .buffer(64)
+        .kill_switch(&switch);
+    let slow = flow.map_async(1, move |n| {
+        let handle = handle.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            handle.shutdown();
+            n
+        }
+    });
+    let (_, snapshot) = run(slow.collect());
+    let total = snapshot.total();
+    assert!(total.outcome(Kind::Cancelled) > 64, "{snapshot}");
+    let killed: u64 = snapshot
+        .stages
+        .iter()
+        .map(|stage| stage.counts.reason(Reason::Killed))
+        .sum();
+    assert_eq!(killed, total.outcome(Kind::Cancelled), "{snapshot}");
+}
+
+#[test]
+fn an_aborted_kill_switch_fails_the_flow() {
+    let switch = KillSwitch::new();
+    switch.abort("enough");
+    switch.shutdown();
+    let (result, _) = run_any(source::iter(0..10).kill_switch(&switch).collect());
+    let Err(RunError::Stopped { stage, cause }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(
+        (stage.as_str(), cause.to_string().as_str()),
+        ("kill_switch", "enough")
+    );
+}
+
+#[test]
+fn terminations_tell_how_each_point_ended() {
+    let (flow, completed) = source::iter(0..10).watch_termination();
+    run(flow.collect());
+    assert!(matches!(completed.ended(), Some(Ended::Completed)));
+    let (flow, cancelled) = source::iter(0_u64..).watch_termination();
+    run(first(flow, 10).collect());
+    assert!(matches!(cancelled.ended(), Some(Ended::Cancelled)));
+    let switch = KillSwitch::new();
+    switch.abort("enough");
+    let (flow, failed) = source::iter(0..10).kill_switch(&switch).watch_termination();
+    run_any(flow.collect()).0.unwrap_err();
+    assert!(matches!(failed.ended(), Some(Ended::Failed(cause)) if cause.to_string() == "enough"));
+    let (flow, unused) = source::iter(0..10).watch_termination();
+    drop(flow);
+    assert!(matches!(unused.ended(), Some(Ended::Cancelled)));
+}
+
+/// Counts up from a position and fails behind some.
+struct Counter {
+    next: u64,
+    fail_at: Option<u64>,
+    end: u64,
+}
+
+impl forebay::operator::Source<u64> for Counter {
+    type Position = u64;
+
+    fn fill(
+        &mut self,
+        _: &mut Context<'_, '_>,
+        out: &mut Chunk<u64>,
+        positions: &mut Vec<u64>,
+        want: Demand,
+    ) -> Result<Fill, Stop> {
+        let end = self.fail_at.unwrap_or(self.end);
+        if self.next == end {
+            return if self.fail_at.is_some() {
+                Err(Stop::error("broken"))
+            } else {
+                Ok(Fill::Done)
+            };
+        }
+        while self.next < end && out.len() < want.items.min(7) {
+            out.push_value(self.next);
+            positions.push(self.next);
+            self.next += 1;
+        }
+        Ok(Fill::More)
+    }
+}
+
+fn soon() -> Restart {
+    Restart::backoff(Duration::from_millis(1), Duration::from_millis(4))
+}
+
+#[test]
+fn a_restarted_source_goes_on_behind_the_last_element_it_handed_over() {
+    let flow = restarting(soon(), |resume| {
+        let next = resume.position::<u64>().map_or(0, |last| last + 1);
+        let fail_at = (next < 900).then_some(next + 100);
+        Flow::from_source(
+            "counter",
+            Counter {
+                next,
+                fail_at,
+                end: 1_000,
+            },
+        )
+    });
+    let (all, snapshot) = run(flow.collect());
+    assert_eq!(all, (0..1_000).collect::<Vec<_>>());
+    assert_eq!(snapshot.total().entered, 1_000);
+    assert_eq!(
+        snapshot.stage("restarting/counter").unwrap().counts.left,
+        1_000
+    );
+    assert_eq!(
+        snapshot.stages.len(),
+        3,
+        "ten sources are one line: {snapshot}"
+    );
+}
+
+#[test]
+fn what_is_inside_a_flow_that_fails_is_cancelled() {
+    let flow = restarting(soon(), |resume| {
+        let fail_at = (resume.restarts() < 3).then_some(100);
+        Flow::from_source(
+            "counter",
+            Counter {
+                next: 0,
+                fail_at,
+                end: 200,
+            },
+        )
+        .buffer(64)
+        .map_async(8, |n| async move {
+            tokio::task::yield_now().await;
+            n
+        })
+    });
+    let (all, snapshot) = run(flow.collect());
+    assert_eq!(all[all.len() - 200..], (0..200).collect::<Vec<_>>());
+    let total = snapshot.total();
+    assert_eq!(total.entered, 500);
+    assert_eq!(
+        total.outcome(Kind::Delivered) + total.outcome(Kind::Cancelled),
+        500
+    );
+    assert_eq!(total.outcome(Kind::Delivered), all.len() as u64);
+    assert!(snapshot.islands.iter().all(|island| island.ended));
+}
+
+#[test]
+fn a_flow_that_fails_too_often_stops_the_run() {
+    let settings = soon().max_restarts(3, Duration::from_secs(5));
+    let flow = restarting(settings, |_| {
+        Flow::from_source(
+            "counter",
+            Counter {
+                next: 0,
+                fail_at: Some(10),
+                end: 0,
+            },
+        )
+    });
+    let (result, snapshot) = run_any(flow.collect());
+    let Err(RunError::Stopped { stage, cause }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(
+        (stage.as_str(), cause.to_string().as_str()),
+        ("restarting/counter", "broken")
+    );
+    assert_eq!(snapshot.total().entered, 40);
+}
+
+#[test]
+fn a_restarting_flow_can_be_cancelled_while_it_waits() {
+    let settings = Restart::backoff(Duration::from_mins(1), Duration::from_mins(1));
+    let flow = restarting(settings, |_| {
+        Flow::from_source(
+            "counter",
+            Counter {
+                next: 0,
+                fail_at: Some(10),
+                end: 0,
+            },
+        )
+    });
+    let (all, _) = run(first(flow.buffer(64), 10).collect());
+    assert_eq!(all.len(), 10);
+}
+
+#[test]
+fn a_nested_guarantee_is_kept() {
+    let flow = restarting(soon(), |_| {
+        source::iter(0..10).buffer(Buffer::items(4).when_full(WhenFull::DropHead))
+    });
+    let (result, _) = run_any(
+        flow.guarantee(forebay::topology::Guarantee::AtLeastOnce)
+            .collect(),
+    );
+    let Err(RunError::Stopped { stage, cause }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(stage, "restarting");
+    assert!(cause.to_string().contains("`buffer` sheds"), "{cause}");
+}
+
+#[test]
+fn each_key_has_a_flow_of_its_own_in_order() {
+    let flow = source::iter(0..20_000_u64).group_by(
+        64,
+        |n| n % 50,
+        |key, group| {
+            let key = *key;
+            let mut seen = 0;
+            group.map(move |n| {
+                seen += 1;
+                (key, seen, n)
+            })
+        },
+    );
+    let (all, snapshot) = run(flow.collect());
+    assert_eq!(all.len(), 20_000);
+    assert!(all.iter().all(|(key, seen, n)| (seen - 1) * 50 + key == *n));
+    let counts = &snapshot.stage("group_by/map").unwrap().counts;
+    assert_eq!((counts.entered, counts.left), (20_000, 20_000));
+    assert_eq!(snapshot.stages.len(), 6, "{snapshot}");
+    assert_eq!(snapshot.total().outcome(Kind::Delivered), 20_000);
+}
+
+#[test]
+fn more_groups_than_anything_can_run_at_once_do_not_deadlock() {
+    let flow = source::iter(0..3_000_u64).group_by(
+        Groups::keys(1_000).buffer(1),
+        |n| n % 1_000,
+        |_, group| {
+            group.map_async(1, |n| async move {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                n
+            })
+        },
+    );
+    let (mut all, _) = run(flow.buffer(1).map_async(1, |n| async move { n }).collect());
+    all.sort_unstable();
+    assert_eq!(all, (0..3_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn groups_with_islands_of_their_own_are_part_of_the_run() {
+    let flow = source::iter(0..2_000_u64).group_by(
+        8,
+        |n| n % 8,
+        |_, group| group.map(|n| n + 1).buffer(4).map(|n| n - 1),
+    );
+    let (mut all, snapshot) = run(flow.collect());
+    all.sort_unstable();
+    assert_eq!(all, (0..2_000).collect::<Vec<_>>());
+    assert!(snapshot.islands.iter().all(|island| island.ended));
+    assert_eq!(
+        snapshot.stage("group_by/buffer").unwrap().counts.left,
+        2_000
+    );
+}
+
+#[test]
+fn empty_groups_make_room_for_new_keys_and_reports_do_not_grow() {
+    let flow = source::iter(0..5_000_u64).group_by(4, |n| *n, |_, group| group.map(|n| n));
+    let (mut all, snapshot) = run(flow.collect());
+    all.sort_unstable();
+    assert_eq!(all, (0..5_000).collect::<Vec<_>>());
+    assert_eq!(snapshot.stages.len(), 6);
+}
+
+#[test]
+fn groups_that_gather_close_by_age_or_by_declaration() {
+    struct Last {
+        input: Input<u64>,
+        buf: Chunk<u64>,
+        last: Option<forebay::chunk::Element<u64>>,
+    }
+    impl Operator<u64> for Last {
+        fn fill(
+            &mut self,
+            cx: &mut Context<'_, '_>,
+            out: &mut Chunk<u64>,
+            want: Demand,
+        ) -> Result<Fill, Stop> {
+            loop {
+                let fill = self.input.fill(cx, &mut self.buf, want)?;
+                for element in self.buf.drain() {
+                    if let Some(before) = self.last.replace(element) {
+                        cx.settle(
+                            before.meta,
+                            forebay::outcome::Outcome::Filtered(Reason::Plain),
+                        );
+                    }
+                }
+                match fill {
+                    Fill::More => {}
+                    Fill::Done => {
+                        out_last(&mut self.last, out);
+                        return Ok(Fill::Done);
+                    }
+                    fill => return Ok(fill),
+                }
+            }
+        }
+        fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
+            if signal == Control::Cancel
+                && let Some(last) = self.last.take()
+            {
+                let outcome = cx.leftover();
+                cx.settle(last.meta, outcome);
+            }
+            self.input.control(cx, signal);
+        }
+        fn held(&self) -> Held {
+            Held::items(usize::from(self.last.is_some()))
+        }
+    }
+    fn out_last(last: &mut Option<forebay::chunk::Element<u64>>, out: &mut Chunk<u64>) {
+        if let Some(last) = last.take() {
+            out.push(last);
+        }
+    }
+    let last = |groups: Groups| {
+        let grouped = source::iter(0..1_000_u64).group_by(
+            groups,
+            |n| n / 10,
+            |_, group| {
+                group.stage("last", |input| Last {
+                    input,
+                    buf: Chunk::default(),
+                    last: None,
+                })
+            },
+        );
+        grouped.collect()
+    };
+    let expected: Vec<u64> = (0..100).map(|n| n * 10 + 9).collect();
+    let (mut all, _) = run(last(
+        Groups::keys(5).when_exhausted(WhenExhausted::CloseOldest),
+    ));
+    all.sort_unstable();
+    assert_eq!(all, expected);
+    let (mut all, _) = run(last(Groups::keys(5).idle_after(Duration::from_millis(5))));
+    all.sort_unstable();
+    assert_eq!(all, expected);
+    let (result, _) = run_any(last(Groups::keys(5).when_exhausted(WhenExhausted::Fail)));
+    let Err(RunError::Stopped { stage, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(stage, "group_by");
+    let (some, snapshot) = run(last(Groups::keys(5).when_exhausted(WhenExhausted::Shed)));
+    assert_eq!(some.len(), 5);
+    assert_eq!(snapshot.total().outcome(Kind::Shed), 950);
+}
+
+#[test]
+fn a_group_that_ends_early_filters_what_comes_for_its_key() {
+    let flow = source::iter(0..1_000_u64).group_by(10, |n| n % 10, |_, group| first(group, 3));
+    let (all, snapshot) = run(flow.collect());
+    assert_eq!(all.len(), 30);
+    assert_eq!(snapshot.total().outcome(Kind::Filtered), 970);
+}
+
+#[test]
+fn barriers_pass_groups_aligned() {
+    let flow = source::iter(0..1_000_u64).barrier_every(100).group_by(
+        8,
+        |n| n % 7,
+        |key, group| {
+            let slow = *key == 3;
+            group.map_async(4, move |n| async move {
+                if slow {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                n
+            })
+        },
+    );
+    let epochs = flow.stage("epochs", |input| Epochs {
+        input,
+        buf: Chunk::default(),
+        epoch: 0,
+    });
+    let (all, _) = run(epochs.collect());
+    assert_eq!(all.len(), 1_000);
+    assert!(all.iter().all(|(epoch, n)| *epoch == n / 100));
+}
+
+#[test]
+fn a_run_with_groups_can_be_aborted_and_balances() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let flow = source::iter(0_u64..).group_by(
+            100,
+            |n| n % 100,
+            |_, group| {
+                group.buffer(4).map_async(2, |n| async move {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    n
+                })
+            },
+        );
+        let mut running = flow.ignore().run().unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        running.abort().await;
+        let snapshot = running.snapshot();
+        snapshot.check().unwrap();
+        assert!(
+            snapshot.total().outcome(Kind::Cancelled) > 100,
+            "{snapshot}"
+        );
+        assert!(running.still_running().is_empty());
+    });
+}
+
+#[test]
+fn no_position_passes_what_a_failure_in_a_branch_left_behind() {
+    let flow = Flow::from_source(
+        "counter",
+        Counter {
+            next: 0,
+            fail_at: None,
+            end: 1_000,
+        },
+    );
+    let [a, b] = flow.broadcast(64);
+    let fails = b
+        .buffer(64)
+        .stage("fails", |input| FailsBehind { input, left: 20 });
+    let (result, snapshot) = run_any(a.ignore().and(fails.ignore()));
+    assert!(matches!(result, Err(RunError::Stopped { stage, .. }) if stage == "fails"));
+    assert_eq!(snapshot.total().outcome(Kind::Filtered), 0, "{snapshot}");
+    assert!(
+        snapshot.total().outcome(Kind::Delivered) <= 20,
+        "{snapshot}"
+    );
+}
+
+/// Hands on the first elements, then fails.
+struct FailsBehind {
+    input: Input<u64>,
+    left: usize,
+}
+
+impl Operator<u64> for FailsBehind {
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        out: &mut Chunk<u64>,
+        want: Demand,
+    ) -> Result<Fill, Stop> {
+        if self.left == 0 {
+            return Err(Stop::error("no"));
+        }
+        let fill = self.input.fill(cx, out, want.at_most(self.left))?;
+        self.left -= out.len();
+        Ok(fill)
+    }
+
+    fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
+        self.input.control(cx, signal);
+    }
+
+    fn held(&self) -> Held {
+        Held::NONE
+    }
+}
+
+#[test]
+fn a_cycle_completes_when_nothing_is_inside_any_more() {
+    // Collatz: each number goes round until it is 1, over two islands and a pool of futures.
+    let flow = source::iter(1..2_000_u64)
+        .map(|n| (n, 0_u32))
+        .feedback(32, |numbers| {
+            let (ones, others) = numbers.divert(8, |(n, _)| *n != 1);
+            let next = others.map_async(4, |(n, steps)| async move {
+                if n % 3 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                (if n % 2 == 0 { n / 2 } else { 3 * n + 1 }, steps + 1)
+            });
+            (ones, next.buffer(4))
+        });
+    let (all, snapshot) = run(flow.collect());
+    assert_eq!(all.len(), 1_999);
+    assert_eq!(all.iter().map(|(_, steps)| steps).max(), Some(&181));
+    assert_eq!(snapshot.total().outcome(Kind::Delivered), 1_999);
+    assert!(snapshot.stage("feedback[back]").unwrap().counts.held_peak <= 32);
+}
+
+#[test]
+fn what_ends_inside_a_cycle_does_not_keep_it_open() {
+    // Elements end in an island of the cycle, seen by nobody at its head.
+    let flow = source::iter(0..500_u64).feedback(8, |numbers| {
+        let [out, inside] = numbers.partition(4, |n| usize::from(n % 5 != 0));
+        let (again, lost) = inside.divert(4, |n| n % 5 == 3);
+        let again = again
+            .map(|n| n + 1)
+            .divert_to(4, |n| n % 5 == 3, Flow::ignore);
+        (
+            out.merge([lost.stage("first", |input| First { input, left: 3 })]),
+            again,
+        )
+    });
+    let (all, snapshot) = run(flow.collect());
+    assert_eq!(all.iter().filter(|n| **n % 5 == 0).count(), 200);
+    assert_eq!(snapshot.total().outcome(Kind::Cancelled), 0);
+}
+
+#[test]
+fn a_body_that_makes_more_than_the_cycle_holds_is_an_error_or_sheds() {
+    let double = |cycle: forebay::flow::Cycle| {
+        source::iter(0..100_u64).feedback(cycle, |numbers| {
+            let [out, again] = numbers.broadcast(64);
+            let [a, b] = again.broadcast(64);
+            (out, a.merge([b]))
+        })
+    };
+    let cycle = forebay::flow::Cycle::items(16);
+    let (result, _) = run_any(double(cycle).collect());
+    let Err(RunError::Stopped { stage, cause }) = result else {
+        panic!("{result:?}")
+    };
+    assert!(stage.starts_with("feedback"), "{stage}");
+    assert!(cause.to_string().contains("overflowed"), "{cause}");
+    let sheds = cycle.when_full(WhenFull::DropNew);
+    let (some, snapshot) = run(first(double(sheds), 10_000).collect());
+    assert_eq!(some.len(), 10_000);
+    assert!(
+        snapshot
+            .stage("feedback[back]")
+            .unwrap()
+            .counts
+            .reason(Reason::DropNew)
+            > 0
+    );
+}
+
+#[test]
+fn a_cycle_that_stands_still_is_an_error() {
+    let cycle = forebay::flow::Cycle::items(4).stalled_after(Duration::from_millis(50));
+    let flow = source::iter(0..100_u64).feedback(cycle, |numbers| {
+        let [out, again] = numbers.partition(16, |n| usize::from(n % 2 == 0));
+        // Nothing comes back, and nothing is ever let go.
+        (
+            out,
+            again.map_async(8, |n| async move {
+                std::future::pending::<()>().await;
+                n
+            }),
+        )
+    });
+    let (result, _) = run_any(flow.collect());
+    let Err(RunError::Stopped { stage, cause }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(stage, "feedback");
+    assert!(cause.to_string().contains("stands still"), "{cause}");
+}
+
+#[test]
+fn a_cycle_ends_with_whoever_takes_from_it() {
+    let flow = source::iter(0_u64..).feedback(8, |numbers| {
+        let [out, again] = numbers.partition(4, |n| usize::from(n % 2 == 1));
+        (out, again.map(|n| n + 1))
+    });
+    let (some, snapshot) = run(first(flow.buffer(4), 100).collect());
+    assert_eq!(some.len(), 100);
+    assert!(snapshot.islands.iter().all(|island| island.ended));
+}
+
+#[test]
+fn a_cycle_cannot_hold_what_builds_flows() {
+    let flow = source::iter(0..10_u64).feedback(8, |numbers| {
+        let (out, again) = numbers.divert(4, |n| n % 2 == 1);
+        (
+            out,
+            again.group_by(4, |n| *n, |_, group| group.map(|n| n + 1)),
+        )
+    });
+    let Refused::Setting { stage, what } = refused(flow.collect()) else {
+        panic!("another")
+    };
+    assert_eq!(stage, "feedback");
+    assert!(what.contains("`group_by` builds flows"), "{what}");
 }
 
 /// A part of a graph with one input and one output.

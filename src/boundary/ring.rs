@@ -282,8 +282,9 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
         self.credit = self.credit.saturating_sub(chunk.len());
         let mut state = lock(&self.shared.state);
         if state.cancelled {
+            let reason = state.cancelled_for;
             drop(state);
-            let outcome = cx.leftover();
+            let outcome = cx.cancelling(reason, |cx| cx.leftover());
             cx.settle_chunk(chunk, outcome);
             return;
         }

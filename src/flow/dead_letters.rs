@@ -56,7 +56,10 @@ impl DeadLetters {
     pub fn new<S: DeadLetterSink>(capacity: usize, sink: S) -> DeadLetters {
         let plan = Plan::new();
         let capacity = capacity.max(1);
-        let queue = plan.add_apart(NodeSpec::new("dead_letters").boundary().holds(capacity));
+        let queue = plan.add_inlet(
+            NodeSpec::new("dead_letters").boundary().holds(capacity),
+            false,
+        );
         let spec = NodeSpec::new("dead_letter_sink").holds(BATCH);
         let stage = plan.add(spec, &[&queue], false);
         plan.close(&stage);

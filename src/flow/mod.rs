@@ -23,11 +23,14 @@
 
 mod asynchronous;
 mod boundaries;
+mod control_flow;
 mod dead_letters;
 mod fallible;
 mod fan_in;
 mod fan_out;
+mod feedback;
 mod grouping;
+mod nested;
 mod pipeline;
 mod sinks;
 mod source_settings;
@@ -36,9 +39,12 @@ mod transform;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+pub use crate::operator::{Ended, Groups, KillSwitch, Restart, Resume, Termination, WhenExhausted};
+pub use control_flow::restarting;
 pub use dead_letters::DeadLetters;
 pub use fallible::Fallible;
 pub use fan_out::Branches;
+pub use feedback::Cycle;
 pub use pipeline::Pipeline;
 
 pub use crate::operator::fallible::OnError;

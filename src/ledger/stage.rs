@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use futures_util::task::AtomicWaker;
 
 use super::latency::{Latency, LatencyLedger};
 use crate::class::Class;
@@ -41,6 +43,8 @@ pub(crate) struct StageLedger {
     latency: LatencyLedger,
     /// Where a stage is run by two islands: how to measure what it holds.
     probe: OnceLock<Probe>,
+    /// Part of a cycle: who waits for its elements to move.
+    watcher: OnceLock<Arc<AtomicWaker>>,
 }
 
 /// Measures what a stage holds, in elements.
@@ -63,17 +67,57 @@ pub(crate) struct Progress {
     pub(crate) panicked: u64,
 }
 
+/// Released, so that whoever sees a removal sees the additions before it.
 fn add(counter: &AtomicU64, count: u64) {
-    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Release);
+}
+
+/// What came into being at a stage, and what was removed there for good.
+pub(crate) struct Flows {
+    pub(crate) made: u64,
+    pub(crate) gone: u64,
 }
 
 impl StageLedger {
     pub(crate) fn entered(&self) -> u64 {
-        self.entered.load(Ordering::Relaxed)
+        self.entered.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// What was removed is read first.
+    pub(crate) fn flows(&self) -> Flows {
+        let settled: u64 = match self.settled.lock() {
+            Ok(settled) => settled.values().sum(),
+            Err(poisoned) => poisoned.into_inner().values().sum(),
+        };
+        let delivered = self
+            .delivered
+            .iter()
+            .map(|count| count.load(Ordering::Acquire));
+        let gone = settled + delivered.sum::<u64>() + self.merged.load(Ordering::Acquire);
+        Flows {
+            made: self.made.load(Ordering::Acquire),
+            gone,
+        }
+    }
+
+    /// Wakes whoever is registered there when elements enter or end here.
+    pub(crate) fn watch(&self, watcher: &Arc<AtomicWaker>) {
+        let _ = self.watcher.set(Arc::clone(watcher));
+    }
+
+    fn tell_watcher(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.wake();
+        }
     }
 
     pub(crate) fn enter(&self, count: usize) {
         add(&self.entered, count as u64);
+        self.tell_watcher();
     }
 
     pub(crate) fn leave(&self, count: usize) {
@@ -105,7 +149,8 @@ impl StageLedger {
     pub(crate) fn settle(&self, class: Option<Class>, outcome: Outcome, count: usize) {
         let class = class.map_or(UNCLASSIFIED, Class::index);
         if outcome == Outcome::Delivered {
-            self.delivered[class].fetch_add(count as u64, Ordering::Relaxed);
+            self.delivered[class].fetch_add(count as u64, Ordering::Release);
+            self.tell_watcher();
             return;
         }
         let mut settled = match self.settled.lock() {
@@ -115,6 +160,16 @@ impl StageLedger {
         *settled
             .entry((class, outcome.kind(), outcome.reason()))
             .or_default() += count as u64;
+        drop(settled);
+        self.tell_watcher();
+    }
+
+    /// Elements measured to be inside.
+    pub(crate) fn held(&self) -> u64 {
+        match self.probe.get() {
+            Some(probe) => (probe.0)(),
+            None => self.held.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn latency(&self) -> &LatencyLedger {
@@ -162,10 +217,7 @@ impl StageLedger {
             left: read(&self.left),
             made: read(&self.made),
             merged: read(&self.merged),
-            held: self
-                .probe
-                .get()
-                .map_or_else(|| read(&self.held), |probe| (probe.0)()),
+            held: self.held(),
             held_bytes: read(&self.held_bytes),
             held_peak: read(&self.held_peak),
             settled,
@@ -233,6 +285,21 @@ impl StageCounts {
                 outcome: Outcome::of(*kind, *reason),
                 count: *count,
             })
+    }
+
+    /// Adds the account of another stage of the same kind.
+    pub fn add(&mut self, other: &StageCounts) {
+        self.entered += other.entered;
+        self.left += other.left;
+        self.made += other.made;
+        self.merged += other.merged;
+        self.held += other.held;
+        self.held_bytes += other.held_bytes;
+        self.held_peak = self.held_peak.max(other.held_peak);
+        for (key, count) in &other.settled {
+            *self.settled.entry(*key).or_default() += count;
+        }
+        self.latency.add(&other.latency);
     }
 
     /// How many elements the stage lost (positive) or doubled (negative); 0 when it is quiescent

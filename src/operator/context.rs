@@ -275,6 +275,8 @@ impl<'a, 'b> Context<'a, 'b> {
         let why = self.cancelled_for();
         match self.stage.ending.get() {
             Some(reason) => Outcome::Cancelled(*reason),
+            // A failure is no end on purpose: no position may pass what it leaves behind.
+            None if why == Some(Reason::RunFailed) => Outcome::Cancelled(Reason::RunFailed),
             None if self.stage.branch => Outcome::Filtered(why.unwrap_or(Reason::Ended)),
             None => Outcome::Cancelled(why.unwrap_or(Reason::NotWanted)),
         }

@@ -32,6 +32,14 @@ impl Wakes {
         }
     }
 
+    /// A waker for that slot.
+    pub(crate) fn waker(self: &Arc<Self>, slot: usize) -> Waker {
+        Waker::from(Arc::new(SlotWaker {
+            wakes: Arc::clone(self),
+            slot,
+        }))
+    }
+
     pub(crate) fn wake(&self, slot: usize) {
         self.words[slot / 64].fetch_or(1 << (slot % 64), Ordering::AcqRel);
         // Pairs with the fence in `sleep`: either it sees the bit, or this sees that it sleeps.

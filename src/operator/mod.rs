@@ -68,14 +68,17 @@ pub(crate) mod divert;
 pub(crate) mod expire;
 pub(crate) mod fallible;
 pub(crate) mod fan_in;
+pub(crate) mod feedback;
 pub(crate) mod filter;
 pub(crate) mod filter_map;
 #[cfg(feature = "testkit")]
 pub(crate) mod fuzz;
+pub(crate) mod group_by;
 pub(crate) mod grouped;
 pub(crate) mod in_flight;
 mod input;
 mod intake;
+pub(crate) mod kill_switch;
 pub(crate) mod map;
 pub(crate) mod map_async;
 pub(crate) mod map_concat;
@@ -83,10 +86,12 @@ pub(crate) mod map_in_place;
 pub(crate) mod merge;
 pub(crate) mod outlet;
 mod pace;
+pub(crate) mod part;
 pub(crate) mod partition;
+pub(crate) mod restarting;
+pub(crate) mod retry;
 #[cfg(test)]
 mod rig;
-pub(crate) mod retry;
 mod sieve;
 pub(crate) mod sinks;
 pub(crate) mod skip;
@@ -95,16 +100,22 @@ pub(crate) mod sources;
 pub(crate) mod stage;
 pub(crate) mod stateful_map;
 pub(crate) mod take;
+pub(crate) mod watch_termination;
 pub(crate) mod weigh;
 pub(crate) mod zip;
 
 pub use crate::demand::Demand;
 pub use context::{Context, Spawn};
 pub(crate) use context::{Turn, guard};
+pub use group_by::{Groups, WhenExhausted};
 pub use input::Input;
+pub use kill_switch::KillSwitch;
 pub use map_async::Concurrency;
+pub use restarting::{Restart, Resume};
 pub use source::{Answer, Source};
 pub(crate) use stage::Stage;
+
+pub use watch_termination::{Ended, Termination};
 
 use std::task::Poll;
 

@@ -1,5 +1,6 @@
 //! The list of pages of one sequence: issue, progress, settled position, rewind.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -545,6 +546,10 @@ fn tally(page: &Page, within: u64, resolved: u64, into: &mut SourceCounts) {
 
 /// What the ledger sees of a tracker.
 pub(crate) trait Walk: Send + Sync {
+    /// What is reported and not answered is forgotten: its source is given up.
+    fn forgive(&self);
+    /// The position of the last element handed over, and the last of those settled.
+    fn positions(&self) -> (Option<Box<dyn Any + Send>>, Option<Box<dyn Any + Send>>);
     fn counts(&self) -> SourceCounts;
     fn end(&self, reason: Reason);
     /// Begins a commit of what lies before that number, unless the source went back since, or an
@@ -555,7 +560,7 @@ pub(crate) trait Walk: Send + Sync {
     fn first_unresolved(&self) -> Option<(SourceId, Unresolved, String)>;
 }
 
-impl<P: Send + fmt::Debug> Walk for Shared<P> {
+impl<P: Clone + Send + fmt::Debug + 'static> Walk for Shared<P> {
     fn counts(&self) -> SourceCounts {
         let mut list = lock(&self.list);
         list.advance();
@@ -565,6 +570,18 @@ impl<P: Send + fmt::Debug> Walk for Shared<P> {
         }
         counts.doubled = self.signal.doubled();
         counts
+    }
+
+    fn forgive(&self) {
+        self.signal.clear_reports();
+    }
+
+    fn positions(&self) -> (Option<Box<dyn Any + Send>>, Option<Box<dyn Any + Send>>) {
+        let mut list = lock(&self.list);
+        list.advance();
+        let last = list.positions.back().or(list.last.as_ref());
+        let boxed = |position: &P| Box::new(position.clone()) as Box<dyn Any + Send>;
+        (last.map(boxed), list.last.as_ref().map(boxed))
     }
 
     fn end(&self, reason: Reason) {

@@ -9,6 +9,7 @@ use crate::error::{Cause, Stop};
 use crate::ledger::{Spent, TimeLedger};
 use crate::mark::Mark;
 use crate::operator::{Context, Control, Demand, Fill, Input, Sink, Stage, Turn};
+use crate::outcome::Reason;
 use crate::time::{self, Time};
 
 /// How long an island runs before it lets others run, and how long one chunk should take at most.
@@ -104,7 +105,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             }
             Poll::Ready(Err(stop)) => {
                 let stop = stop.at(self.stage.id);
-                self.input.control(cx, Control::Cancel);
+                self.cancel_failed(cx);
                 self.fail(cx, stop);
                 return None;
             }
@@ -117,7 +118,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
         let fill = match filled {
             Ok(fill) => fill,
             Err(stop) => {
-                self.input.control(cx, Control::Cancel);
+                self.cancel_failed(cx);
                 self.fail(cx, stop);
                 return None;
             }
@@ -160,6 +161,14 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
         let reason = self.sink.cancelled_for();
         cx.cancelling(reason, |cx| self.input.control(cx, Control::Cancel));
         self.phase = Phase::ClosingInput;
+    }
+
+    /// Cancels what is before the sink because of a failure.
+    fn cancel_failed(&mut self, cx: &mut Context<'_, '_>) {
+        let input = &mut self.input;
+        cx.cancelling(Some(Reason::RunFailed), |cx| {
+            input.control(cx, Control::Cancel);
+        });
     }
 
     fn fail(&mut self, cx: &mut Context<'_, '_>, stop: Stop) {
@@ -234,7 +243,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
                     Poll::Ready(Ok(())) => self.phase = Phase::Running,
                     Poll::Ready(Err(stop)) => {
                         let stop = stop.at(self.stage.id);
-                        self.input.control(cx, Control::Cancel);
+                        self.cancel_failed(cx);
                         self.fail(cx, stop);
                     }
                     Poll::Pending => {
@@ -361,10 +370,12 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
         let mut task = std::task::Context::from_waker(std::task::Waker::noop());
         let stage = Arc::clone(&self.stage);
         let mut cx = Context::new(&mut task, &stage, turn);
-        self.input.control(&mut cx, Control::Cancel);
-        let outcome = cx.leftover();
-        cx.settle_chunk(&mut self.chunk, outcome);
-        self.sink.abandon(&mut cx, None);
+        cx.cancelling(Some(Reason::RunFailed), |cx| {
+            self.input.control(cx, Control::Cancel);
+            let outcome = cx.leftover();
+            cx.settle_chunk(&mut self.chunk, outcome);
+            self.sink.abandon(cx, None);
+        });
         self.phase = Phase::Ended;
     }
 

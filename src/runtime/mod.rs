@@ -14,6 +14,7 @@
 //! after the run: what outlives a deadline is named.
 
 mod island;
+mod nested;
 mod panel;
 mod running;
 #[cfg(feature = "testkit")]
@@ -23,6 +24,7 @@ mod snapshot;
 pub(crate) mod trace;
 
 pub(crate) use island::{Drive, Island};
+pub(crate) use nested::Home;
 pub(crate) use panel::{SourceInfo, StageInfo};
 pub(crate) use running::start;
 pub use running::{Drained, Running, RuntimeKind, Stopper};

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use super::island::Drive;
-use super::snapshot::{IslandReport, Snapshot, SourceReport, StageReport};
+use super::nested::{Home, Parts, Scope, report_source, report_stage};
+use super::snapshot::{IslandReport, Snapshot};
 use crate::error::{Cause, RunError, Stop, panic_message};
 use crate::ledger::TimeLedger;
 use crate::operator::source::Walkers;
 use crate::operator::{Control, Spawn, Stage, Turn};
 use crate::outcome::Reason;
-use crate::position::SourceCounts;
+use crate::topology::Guarantee;
 
 /// A stage as the run reports it.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct StageInfo {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
     pub(crate) stage: Arc<Stage>,
+    /// It adds parts to the run, which must keep that guarantee.
+    pub(crate) home: Option<(Home, Option<Guarantee>)>,
 }
 
 /// A source as the run reports it.
@@ -37,6 +40,7 @@ pub(crate) struct Panel {
     stages: Mutex<Vec<StageInfo>>,
     sources: Mutex<Vec<SourceInfo>>,
     islands: Mutex<Vec<Arc<Seat>>>,
+    parts: Mutex<Parts>,
     state: Mutex<State>,
     pub(crate) spawn: Arc<dyn Spawn>,
 }
@@ -56,6 +60,8 @@ pub(crate) struct Seat {
     name: String,
     /// The island's task, once it was polled.
     waker: Mutex<Option<Waker>>,
+    /// The part of the run it belongs to, if it was added while that went on.
+    scope: Option<Arc<Scope>>,
     told: AtomicBool,
     controls: Mutex<VecDeque<Control>>,
     pub(crate) time: TimeLedger,
@@ -75,6 +81,7 @@ impl Panel {
             stages: Mutex::default(),
             sources: Mutex::default(),
             islands: Mutex::default(),
+            parts: Mutex::default(),
             state: Mutex::default(),
             spawn,
         })
@@ -87,22 +94,52 @@ impl Panel {
         sources: Vec<SourceInfo>,
         islands: Vec<Box<dyn Drive>>,
     ) {
-        let names: Vec<String> = islands
-            .iter()
-            .map(|island| {
-                stages
-                    .iter()
-                    .find(|info| info.stage.id == island.stage().id)
-                    .map_or_else(|| "island".to_owned(), |info| info.name.clone())
-            })
-            .collect();
-        lock(&self.stages).extend(stages);
+        self.open_homes(&stages);
+        lock(&self.stages).extend(stages.iter().cloned());
         lock(&self.sources).extend(sources);
+        self.seat(islands, &stages, None);
+    }
+
+    /// Starts a part of the run while it goes on.
+    pub(super) fn launch_part(self: &Arc<Self>, scope: &Arc<Scope>, islands: Vec<Box<dyn Drive>>) {
+        self.open_homes(&scope.stages);
+        lock(&self.parts).add(Arc::clone(scope));
+        lock(&self.islands)
+            .retain(|seat| seat.scope.is_none() || !seat.ended.load(Ordering::Acquire));
+        self.seat(islands, &scope.stages, Some(scope));
+        // The run may have been ended while this was built.
+        let ending = lock(&self.state).ending;
+        if let Some(reason) = ending {
+            scope.end(reason);
+            self.tell(Control::Cancel);
+        }
+    }
+
+    fn open_homes(self: &Arc<Self>, stages: &[StageInfo]) {
+        for info in stages {
+            if let Some((home, guarantee)) = &info.home {
+                home.open(Arc::downgrade(self), info.name.clone(), *guarantee);
+            }
+        }
+    }
+
+    /// Gives islands a place at the board and starts their tasks.
+    fn seat(
+        self: &Arc<Self>,
+        islands: Vec<Box<dyn Drive>>,
+        stages: &[StageInfo],
+        scope: Option<&Arc<Scope>>,
+    ) {
         lock(&self.state).running += islands.len();
-        for (drive, name) in islands.into_iter().zip(names) {
+        for drive in islands {
+            let name = stages
+                .iter()
+                .find(|info| info.stage.id == drive.stage().id)
+                .map_or_else(|| "island".to_owned(), |info| info.name.clone());
             let seat = Arc::new(Seat {
                 name: name.clone(),
                 waker: Mutex::default(),
+                scope: scope.cloned(),
                 told: AtomicBool::new(false),
                 controls: Mutex::default(),
                 time: TimeLedger::default(),
@@ -145,6 +182,9 @@ impl Panel {
                 walker.end(reason);
             }
         }
+        for scope in lock(&self.parts).live() {
+            scope.end(reason);
+        }
         self.tell(Control::Cancel);
     }
 
@@ -152,6 +192,10 @@ impl Panel {
         if seat.ended.swap(true, Ordering::AcqRel) {
             return;
         }
+        let result = match &seat.scope {
+            Some(scope) => scope.island_ended(result),
+            None => result,
+        };
         let first_error = {
             let mut state = lock(&self.state);
             let first = match result {
@@ -223,8 +267,13 @@ impl Panel {
         if ending.is_some() {
             return Ok(());
         }
+        let parts: Vec<SourceInfo> = lock(&self.parts)
+            .live()
+            .flat_map(|scope| scope.sources.clone())
+            .collect();
         let unresolved = lock(&self.sources)
             .iter()
+            .chain(&parts)
             .flat_map(|source| lock(&source.walkers).clone())
             .find_map(|walker| walker.first_unresolved());
         match unresolved {
@@ -269,14 +318,21 @@ impl Panel {
     }
 
     fn name_error(&self, stop: &Stop) -> RunError {
+        let name = |id: u32| {
+            let of = |info: &&StageInfo| info.stage.id == id;
+            let mine = lock(&self.stages)
+                .iter()
+                .find(of)
+                .map(|info| info.name.clone());
+            mine.or_else(|| {
+                let parts = lock(&self.parts);
+                let mut all = parts.live().flat_map(|scope| &scope.stages);
+                all.find(of).map(|info| info.name.clone())
+            })
+        };
         let stage = stop
             .stage
-            .and_then(|id| {
-                lock(&self.stages)
-                    .iter()
-                    .find(|info| info.stage.id == id)
-                    .map(|info| info.name.clone())
-            })
+            .and_then(name)
             .unwrap_or_else(|| "an unnamed stage".to_owned());
         RunError::Stopped {
             stage,
@@ -285,33 +341,15 @@ impl Panel {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let stages = lock(&self.stages)
+        let infos = lock(&self.stages).clone();
+        let mut stages: Vec<_> = infos.iter().map(report_stage).collect();
+        let mut sources: Vec<_> = lock(&self.sources)
             .iter()
-            .map(|info| StageReport {
-                name: info.name.clone(),
-                kind: info.kind,
-                counts: info.stage.ledger.counts(),
-            })
-            .collect::<Vec<_>>();
-        let sources = lock(&self.sources)
-            .iter()
-            .map(|source| {
-                let walkers = lock(&source.walkers).clone();
-                let mut counts = SourceCounts::default();
-                for walker in &walkers {
-                    counts.add(&walker.counts());
-                }
-                SourceReport {
-                    name: source.name.clone(),
-                    tracked: !walkers.is_empty(),
-                    made: lock(&self.stages)
-                        .iter()
-                        .find(|info| info.stage.id == source.stage)
-                        .map_or(0, |info| info.stage.ledger.counts().made),
-                    counts,
-                }
-            })
+            .map(|source| report_source(source, &infos))
             .collect();
+        let (part_stages, part_sources) = lock(&self.parts).report();
+        stages.extend(part_stages);
+        sources.extend(part_sources);
         let islands = lock(&self.islands)
             .iter()
             .map(|seat| IslandReport {

@@ -9,9 +9,10 @@ use super::deadlock::{Takes, Wiring};
 use super::guarantee::Guarantee;
 use super::print::{EdgeInfo, NodeInfo, Topology};
 use crate::error::Refused;
+use crate::operator::feedback::Members;
 use crate::operator::source::{Settings, Walkers};
 use crate::operator::{Answer, Stage};
-use crate::runtime::{Drive, SourceInfo, StageInfo};
+use crate::runtime::{Drive, Home, SourceInfo, StageInfo};
 
 /// What a stage declares about itself. Of a kind alone, it is one that holds nothing between two
 /// calls, loses nothing, and keeps barriers and rewinds.
@@ -187,6 +188,8 @@ impl From<&'static str> for NodeSpec {
 struct Node {
     stage: Arc<Stage>,
     spec: NodeSpec,
+    /// Where the stage finds its run, if it adds parts to it.
+    home: Option<Home>,
 }
 
 struct SourceEntry {
@@ -289,16 +292,16 @@ impl Plan {
 
     /// Adds a stage behind others. Its output is open until something follows it.
     pub(crate) fn add(&self, spec: NodeSpec, inputs: &[&Arc<Stage>], branch: bool) -> Arc<Stage> {
-        let branch = branch || inputs.iter().any(|input| input.branch);
-        self.add_stage(spec, inputs, inputs.is_empty(), branch)
+        self.insert(spec, inputs, inputs.is_empty(), branch)
     }
 
-    /// Adds a stage that is no source, and that others will feed.
-    pub(crate) fn add_apart(&self, spec: NodeSpec) -> Arc<Stage> {
-        self.add_stage(spec, &[], false, false)
+    /// Adds a stage that has no stages before it in this graph and is no source: what enters it
+    /// comes from elsewhere.
+    pub(crate) fn add_inlet(&self, spec: NodeSpec, branch: bool) -> Arc<Stage> {
+        self.insert(spec, &[], false, branch)
     }
 
-    fn add_stage(
+    fn insert(
         &self,
         spec: NodeSpec,
         inputs: &[&Arc<Stage>],
@@ -306,6 +309,7 @@ impl Plan {
         branch: bool,
     ) -> Arc<Stage> {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let branch = branch || inputs.iter().any(|input| input.branch);
         let stage = Arc::new(Stage::new(id, source, branch));
         self.with(|graph| {
             graph
@@ -317,6 +321,7 @@ impl Plan {
             graph.nodes.push(Node {
                 stage: Arc::clone(&stage),
                 spec,
+                home: None,
             });
             graph.open.insert(id);
         });
@@ -392,6 +397,68 @@ impl Plan {
         });
     }
 
+    /// Where that stage will find its run: it adds parts to it.
+    pub(crate) fn home(&self, stage: &Stage) -> Home {
+        let home = Home::default();
+        self.with(|graph| {
+            let node = graph
+                .nodes
+                .iter_mut()
+                .find(|node| node.stage.id == stage.id);
+            if let Some(node) = node {
+                node.home = Some(home.clone());
+            }
+        });
+        home
+    }
+
+    /// The stages of a cycle: all that follow its head, up to its exit.
+    pub(crate) fn members(&self, head: &Stage, exit: &Arc<Stage>) -> Result<Members, String> {
+        self.with(|graph| {
+            let (mut found, mut next) = (BTreeSet::new(), vec![head.id]);
+            while let Some(stage) = next.pop() {
+                if stage != exit.id && found.insert(stage) {
+                    let follow = graph.edges.iter().filter(|(from, _)| *from == stage);
+                    next.extend(follow.map(|(_, to)| *to));
+                }
+            }
+            let joined = |(from, to): &&(u32, u32)| {
+                found.contains(to) && !found.contains(from) && *to != head.id
+            };
+            let foreign: BTreeSet<u32> = graph
+                .edges
+                .iter()
+                .filter(joined)
+                .map(|(from, _)| *from)
+                .collect();
+            let mut nodes = graph
+                .nodes
+                .iter()
+                .filter(|node| found.contains(&node.stage.id));
+            if let Some(node) = nodes.find(|node| node.home.is_some()) {
+                let what = format!(
+                    "`{}` builds flows as it runs, which cannot be counted inside a cycle",
+                    graph.name_of(node.stage.id)
+                );
+                return Err(what);
+            }
+            let stages = |of: &BTreeSet<u32>| {
+                let of = |node: &&Node| of.contains(&node.stage.id);
+                graph
+                    .nodes
+                    .iter()
+                    .filter(of)
+                    .map(|node| Arc::clone(&node.stage))
+                    .collect()
+            };
+            Ok(Members {
+                stages: stages(&found),
+                foreign: stages(&foreign),
+                exit: Arc::clone(exit),
+            })
+        })
+    }
+
     /// Puts on record that the declaration is wrong; the pipeline will be refused.
     pub(crate) fn refuse(&self, stage: &Stage, what: impl Into<String>) {
         let what = what.into();
@@ -440,6 +507,7 @@ impl Plan {
                         name: name.clone(),
                         kind: node.spec.kind,
                         stage: Arc::clone(&node.stage),
+                        home: node.home.clone().map(|home| (home, graph.guarantee)),
                     }
                 })
                 .collect();
