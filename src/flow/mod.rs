@@ -235,9 +235,9 @@ impl<T: Send + 'static> Flow<T> {
         part(self)
     }
 
-    /// Declares that the last stage runs on threads of its own.
-    pub(crate) fn on_threads(self) -> Flow<T> {
-        self.plan.amend(&self.stage, |spec| spec.threads = true);
+    /// Declares more about the last stage.
+    pub(crate) fn amended(self, change: impl FnOnce(&mut NodeSpec)) -> Flow<T> {
+        self.plan.amend(&self.stage, change);
         self
     }
 

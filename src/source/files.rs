@@ -32,7 +32,8 @@ use crate::operator::sources::lines::{Line, Lines, LinesSource};
 pub fn lines(lines: impl Into<Lines>) -> Flow<Line> {
     let lines = lines.into();
     let refusal = lines.refusal();
-    let flow = Flow::from_source("lines", LinesSource::new(lines)).on_threads();
+    let flow =
+        Flow::from_source("lines", LinesSource::new(lines)).amended(|spec| spec.threads = true);
     match refusal {
         Some(why) => flow.refused(why),
         None => flow,

@@ -282,7 +282,6 @@ pub(crate) struct LinesSource {
     tracker: Option<Tracker<LinePosition>>,
     /// Dropped at the end of the source: the saver then saves until all is settled, and ends.
     saving: Option<Saving>,
-    stopped: Option<Stop>,
 }
 
 struct Saving {
@@ -305,7 +304,6 @@ impl LinesSource {
             state: State::default(),
             tracker: None,
             saving: None,
-            stopped: None,
         }
     }
 
@@ -480,9 +478,6 @@ impl Source<Line> for LinesSource {
         {
             return Err(Stop::error(error));
         }
-        if let Some(stop) = self.stopped.take() {
-            return Err(stop);
-        }
         loop {
             if let Some(fill) = self.hand_over(cx, out, positions, want) {
                 return Ok(fill);
@@ -494,12 +489,7 @@ impl Source<Line> for LinesSource {
                 Poll::Pending => return Ok(Fill::Pending),
                 Poll::Ready(Ok(Some(block))) => self.block = Some(block),
                 Poll::Ready(Ok(None)) => return Ok(Fill::Done),
-                Poll::Ready(Err(stop)) if out.is_empty() => return Err(stop),
-                Poll::Ready(Err(stop)) => {
-                    // The lines before it go first.
-                    self.stopped = Some(stop);
-                    return Ok(Fill::More);
-                }
+                Poll::Ready(Err(stop)) => return Err(stop),
             }
         }
     }
@@ -511,7 +501,6 @@ impl Source<Line> for LinesSource {
         }
         let start = to.copied().unwrap_or(self.state.base);
         self.block = None;
-        self.stopped = None;
         self.open(Start::At(start)).map(|_| ())
     }
 
