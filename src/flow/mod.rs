@@ -23,6 +23,7 @@
 
 mod asynchronous;
 mod boundaries;
+mod consumers;
 mod fan_in;
 mod fan_out;
 mod grouping;
@@ -34,6 +35,7 @@ mod transform;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+pub use consumers::FlowStream;
 pub use fan_out::Branches;
 pub use pipeline::Pipeline;
 

@@ -1,3 +1,4 @@
 //! Sinks: what settles elements by taking them out of the pipeline, one a file.
 
 pub(crate) mod for_each;
+pub(crate) mod subscription;
