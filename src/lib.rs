@@ -19,6 +19,7 @@ pub mod position;
 mod random;
 pub mod receipt;
 pub mod runtime;
+pub mod sink;
 pub mod source;
 mod sync;
 #[cfg(feature = "testkit")]

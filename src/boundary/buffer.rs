@@ -88,6 +88,21 @@ impl Buffer {
     }
 }
 
+impl Buffer {
+    /// How many elements it holds at most. (Building is by [`Buffer::items`].)
+    pub(crate) fn capacity(&self) -> usize {
+        self.items
+    }
+
+    pub(crate) fn capacity_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn policy(&self) -> WhenFull {
+        self.when_full
+    }
+}
+
 impl Default for Buffer {
     /// One chunk, with back-pressure.
     fn default() -> Self {

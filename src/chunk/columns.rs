@@ -372,6 +372,29 @@ impl Columns {
         }
     }
 
+    /// Puts the classes of the column into the account of the source.
+    pub(crate) fn account_classes(&self) {
+        if self.class.is_absent() {
+            return;
+        }
+        let classes: Vec<Option<Class>> = self
+            .class
+            .runs()
+            .flat_map(|run| std::iter::repeat_n(run.value, run.count))
+            .collect();
+        let mut start = 0;
+        for run in self.receipt.runs() {
+            run.classify(|place| {
+                classes
+                    .get(start + place)
+                    .copied()
+                    .flatten()
+                    .unwrap_or_default()
+            });
+            start += run.count();
+        }
+    }
+
     /// Forgets all elements, whose receipts must have been taken out, and keeps the space.
     pub(crate) fn clear(&mut self) {
         self.len = 0;

@@ -23,6 +23,7 @@
 
 mod asynchronous;
 mod boundaries;
+mod consumers;
 mod control_flow;
 mod dead_letters;
 mod fallible;
@@ -40,6 +41,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 pub use crate::operator::{Ended, Groups, KillSwitch, Restart, Resume, Termination, WhenExhausted};
+pub use consumers::FlowStream;
 pub use control_flow::restarting;
 pub use dead_letters::DeadLetters;
 pub use fallible::Fallible;
@@ -247,9 +249,9 @@ impl<T: Send + 'static> Flow<T> {
         part(self)
     }
 
-    /// Declares that the last stage runs on threads of its own.
-    pub(crate) fn on_threads(self) -> Flow<T> {
-        self.plan.amend(&self.stage, |spec| spec.threads = true);
+    /// Declares more about the last stage.
+    pub(crate) fn amended(self, change: impl FnOnce(&mut NodeSpec)) -> Flow<T> {
+        self.plan.amend(&self.stage, change);
         self
     }
 

@@ -1,8 +1,11 @@
 //! Where flows end.
 
 use super::{Flow, Pipeline};
+use crate::error::BoxError;
 use crate::operator::Sink;
+use crate::operator::sinks::file::{self, FileSink, OutFile, Written};
 use crate::operator::sinks::for_each::Fold;
+use crate::operator::sinks::futures_sink::{self, FuturesSink};
 use crate::topology::NodeSpec;
 
 impl<T: Send + 'static> Flow<T> {
@@ -60,4 +63,135 @@ impl<T: Send + 'static> Flow<T> {
             Fold::new((), |(): &mut (), value| drop(value)),
         )
     }
+
+    /// Appends each value to a file: a path is a file of lines, [`OutFile`] says more. The output tells
+    /// what was written. A thread of its own writes.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* 1024 elements have gathered while others are being written.
+    /// - *completes when* upstream completes and all is written.
+    /// - *cancels when* it never does.
+    /// - *settles when* its bytes were written (and synced, where declared): delivered.
+    /// - *holds* at most 2048 elements.
+    /// - *costs* a thread; a copy of the bytes, a write a batch.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("numbers");
+    /// let written = source::iter(["one", "two"]).to_file(&path).block_on()?;
+    /// assert_eq!(written.records, 2);
+    /// assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn to_file(self, file: impl Into<OutFile>) -> Pipeline<Written>
+    where
+        T: AsRef<[u8]>,
+    {
+        let mut spec = NodeSpec::new("to_file").holds(file::HOLDS);
+        spec.threads = true;
+        self.to_named(spec, FileSink::new(file.into()))
+    }
+
+    /// Sends each value into any sink of the `futures` crates. An error of it stops the run.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* the sink is not ready.
+    /// - *completes when* upstream completes and the sink is closed.
+    /// - *cancels when* it never does.
+    /// - *settles when* the sink was flushed: delivered.
+    /// - *holds* at most 1280 elements: a chunk to be sent, and what is not flushed.
+    /// - *costs* what the sink costs.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let (sender, receiver) = futures_channel();
+    /// source::iter(1..=3).to_futures_sink(sender).block_on()?;
+    /// assert_eq!(receiver.collect(), [1, 2, 3]);
+    /// # use std::sync::{Arc, Mutex};
+    /// # struct Receiver(Arc<Mutex<Vec<i32>>>);
+    /// # impl Receiver { fn collect(self) -> Vec<i32> { self.0.lock().unwrap().clone() } }
+    /// # fn futures_channel() -> (impl futures_util::Sink<i32, Error = std::convert::Infallible> + Send, Receiver) {
+    /// #     let all = Arc::new(Mutex::new(Vec::new()));
+    /// #     let keep = Arc::clone(&all);
+    /// #     (futures_util::sink::unfold((), move |(), n| {
+    /// #         keep.lock().unwrap().push(n);
+    /// #         async { Ok(()) }
+    /// #     }), Receiver(all))
+    /// # }
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn to_futures_sink<S>(self, sink: S) -> Pipeline<()>
+    where
+        S: futures_util::Sink<T> + Send + 'static,
+        S::Error: Into<BoxError>,
+    {
+        let spec = NodeSpec::new("futures_sink").holds(futures_sink::HOLDS);
+        self.to_named(spec, FuturesSink::new(sink, false))
+    }
+
+    /// Sends each value into a channel of tokio.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* the channel is full.
+    /// - *completes when* upstream completes and all is sent; the sender is dropped then.
+    /// - *cancels when* the receiver is gone.
+    /// - *settles when* the channel has taken it: delivered.
+    /// - *holds* at most a chunk and one element.
+    /// - *costs* a send an element.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let (sender, mut receiver) = tokio::sync::mpsc::channel(8);
+    /// source::iter(1..=3).to_tokio_mpsc(sender).block_on()?;
+    /// assert_eq!(receiver.blocking_recv(), Some(1));
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn to_tokio_mpsc(self, sender: tokio::sync::mpsc::Sender<T>) -> Pipeline<()> {
+        let sink = futures_util::sink::unfold(sender, |sender, value| async move {
+            sender.send(value).await.map_err(|_| Gone)?;
+            Ok::<_, Gone>(sender)
+        });
+        let spec = NodeSpec::new("tokio_mpsc").holds(futures_sink::HOLDS);
+        self.to_named(spec, FuturesSink::new(sink, true))
+    }
+
+    /// Sends each value into an `async_channel`.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* the channel is full.
+    /// - *completes when* upstream completes and all is sent; the sender is dropped then.
+    /// - *cancels when* the channel is closed or its receivers are gone.
+    /// - *settles when* the channel has taken it: delivered.
+    /// - *holds* at most a chunk and one element.
+    /// - *costs* a send an element.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let (sender, receiver) = async_channel::bounded(8);
+    /// source::iter(1..=3).to_async_channel(sender).block_on()?;
+    /// assert_eq!(receiver.try_recv(), Ok(1));
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn to_async_channel(self, sender: async_channel::Sender<T>) -> Pipeline<()> {
+        let sink = futures_util::sink::unfold(sender, |sender, value| async move {
+            sender.send(value).await.map_err(|_| Gone)?;
+            Ok::<_, Gone>(sender)
+        });
+        let spec = NodeSpec::new("async_channel").holds(futures_sink::HOLDS);
+        self.to_named(spec, FuturesSink::new(sink, true))
+    }
 }
+
+/// The receiver of a channel is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the receiver is gone")]
+struct Gone;

@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use super::Stage;
 use crate::chunk::{Chunk, Columns, Meta};
+use crate::class::Class;
 use crate::error::panic_message;
 use crate::ledger::StageLedger;
 use crate::outcome::{Outcome, Reason};
@@ -171,15 +172,24 @@ impl<'a, 'b> Context<'a, 'b> {
 
     /// Tells how an element ended, and counts it for this stage.
     pub fn settle(&mut self, meta: Meta, outcome: Outcome) {
-        self.ledger().settle(meta.class, outcome, 1);
-        if outcome == Outcome::Delivered && meta.since != Time::MAX {
-            let class = meta
-                .class
-                .map_or(crate::class::Class::COUNT, crate::class::Class::index);
-            let took = self.now().since(meta.since).as_nanos() as u64;
-            self.ledger().latency().record(class, took, 1);
+        let now = self.now();
+        self.stage.settle(meta, outcome, now);
+    }
+
+    /// Counts elements that came to a source of this stage's own and ended before they could be
+    /// handed over: refused offers.
+    pub fn refuse<P: Clone + Send + fmt::Debug + 'static>(
+        &mut self,
+        tracker: Option<&Tracker<P>>,
+        class: Option<Class>,
+        outcome: Outcome,
+        count: usize,
+    ) {
+        self.ledger().make(count);
+        self.ledger().settle(class, outcome, count);
+        if let Some(tracker) = tracker {
+            tracker.refuse(class, outcome, count as u64);
         }
-        meta.receipt.settle_at(outcome, self.stage.id);
     }
 
     /// Tells that all elements of a chunk ended alike. The values are dropped.

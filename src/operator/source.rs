@@ -16,7 +16,8 @@ pub trait Source<T>: Send {
     type Position: Clone + Send + Sync + fmt::Debug + 'static;
 
     /// Reads at most `want` elements into `out`, and pushes a position for each. The contract is
-    /// that of [`Operator::fill`].
+    /// that of [`Operator::fill`], but that an error may come with the elements before it: they are
+    /// handed over first.
     fn fill(
         &mut self,
         cx: &mut Context<'_, '_>,
@@ -52,7 +53,14 @@ pub trait Source<T>: Send {
         ))))
     }
 
-    /// Takes a message. After [`Control::Drain`] and [`Control::Cancel`] it is not asked again.
+    /// Whether it has taken in elements that it must hand over even after [`Control::Drain`]: then
+    /// it is asked until it is done.
+    fn lingers(&self) -> bool {
+        false
+    }
+
+    /// Takes a message. After [`Control::Cancel`] it is not asked again, and after
+    /// [`Control::Drain`] only if it [lingers](Source::lingers).
     fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
         let _ = (cx, signal);
     }
@@ -128,6 +136,8 @@ pub(crate) struct SourceStage<T, S: Source<T>> {
     flushed: bool,
     rewinds: (u64, u32),
     rewind_asked: bool,
+    /// An error that came with elements, to be told at the next call.
+    stopped: Option<Stop>,
     /// It is to go back, and may have to wait until a commit has ended.
     going_back: bool,
     diverting: Option<Unresolved>,
@@ -160,6 +170,7 @@ impl<T, S: Source<T>> SourceStage<T, S> {
             flushed: false,
             rewinds: (u64::MAX, 0),
             rewind_asked: false,
+            stopped: None,
             going_back: false,
             diverting: None,
             _values: std::marker::PhantomData,
@@ -271,6 +282,7 @@ impl<T, S: Source<T>> SourceStage<T, S> {
     ) -> Result<(), Stop> {
         self.source.rewind(cx, settled.position.as_ref())?;
         self.ended = false;
+        self.stopped = None;
         self.flushed = false;
         self.since_barrier = 0;
         self.marks.push(Mark::Rewind(self.id, settled.generation));
@@ -344,6 +356,9 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
         if self.ended {
             return Ok(self.finish(cx));
         }
+        if let Some(stop) = self.stopped.take() {
+            return Err(stop);
+        }
         if want.is_none() || self.paused {
             return Ok(Fill::Pending);
         }
@@ -357,9 +372,17 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
                 room = room.min(barrier_every - self.since_barrier);
             }
         }
-        let fill = self
+        let read = self
             .source
-            .fill(cx, out, &mut self.positions, want.at_most(room))?;
+            .fill(cx, out, &mut self.positions, want.at_most(room));
+        let fill = match read {
+            Err(stop) if out.is_empty() => return Err(stop),
+            Err(stop) => {
+                self.stopped = Some(stop);
+                Fill::More
+            }
+            Ok(fill) => fill,
+        };
         let count = out.len();
         if self.positions.len() != count {
             return Err(Stop::cause(Cause::Contract(
@@ -369,7 +392,11 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
         if count > 0 {
             out.columns.stamp(cx.now());
             match &tracker {
-                Some(tracker) => cx.track(out, tracker, self.positions.drain(..)),
+                Some(tracker) => {
+                    cx.track(out, tracker, self.positions.drain(..));
+                    // The account goes by the classes that the source itself gave.
+                    out.columns.account_classes();
+                }
                 None => self.positions.clear(),
             }
             self.since_barrier += count;
@@ -402,7 +429,7 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
         let _ = guard(|| self.source.control(cx, signal));
         match signal {
             Control::Drain => {
-                self.ended = true;
+                self.ended |= !self.source.lingers();
                 cx.waker().wake_by_ref();
             }
             Control::Cancel => self.ended = true,

@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::chunk::Meta;
+use crate::class::Class;
 use crate::ledger::StageLedger;
-use crate::outcome::Reason;
+use crate::outcome::{Outcome, Reason};
+use crate::time::Time;
 
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -29,5 +32,17 @@ impl Stage {
             name: OnceLock::new(),
             ending: OnceLock::new(),
         }
+    }
+
+    /// Tells how an element ended, and counts it here. Any thread may, for elements that this stage
+    /// gave to others to keep.
+    pub(crate) fn settle(&self, meta: Meta, outcome: Outcome, now: Time) {
+        self.ledger.settle(meta.class, outcome, 1);
+        if outcome == Outcome::Delivered && meta.since != Time::MAX {
+            let class = meta.class.map_or(Class::COUNT, Class::index);
+            let took = now.since(meta.since).as_nanos() as u64;
+            self.ledger.latency().record(class, took, 1);
+        }
+        meta.receipt.settle_at(outcome, self.id);
     }
 }

@@ -10,7 +10,8 @@ use super::counts::SourceCounts;
 use super::page::{Page, RESUMED, kind_of};
 use super::signal::{Passes, Signal, Unresolved};
 use super::{Epoch, Generation, SourceId};
-use crate::outcome::{Kind, Reason};
+use crate::class::Class;
+use crate::outcome::{Kind, Outcome, Reason};
 use crate::sync::{Mutex, lock};
 
 /// Retired pages kept for reuse.
@@ -239,6 +240,14 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
             let mask = within(from + taken) & !within(from);
             each(page, mask);
         }
+    }
+
+    /// Counts elements that came in and ended at once, before they had a number: refused offers.
+    pub fn refuse(&self, class: Option<Class>, outcome: Outcome, count: u64) {
+        let mut list = lock(&self.shared.list);
+        let class = class.map_or(Class::COUNT, Class::index);
+        list.retired.entered += count;
+        list.retired.classes[class].outcomes[outcome.kind() as usize] += count;
     }
 
     /// Notes elements that a resumed run does not hand over again: they count as settled, and as

@@ -32,7 +32,8 @@ use crate::operator::sources::lines::{Line, Lines, LinesSource};
 pub fn lines(lines: impl Into<Lines>) -> Flow<Line> {
     let lines = lines.into();
     let (refusal, keeps_origin) = (lines.refusal(), lines.keeps_origin());
-    let mut flow = Flow::from_source("lines", LinesSource::new(lines)).on_threads();
+    let mut flow =
+        Flow::from_source("lines", LinesSource::new(lines)).amended(|spec| spec.threads = true);
     if keeps_origin {
         flow = flow.keeps_origin();
     }

@@ -8,16 +8,28 @@
 //! | elements of | source | position |
 //! | --- | --- | --- |
 //! | an iterator | [`iter()`] | none |
+//! | any stream | [`stream()`] | none |
+//! | futures, one after the other | [`unfold_async()`] | none |
+//! | the clock | [`tick()`] | none |
+//! | one value | [`repeat()`] | none |
+//! | nothing, an error | [`empty()`], [`failed()`] | none |
+//! | a channel of tokio or `async_channel` | [`tokio_mpsc()`], [`async_channel()`] | none |
+//! | tasks and threads outside | [`queue()`] | none |
 //! | the lines of a file, of standard input, of a reader | [`lines()`] | line and byte offset |
 //!
 //! # What a source does not do
 //! It never reads ahead of demand by more than its documentation says, and never without a bound.
 
 mod files;
+mod queue;
 mod values;
 
 pub use crate::operator::sources::lines::{
     Identity, Line, LinePosition, LineTooLong, Lines, LinesError, State, StateError, TooLong,
 };
+pub use crate::operator::sources::tick::Tick;
 pub use files::lines;
-pub use values::iter;
+pub use queue::{Offer, Offered, Queue, QueueEnd, queue};
+pub use values::{
+    async_channel, empty, failed, iter, repeat, stream, tick, tokio_mpsc, unfold_async,
+};

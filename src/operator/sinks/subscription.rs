@@ -1,0 +1,451 @@
+//! Demand by hand: a flow that hands over what a consumer outside asks for, and no more.
+//!
+//! A [`Publisher`] and a [`Subscription`] share a store of elements that were asked for and not
+//! taken yet. The consumer asks with [`Subscription::request`] and takes with
+//! [`Subscription::next`], or lets [`Asking`] ask for it.
+//!
+//! # Invariants
+//! - A flow hands over no more than was asked for.
+//! - An element is delivered when it is taken; what is in the store when the consumer leaves is
+//!   settled as every leftover is.
+//! - [`Asking`]'s check runs when the last element asked for arrives and after each take, and only
+//!   while nothing asked for is outstanding.
+//!
+//! # What it does not do
+//! It has no second buffer: what is held is what was asked for.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context as Task, Poll, Waker};
+
+use crate::chunk::{Chunk, Element};
+use crate::error::{Cause, Stop};
+use crate::operator::{Context, Demand, Held, Sink, Stage};
+use crate::outcome::{Outcome, Reason};
+use crate::sync::lock;
+use crate::time;
+
+/// How a subscription asks by itself, and how much it may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asking {
+    initial: usize,
+    more: usize,
+    below: usize,
+    capacity: usize,
+}
+
+impl Default for Asking {
+    /// 10 at first, 10 more whenever fewer than 50 are held, 100 at most.
+    fn default() -> Asking {
+        Asking {
+            initial: 10,
+            more: 10,
+            below: 50,
+            capacity: 100,
+        }
+    }
+}
+
+impl Asking {
+    /// Asks for nothing by itself; holds at most so many elements, at least 1.
+    #[must_use]
+    pub fn by_hand(capacity: usize) -> Asking {
+        Asking {
+            initial: 0,
+            more: 0,
+            below: 0,
+            capacity: capacity.max(1),
+        }
+    }
+
+    /// So many at first.
+    #[must_use]
+    pub fn initial(mut self, elements: usize) -> Asking {
+        self.initial = elements;
+        self
+    }
+
+    /// So many more whenever fewer than `below` are held.
+    #[must_use]
+    pub fn more(mut self, elements: usize, below: usize) -> Asking {
+        (self.more, self.below) = (elements, below);
+        self
+    }
+
+    /// How many it holds at most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+/// More elements came than may be held: the upstream sent what nobody asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("more than {capacity} elements came")]
+pub struct Overflow {
+    /// How many may be held.
+    pub capacity: usize,
+}
+
+struct State<T> {
+    held: VecDeque<Element<T>>,
+    /// Asked for, and not arrived.
+    outstanding: usize,
+    asks: u64,
+    requested: u64,
+    /// The consumer wants no more.
+    cancelled: bool,
+    /// No more will come.
+    done: bool,
+    stop: Option<Stop>,
+    consumer: Option<Waker>,
+    producer: Option<Waker>,
+}
+
+impl<T> State<T> {
+    fn ask(&mut self, count: usize, capacity: usize) {
+        // What is asked for must have a place when it arrives.
+        let room = capacity.saturating_sub(self.held.len() + self.outstanding);
+        let count = count.min(room);
+        if count == 0 || self.done || self.cancelled {
+            return;
+        }
+        self.outstanding += count;
+        self.requested += count as u64;
+        self.asks += 1;
+        if let Some(waker) = self.producer.take() {
+            waker.wake();
+        }
+    }
+
+    fn check(&mut self, asking: &Asking) {
+        if self.outstanding == 0 && self.held.len() < asking.below {
+            self.ask(asking.more, asking.capacity);
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.consumer.take() {
+            waker.wake();
+        }
+    }
+}
+
+struct Shared<T> {
+    asking: Asking,
+    state: Mutex<State<T>>,
+    /// The stage of the sink, where elements end.
+    stage: OnceLock<Arc<Stage>>,
+}
+
+impl<T> Shared<T> {
+    fn settle(&self, element: Element<T>, outcome: Outcome) -> T {
+        match self.stage.get() {
+            Some(stage) => stage.settle(element.meta, outcome, time::now()),
+            None => element.meta.receipt.settle(outcome),
+        }
+        element.value
+    }
+
+    fn settle_all(&self, held: VecDeque<Element<T>>, outcome: Outcome) {
+        for element in held {
+            drop(self.settle(element, outcome));
+        }
+    }
+
+    fn end(&self, stop: Option<Stop>) {
+        let mut state = lock(&self.state);
+        if !state.done {
+            state.done = true;
+            state.stop = stop;
+        }
+        state.wake();
+    }
+}
+
+/// Makes both sides of a subscription, for an upstream that is no flow.
+#[must_use]
+pub fn subscription<T: Send + 'static>(asking: Asking) -> (Publisher<T>, Subscription<T>) {
+    let mut state = State {
+        held: VecDeque::new(),
+        outstanding: 0,
+        asks: 0,
+        requested: 0,
+        cancelled: false,
+        done: false,
+        stop: None,
+        consumer: None,
+        producer: None,
+    };
+    state.ask(asking.initial, asking.capacity);
+    let shared = Arc::new(Shared {
+        asking,
+        state: Mutex::new(state),
+        stage: OnceLock::new(),
+    });
+    (Publisher(Arc::clone(&shared)), Subscription(shared))
+}
+
+/// The upstream's side.
+pub struct Publisher<T>(Arc<Shared<T>>);
+
+impl<T> fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Publisher")
+    }
+}
+
+impl<T> Publisher<T> {
+    /// How many elements are asked for and were not sent.
+    #[must_use]
+    pub fn requested(&self) -> usize {
+        lock(&self.0.state).outstanding
+    }
+
+    /// Whether the consumer wants no more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        lock(&self.0.state).cancelled
+    }
+
+    /// Waits until elements are asked for; `None` once no more are wanted.
+    pub fn poll_requested(&self, task: &mut Task<'_>) -> Poll<Option<usize>> {
+        let mut state = lock(&self.0.state);
+        if state.cancelled {
+            return Poll::Ready(None);
+        }
+        if state.outstanding > 0 {
+            return Poll::Ready(Some(state.outstanding));
+        }
+        state.producer = Some(task.waker().clone());
+        Poll::Pending
+    }
+
+    /// Sends an element. Once cancelled, it ends as not wanted.
+    ///
+    /// # Errors
+    /// There was no place: the subscription is cancelled, the consumer is told, and what was held
+    /// ends failed, this element with it.
+    pub fn send(&self, element: Element<T>) -> Result<(), Overflow> {
+        let shared = &self.0;
+        let mut state = lock(&shared.state);
+        if state.cancelled || state.done {
+            drop(state);
+            drop(shared.settle(element, Outcome::Cancelled(Reason::NotWanted)));
+            return Ok(());
+        }
+        let capacity = shared.asking.capacity;
+        if state.held.len() >= capacity {
+            let mut held = std::mem::take(&mut state.held);
+            held.push_back(element);
+            state.cancelled = true;
+            state.done = true;
+            state.stop = Some(Stop::cause(Cause::Overflow { capacity }));
+            state.wake();
+            drop(state);
+            shared.settle_all(held, Outcome::Failed(Reason::Overflow));
+            return Err(Overflow { capacity });
+        }
+        state.held.push_back(element);
+        if state.outstanding > 0 {
+            state.outstanding -= 1;
+            state.check(&shared.asking);
+        }
+        state.wake();
+        Ok(())
+    }
+
+    /// No more elements; the consumer takes those that are held.
+    pub fn complete(&self) {
+        self.0.end(None);
+    }
+
+    /// No more elements; the consumer is told at once, and what is held is cancelled.
+    pub fn fail(&self, stop: Stop) {
+        let held = std::mem::take(&mut lock(&self.0.state).held);
+        self.0
+            .settle_all(held, Outcome::Cancelled(Reason::RunFailed));
+        self.0.end(Some(stop));
+    }
+}
+
+impl<T> Drop for Publisher<T> {
+    fn drop(&mut self) {
+        self.0.end(Some(Stop::cause(Cause::Broken)));
+    }
+}
+
+/// The consumer's side. Dropping it cancels.
+pub struct Subscription<T>(Arc<Shared<T>>);
+
+impl<T> fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.0.state);
+        f.debug_struct("Subscription")
+            .field("held", &state.held.len())
+            .field("outstanding", &state.outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Subscription<T> {
+    /// Asks for so many elements more; for fewer where not all would have a place.
+    pub fn request(&self, elements: usize) {
+        lock(&self.0.state).ask(elements, self.0.asking.capacity);
+    }
+
+    /// The next element, or pending until there is one; `None` at the end.
+    ///
+    /// # Errors
+    /// What stopped the upstream: told once, then `None`.
+    pub fn poll_next(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<T, Stop>>> {
+        let mut state = lock(&self.0.state);
+        let Some(element) = state.held.pop_front() else {
+            if let Some(stop) = state.stop.take() {
+                return Poll::Ready(Some(Err(stop)));
+            }
+            if state.done || state.cancelled {
+                return Poll::Ready(None);
+            }
+            state.consumer = Some(task.waker().clone());
+            return Poll::Pending;
+        };
+        state.check(&self.0.asking);
+        if state.held.is_empty()
+            && let Some(waker) = state.producer.take()
+        {
+            // A sink at its end waits until all is taken.
+            waker.wake();
+        }
+        drop(state);
+        Poll::Ready(Some(Ok(self.0.settle(element, Outcome::Delivered))))
+    }
+
+    /// Waits for the next element and takes it, which delivers it. `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// What stopped the upstream: told once, then `None`.
+    pub fn next(&mut self) -> impl Future<Output = Option<Result<T, Stop>>> {
+        std::future::poll_fn(|task| self.poll_next(task))
+    }
+
+    /// Wants no more: what is held is left over, and the upstream ends.
+    pub fn cancel(&mut self) {
+        let mut state = lock(&self.0.state);
+        if std::mem::replace(&mut state.cancelled, true) {
+            return;
+        }
+        let held = std::mem::take(&mut state.held);
+        if let Some(waker) = state.producer.take() {
+            waker.wake();
+        }
+        drop(state);
+        let branch = self.0.stage.get().is_some_and(|stage| stage.branch);
+        let outcome = if branch {
+            Outcome::Filtered(Reason::Ended)
+        } else {
+            Outcome::Cancelled(Reason::NotWanted)
+        };
+        self.0.settle_all(held, outcome);
+    }
+
+    /// How many elements it holds that were not taken.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        lock(&self.0.state).held.len()
+    }
+
+    /// How many elements are asked for and have not arrived.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        lock(&self.0.state).outstanding
+    }
+
+    /// How many times it asked.
+    #[must_use]
+    pub fn asks(&self) -> u64 {
+        lock(&self.0.state).asks
+    }
+
+    /// How many elements it asked for in all.
+    #[must_use]
+    pub fn requested(&self) -> u64 {
+        lock(&self.0.state).requested
+    }
+}
+
+impl<T> Drop for Subscription<T> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// The sink that feeds a subscription.
+pub(crate) struct SubscriptionSink<T> {
+    publisher: Publisher<T>,
+}
+
+impl<T: Send + 'static> SubscriptionSink<T> {
+    pub(crate) fn new(publisher: Publisher<T>) -> SubscriptionSink<T> {
+        SubscriptionSink { publisher }
+    }
+
+    /// Elements end at this stage from now on.
+    pub(crate) fn attach(&self, stage: &Arc<Stage>) {
+        let shared = &self.publisher.0;
+        let _ = shared.stage.set(Arc::clone(stage));
+        let probe = Arc::downgrade(shared);
+        stage.ledger.probe(move || {
+            probe
+                .upgrade()
+                .map_or(0, |shared| lock(&shared.state).held.len() as u64)
+        });
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for SubscriptionSink<T> {
+    type Output = ();
+
+    fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
+        let requested = self.publisher.poll_requested(cx.task());
+        // A consumer may leave while elements are awaited.
+        lock(&self.publisher.0.state).producer = Some(cx.waker().clone());
+        requested.map(|requested| Ok(requested.map(Demand::items)))
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
+        for element in chunk.drain() {
+            if self.publisher.is_cancelled() {
+                let outcome = cx.leftover();
+                cx.settle(element.meta, outcome);
+            } else {
+                // Within the demand there is a place.
+                let _ = self.publisher.send(element);
+            }
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        self.publisher.complete();
+        let mut state = lock(&self.publisher.0.state);
+        if state.held.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        state.producer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn abandon(&mut self, cx: &mut Context<'_, '_>, stop: Option<&Stop>) {
+        let held = std::mem::take(&mut lock(&self.publisher.0.state).held);
+        let outcome = cx.leftover();
+        self.publisher.0.settle_all(held, outcome);
+        self.publisher
+            .0
+            .end(Some(stop.cloned().unwrap_or(Stop::cause(Cause::Broken))));
+    }
+
+    fn held(&self) -> Held {
+        Held::items(lock(&self.publisher.0.state).held.len())
+    }
+}

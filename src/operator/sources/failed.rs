@@ -1,0 +1,29 @@
+//! The source of an error.
+
+use crate::chunk::Chunk;
+use crate::error::Stop;
+use crate::operator::{Context, Demand, Fill, Source};
+
+pub(crate) struct Failed {
+    stop: Stop,
+}
+
+impl Failed {
+    pub(crate) fn new(stop: Stop) -> Failed {
+        Failed { stop }
+    }
+}
+
+impl<T> Source<T> for Failed {
+    type Position = ();
+
+    fn fill(
+        &mut self,
+        _: &mut Context<'_, '_>,
+        _: &mut Chunk<T>,
+        _: &mut Vec<()>,
+        _: Demand,
+    ) -> Result<Fill, Stop> {
+        Err(self.stop.clone())
+    }
+}
