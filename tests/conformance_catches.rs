@@ -125,7 +125,9 @@ impl Line {
         match &self.mark {
             None => false,
             Some(Mark::Rewind(..)) => true,
-            Some(Mark::Barrier(_)) => self.inside.is_empty() || self.defect == D::LetsBarrierOvertake,
+            Some(Mark::Barrier(_)) => {
+                self.inside.is_empty() || self.defect == D::LetsBarrierOvertake
+            }
         }
     }
 }
@@ -163,7 +165,9 @@ impl Operator<u64> for Line {
             let filled = self.input.fill(cx, &mut self.buf, Demand::items(room));
             self.take_in(cx);
             match filled {
-                Ok(Fill::More) if self.defect == D::SaysMoreWithoutElement => return Ok(Fill::More),
+                Ok(Fill::More) if self.defect == D::SaysMoreWithoutElement => {
+                    return Ok(Fill::More);
+                }
                 Ok(Fill::More) if self.defect == D::LosesWake && !self.slept => {
                     self.slept = true;
                     return Ok(Fill::Pending);
@@ -244,7 +248,10 @@ fn caught(defect: Defect, what: &str) {
 fn the_sound_stage_passes() {
     let done = conform(D::Nothing).unwrap();
     assert!(done.runs >= 24 * 8, "{done:?}");
-    assert!(done.elements > 1000 && done.barriers > 100 && done.rewinds > 5, "{done:?}");
+    assert!(
+        done.elements > 1000 && done.barriers > 100 && done.rewinds > 5,
+        "{done:?}"
+    );
 }
 
 macro_rules! catches {

@@ -11,7 +11,7 @@ use forebay::control::BatchLimits;
 use forebay::flow::Pipeline;
 use forebay::outcome::Kind;
 use forebay::source;
-use forebay::testkit::{Simulation, SimulatedRun, fuzzed};
+use forebay::testkit::{SimulatedRun, Simulation, fuzzed};
 use forebay::time;
 
 type Out = Arc<Mutex<Vec<u64>>>;
@@ -37,7 +37,10 @@ fn in_any_order(count: u64, mut out: Vec<u64>) {
 }
 
 fn increasing(count: u64, out: Vec<u64>) {
-    assert!(out.is_sorted_by(|a, b| a < b) && out.iter().all(|n| *n < count), "{out:?}");
+    assert!(
+        out.is_sorted_by(|a, b| a < b) && out.iter().all(|n| *n < count),
+        "{out:?}"
+    );
 }
 
 const SUBJECTS: [Subject; 5] = [
@@ -130,7 +133,11 @@ fn end(run: &mut SimulatedRun<Vec<u64>>, seed: u64, count: u64, out: &Out) -> Op
         }
         1 if !run.advance(after) => {
             let drained = run.drain(Duration::from_secs(60)).unwrap();
-            assert!(drained.still_running.is_empty(), "{:?}", drained.still_running);
+            assert!(
+                drained.still_running.is_empty(),
+                "{:?}",
+                drained.still_running
+            );
             *out.lock().unwrap() = drained.output.unwrap();
             Some(run.snapshot().sources[0].counts.entered)
         }
@@ -153,7 +160,9 @@ fn play(seed: u64) {
     let count = seed / 32 % 300;
     println!("seed {seed}: {} of {count}", subject.name);
     let simulation = Simulation::new(seed);
-    let mut run = simulation.start(fuzzed(seed, || (subject.declare)(seed, count))).unwrap();
+    let mut run = simulation
+        .start(fuzzed(seed, || (subject.declare)(seed, count)))
+        .unwrap();
     let out = Out::default();
     let complete = end(&mut run, seed, count, &out);
     let accounts = run.snapshot();
@@ -174,8 +183,9 @@ fn whole_pipelines_bear_any_schedule() {
         play(seed.parse().expect("FOREBAY_FUZZ_SEED is a number"));
         return;
     }
-    let seconds: u64 = std::env::var("FOREBAY_FUZZ_SECONDS")
-        .map_or(2, |text| text.parse().expect("FOREBAY_FUZZ_SECONDS is a number"));
+    let seconds: u64 = std::env::var("FOREBAY_FUZZ_SECONDS").map_or(2, |text| {
+        text.parse().expect("FOREBAY_FUZZ_SECONDS is a number")
+    });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let first = now.as_nanos() as u64 >> 10;
     let until = Instant::now() + Duration::from_secs(seconds);

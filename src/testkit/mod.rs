@@ -4,6 +4,7 @@
 
 mod conformance;
 mod fuzz;
+mod probe;
 mod simulation;
 
 pub use crate::conformance;
@@ -11,4 +12,5 @@ pub use crate::runtime::simulated::SimulatedRun;
 pub use crate::runtime::trace::{Event, Trace, What};
 pub use conformance::{Conformance, Conformed, Violation};
 pub use fuzz::{fuzzed, planned_panic};
+pub use probe::{ProbeSink, SinkProbe, SourceProbe, sink_probe, source_probe};
 pub use simulation::Simulation;
