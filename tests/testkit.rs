@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay::error::RunError;
+use forebay::error::{Cause, RunError};
 use forebay::operator::Control;
 use forebay::outcome::{Kind, Outcome, Reason};
-use forebay::testkit::{Simulation, sink_probe, source_probe};
+use forebay::source;
+use forebay::testkit::{Faults, Simulation, drop_at, drop_somewhere, sink_probe, source_probe};
 use forebay::time::{self, Time};
 
 const MS: Duration = Duration::from_millis(1);
@@ -171,4 +173,133 @@ fn expectations_that_are_not_met_say_what_came() {
         message,
         "sink probe: expected an element, but the flow failed: broken"
     );
+}
+
+fn through_faults(faults: Faults) -> (Result<Vec<u64>, RunError>, Vec<u64>, Time) {
+    let simulation = Simulation::new(5);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let see = Arc::clone(&seen);
+    let pipeline = source::iter(0..100_u64)
+        .buffer(8)
+        .through(|flow| faults.inject(flow))
+        .inspect(move |n| see.lock().unwrap().push(*n))
+        .collect();
+    let mut run = simulation.start(pipeline).unwrap();
+    let result = run.join();
+    let accounts = run.snapshot();
+    assert!(accounts.balances(), "{accounts}");
+    assert_eq!(accounts.held(), 0);
+    let seen = seen.lock().unwrap().clone();
+    (result, seen, simulation.now())
+}
+
+#[test]
+fn delays_cost_time_and_nothing_else() {
+    let (result, _, took) = through_faults(Faults::new(3).delay(2, 10 * MS));
+    assert_eq!(result.unwrap(), (0..100).collect::<Vec<_>>());
+    assert!(took > Time::ZERO + 10 * MS, "{took:?}");
+    let (_, _, again) = through_faults(Faults::new(3).delay(2, 10 * MS));
+    let (_, _, other) = through_faults(Faults::new(4).delay(2, 10 * MS));
+    assert!(took == again && took != other);
+}
+
+#[test]
+fn faults_come_before_their_element_and_end_the_run_by_name() {
+    for at in [0, 1, 37, 99] {
+        let before: Vec<u64> = (0..at).collect();
+        let (result, seen, _) = through_faults(Faults::new(1).error_at(at));
+        let RunError::Stopped {
+            stage,
+            cause: Cause::Error(error),
+        } = result.unwrap_err()
+        else {
+            panic!("not stopped by an error")
+        };
+        assert_eq!(stage, "faults");
+        assert_eq!(
+            error.to_string(),
+            format!("a planned error before element {at}")
+        );
+        assert_eq!(seen, before);
+
+        let (result, seen, _) = through_faults(Faults::new(1).panic_at(at));
+        let RunError::Stopped {
+            cause: Cause::Panicked(message),
+            ..
+        } = result.unwrap_err()
+        else {
+            panic!("not stopped by a panic")
+        };
+        assert_eq!(message, "a planned panic");
+        assert_eq!(seen, before);
+
+        let (result, seen, _) = through_faults(Faults::new(1).stall_at(at));
+        let RunError::Stopped {
+            cause: Cause::Stalled,
+            ..
+        } = result.unwrap_err()
+        else {
+            panic!("not stalled")
+        };
+        assert_eq!(seen, before);
+    }
+    for seed in 0..30 {
+        let (result, seen, _) = through_faults(Faults::new(seed).any_within(100));
+        result.unwrap_err();
+        assert_eq!(seen, (0..seen.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_join_dropped_at_any_await_can_be_called_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut polls = 0;
+    loop {
+        let (early, output) = runtime.block_on(async {
+            let mut run = source::iter(0..50_u64)
+                .map_async(2, |n| async move {
+                    tokio::task::yield_now().await;
+                    n
+                })
+                .collect()
+                .run()
+                .unwrap();
+            let early = drop_at(polls, run.join()).await;
+            match early {
+                Some(output) => (true, output.unwrap()),
+                None => (false, run.join().await.unwrap()),
+            }
+        });
+        assert_eq!(output, (0..50).collect::<Vec<_>>());
+        if early {
+            break;
+        }
+        polls += 1;
+    }
+    assert!(polls > 0, "it was dropped at least once");
+}
+
+#[test]
+fn a_seed_chooses_where_a_future_is_dropped() {
+    let simulation = Simulation::new(1);
+    let mut done = [0; 2];
+    for seed in 0..60 {
+        let steps = Arc::new(Mutex::new(0_u64));
+        let count = Arc::clone(&steps);
+        let script = async move {
+            for _ in 0..5 {
+                time::sleep(MS).await;
+                *count.lock().unwrap() += 1;
+            }
+        };
+        let result = simulation
+            .block_on(drop_somewhere(seed, 12, script))
+            .unwrap();
+        done[usize::from(result.is_some())] += 1;
+        assert_eq!(*steps.lock().unwrap() == 5, result.is_some());
+    }
+    assert!(done[0] > 10 && done[1] > 10, "{done:?}");
 }
