@@ -1,5 +1,6 @@
 //! Sources: what reads from the world, and the stage that tracks what it read.
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -439,7 +440,8 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
                 cx.waker().wake_by_ref();
             }
             Control::RequestRewind => {
-                self.rewind_asked = true;
+                // A source without positions has nowhere to go back to, and goes on.
+                self.rewind_asked = TypeId::of::<S::Position>() != TypeId::of::<()>();
                 cx.waker().wake_by_ref();
             }
         }

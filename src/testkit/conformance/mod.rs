@@ -144,8 +144,8 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
         self
     }
 
-    /// Elements may end so as well. With anything but `Cancelled` (a part that ends early) the
-    /// result may leave some of the model's out.
+    /// Elements may end so as well: `Cancelled` in a part that ends early, `Delivered` where stages
+    /// of the part deliver them. With anything else the result may leave some of the model's out.
     pub fn may(mut self, kind: Kind) -> Self {
         self.may.push(kind);
         self

@@ -57,6 +57,7 @@ pub(super) struct Seen<O> {
     pub(super) read: u64,
     pub(super) source_ended: bool,
     pub(super) source_cancelled: bool,
+    pub(super) source_drained: bool,
     tracker: Option<Tracker<u64>>,
 }
 
@@ -71,6 +72,7 @@ impl<O> Default for Seen<O> {
             read: 0,
             source_ended: false,
             source_cancelled: false,
+            source_drained: false,
             tracker: None,
         }
     }
@@ -195,8 +197,10 @@ impl<O: Send> Source<u64> for ScriptSource<O> {
     }
 
     fn control(&mut self, _: &mut Context<'_, '_>, signal: Control) {
-        if signal == Control::Cancel {
-            lock(&self.seen).source_cancelled = true;
+        match signal {
+            Control::Cancel => lock(&self.seen).source_cancelled = true,
+            Control::Drain => lock(&self.seen).source_drained = true,
+            _ => {}
         }
     }
 
