@@ -359,7 +359,7 @@ fn transformed(
     };
     let fails_once = Mutex::new(fails_once);
     topic(settings)
-        .window(512)
+        .window(256)
         .on_unresolved(Answer::Rewind)
         .map_async(IN_FLIGHT, move |record: Record| {
             let payload = String::from_utf8(record.payload).unwrap();
@@ -393,12 +393,12 @@ fn faults(mut seed: u64) -> impl FnMut() -> Option<Fault> + Send + 'static {
     }
 }
 
-fn write_all(bootstrap: &str, name: &str, partitions: i32) {
+fn write_all(bootstrap: &str, name: &str, partitions: u32) {
     let producer = producer(bootstrap);
     for number in 0..EACH {
         let payload = number.to_string();
         let record = BaseRecord::<(), _>::to(name).payload(&payload);
-        let record = record.partition((number % partitions as u64) as i32);
+        let record = record.partition((number % u64::from(partitions)) as i32);
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
     producer.flush(Duration::from_secs(20)).unwrap();
@@ -472,18 +472,17 @@ async fn transactions(bootstrap: &str) {
                     assert!(keys.insert(key.to_owned()), "{key} was committed twice");
                     distinct.store(keys.len() as u64, Ordering::Relaxed);
                 }
-                (keys.len() as u64) < 2 * EACH && started.elapsed() < Duration::from_secs(60)
+                (keys.len() as u64) < 2 * EACH && started.elapsed() < Duration::from_mins(1)
             });
         }
     });
-    reader.await.unwrap();
-    if distinct.load(Ordering::Relaxed) < 2 * EACH {
-        panic!(
-            "only {} committed\n{}",
-            distinct.load(Ordering::Relaxed),
-            running.snapshot()
-        );
+    tokio::select! {
+        biased;
+        ended = running.join() => panic!("the run ended: {ended:?}\n{}", running.snapshot()),
+        read = reader => read.unwrap(),
     }
+    let all = distinct.load(Ordering::Relaxed);
+    assert_eq!(all, 2 * EACH, "not all committed\n{}", running.snapshot());
     let snapshot = drained(&mut running).await;
 
     let found = read_to_end(bootstrap, "read_committed");
@@ -532,7 +531,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Runs the spike. Panics where something does not hold.
-pub fn main() {
+pub(crate) fn main() {
     if let Ok(bootstrap) = std::env::var(WORKER) {
         be_the_second_process(&bootstrap);
         return;

@@ -60,7 +60,8 @@ impl Broker {
             .output()
             .unwrap();
         assert!(output.status.success(), "the broker did not start");
-        broker.bootstrap = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        let bootstrap = String::from_utf8(output.stdout).unwrap();
+        bootstrap.trim().clone_into(&mut broker.bootstrap);
         broker
     }
 

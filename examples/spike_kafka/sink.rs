@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use forebay::chunk::{Chunk, Meta};
 use forebay::error::Stop;
-use forebay::mark::{Barrier, Commit, Mark};
+use forebay::mark::{Barrier, Commit, CommitToken, Mark};
 use forebay::operator::{Context, Control, Demand, Held, Sink};
 use forebay::outcome::{Outcome, Reason};
 use forebay::position::SourceId;
@@ -22,7 +22,7 @@ use forebay::topology::NodeSpec;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::util::Timeout;
 use tokio::sync::oneshot;
 
@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     AfterOffsets,
 }
 
+/// Source, partition, and the offset of the next record.
+type Place = (SourceId, i32, i64);
 type Offsets = Vec<(TopicPartitionList, ConsumerGroupMetadata)>;
 
 enum Order {
@@ -57,7 +59,8 @@ enum Reply {
 
 /// The producer on its thread.
 struct Transactions {
-    producer: BaseProducer,
+    /// One that polls by itself: an abort waits for delivery reports that nobody else would fetch.
+    producer: ThreadedProducer<DefaultProducerContext>,
     topic: &'static str,
     open: bool,
 }
@@ -68,7 +71,7 @@ impl Transactions {
         topic: &'static str,
         orders: &mpsc::Receiver<(Order, oneshot::Sender<Reply>)>,
     ) {
-        let producer: BaseProducer = config(bootstrap)
+        let producer: ThreadedProducer<DefaultProducerContext> = config(bootstrap)
             .set("transactional.id", format!("forebay-{topic}"))
             .set("transaction.timeout.ms", "10000")
             .set("linger.ms", "5")
@@ -95,11 +98,10 @@ impl Transactions {
         };
         match done {
             Ok(true) => Reply::Done,
-            Ok(false) => self.abort(),
             Err(KafkaError::Transaction(error)) if error.is_fatal() => {
                 Reply::Fatal(error.to_string())
             }
-            Err(_) => self.abort(),
+            Ok(false) | Err(_) => self.abort(),
         }
     }
 
@@ -119,11 +121,10 @@ impl Transactions {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     return Err(error);
                 }
-                self.producer.poll(Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
                 record = back;
             }
         }
-        self.producer.poll(Duration::ZERO);
         Ok(true)
     }
 
@@ -140,8 +141,6 @@ impl Transactions {
             })?;
         }
         if fault == Some(Fault::AfterOffsets) {
-            // What was written so far reaches the broker, as it would have before a crash.
-            self.producer.flush(Duration::from_secs(10))?;
             return Ok(false);
         }
         retried(|| self.producer.commit_transaction(Timeout::Never))?;
@@ -153,6 +152,9 @@ impl Transactions {
         if !std::mem::take(&mut self.open) {
             return Reply::Aborted;
         }
+        // What was handed to the client reaches the broker first: an abort that overtakes the
+        // registration of a partition is an invalid end of a transaction there.
+        let _ = self.producer.flush(Duration::from_secs(10));
         match retried(|| self.producer.abort_transaction(Duration::from_secs(10))) {
             Ok(()) => Reply::Aborted,
             Err(error) => Reply::Fatal(error.to_string()),
@@ -191,7 +193,7 @@ pub(crate) struct TransactionalSink {
     orders: mpsc::SyncSender<(Order, oneshot::Sender<Reply>)>,
     reply: Option<Pin<Box<oneshot::Receiver<Reply>>>>,
     /// The commit under way: while it lives the sources do not go back.
-    committing: Option<(Commit, Vec<(SourceId, i32, i64)>)>,
+    committing: Option<(Commit, Vec<Place>)>,
     /// The receipts of what the open transaction holds.
     open: Vec<Meta>,
     /// Sources seen so far, and of those the ones that were asked to go back and have not yet.
@@ -331,7 +333,7 @@ impl TransactionalSink {
         if was_committing {
             return Poll::Ready(Ok(()));
         }
-        let sources = barrier.tokens().iter().map(|token| token.source());
+        let sources = barrier.tokens().iter().map(CommitToken::source);
         self.known.extend(sources.clone());
         if sources.clone().any(|source| self.awaited.contains(&source)) {
             // A barrier of the time before. What the others' elements need is covered by the next.

@@ -25,6 +25,7 @@ use rdkafka::consumer::{
 };
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -34,6 +35,8 @@ use super::broker::config;
 const QUEUE: usize = 512;
 /// For how long the thread does not poll before it pauses the partitions that are full.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// When a barrier follows one that was not committed.
+const BARRIER_AGAIN: Duration = Duration::from_secs(1);
 const COMMIT_EVERY: Duration = Duration::from_millis(50);
 
 /// One record.
@@ -228,7 +231,11 @@ impl ConsumerContext for Rebalances {
         err: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
-        let numbers: Vec<i32> = list.elements().iter().map(|one| one.partition()).collect();
+        let numbers: Vec<i32> = list
+            .elements()
+            .iter()
+            .map(TopicPartitionListElem::partition)
+            .collect();
         let done = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 self.assigned(&numbers);
@@ -485,6 +492,9 @@ struct Topic {
     marks: VecDeque<Mark>,
     /// When the next barrier is due.
     due: Option<Pin<Box<Sleep>>>,
+    /// The ends of the last barrier's sequences, until they are settled: only then does the time to
+    /// the next begin, so that slow commits make larger transactions.
+    last_ends: Vec<(i32, u64)>,
     epoch: u64,
     generation: u64,
     /// Going back: the partitions that have.
@@ -517,6 +527,7 @@ pub(crate) fn topic(settings: Settings) -> Flow<Record> {
             started: false,
             marks: VecDeque::new(),
             due: None,
+            last_ends: Vec::new(),
             epoch: 0,
             generation: 0,
             going_back: None,
@@ -612,6 +623,8 @@ impl Topic {
             return Poll::Pending;
         }
         self.going_back = None;
+        self.last_ends.clear();
+        self.due = None;
         self.generation += 1;
         self.marks.clear();
         let generation = Generation(self.generation);
@@ -637,6 +650,13 @@ impl Topic {
             shared: Arc::clone(&self.shared),
             next,
         };
+        self.last_ends = ends
+            .iter()
+            .zip(state.owned())
+            .map(|((_, frontier), (number, _))| (number, frontier.sequence))
+            .collect();
+        // A sink may leave a barrier alone while another source goes back: it gets one more.
+        self.due = Some(Box::pin(time::sleep(BARRIER_AGAIN)));
         let mut token = CommitToken::new(self.accounts.source(), Epoch(self.epoch), detail);
         self.epoch += 1;
         for (tracker, frontier) in &ends {
@@ -649,18 +669,26 @@ impl Topic {
     fn is_due(&mut self, cx: &mut Context<'_, '_>, state: &mut State) -> bool {
         let mut due = std::mem::take(&mut state.flush);
         if let Commits::AtBarriers(every) = self.shared.settings.commits {
-            let sleep = self.due.get_or_insert_with(|| Box::pin(time::sleep(every)));
-            while sleep.as_mut().poll(cx.task()).is_ready() {
-                due = true;
-                sleep.set(time::sleep(every));
+            if !self.last_ends.is_empty() {
+                self.last_ends.retain(|(number, end)| {
+                    state.partitions.get(number).is_some_and(|partition| {
+                        let _ = partition.tracker.poll_quiet(cx.task());
+                        partition.owned && partition.tracker.settled().sequence < *end
+                    })
+                });
+                if self.last_ends.is_empty() {
+                    self.due = None;
+                }
             }
+            let sleep = self.due.get_or_insert_with(|| Box::pin(time::sleep(every)));
+            due |= sleep.as_mut().poll(cx.task()).is_ready();
         }
         due
     }
 
     /// After a drain was asked for: whether all that was handed over is settled, and the thread has
     /// committed that and ended.
-    fn poll_finished(&self, cx: &mut Context<'_, '_>, state: &mut State) -> bool {
+    fn poll_finished(cx: &mut Context<'_, '_>, state: &mut State) -> bool {
         for (_, partition) in state.owned() {
             // Asking registers for progress; looking comes after, so that none is missed.
             let _ = partition.tracker.poll_quiet(cx.task());
@@ -743,7 +771,7 @@ impl Operator<Record> for Topic {
             return Ok(Fill::Mark(self.barrier(&mut state)));
         }
         if self.draining {
-            let finished = self.poll_finished(cx, &mut state);
+            let finished = Self::poll_finished(cx, &mut state);
             shared.room.notify_one();
             return Ok(if finished { Fill::Done } else { Fill::Pending });
         }
