@@ -131,7 +131,7 @@ fn claims(pool: &SqlitePool, lease: Duration, seen: &Arc<Seen>) -> Flow<Row> {
     })
 }
 
-async fn claim(pool: SqlitePool, lease: Duration, count: usize) -> Result<Claimed, sqlx::Error> {
+async fn claim(pool: SqlitePool, lease: Duration, count: u32) -> Result<Claimed, sqlx::Error> {
     let sql = format!(
         "UPDATE queue SET claims = claims + 1, claimed_until_ms = {NOW_MS} + ?
          WHERE id IN (SELECT id FROM queue WHERE done = 0 AND claimed_until_ms < {NOW_MS}
@@ -140,7 +140,7 @@ async fn claim(pool: SqlitePool, lease: Duration, count: usize) -> Result<Claime
     );
     let mut rows: Vec<(i64, String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(lease.as_millis() as i64)
-        .bind(count as i64)
+        .bind(count)
         .fetch_all(&pool)
         .await?;
     if rows.is_empty() {
@@ -253,7 +253,7 @@ impl Claims {
             let (pool, lease) = (self.pool.clone(), self.lease);
             let claiming = self
                 .claiming
-                .get_or_insert_with(|| Box::pin(claim(pool, lease, count)));
+                .get_or_insert_with(|| Box::pin(claim(pool, lease, count as u32)));
             let claimed = ready!(claiming.as_mut().poll(cx.task())).map_err(Stop::error)?;
             self.claiming = None;
             match claimed {
@@ -599,7 +599,10 @@ async fn an_expired_lease_is_claimed_again(pool: &SqlitePool) {
     running.join().await.unwrap();
     let snapshot = running.snapshot();
     snapshot.check().unwrap();
-    assert_eq!(snapshot.total().outcome(Kind::Delivered), left as u64);
+    assert_eq!(
+        snapshot.total().outcome(Kind::Delivered),
+        left.cast_unsigned()
+    );
     assert_eq!(count(pool, NOT_DONE).await, 0);
     assert_eq!(
         count(pool, "SELECT count(DISTINCT queue_id) FROM written").await,
@@ -657,7 +660,7 @@ async fn a_late_mark_changes_nothing(pool: &SqlitePool) {
 }
 
 /// Runs the spike. Panics where something does not hold.
-pub fn main() {
+pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -103,11 +103,10 @@ impl Align {
             return;
         };
         let is_stale = |meta: &Meta| {
-            meta.receipt.standing().is_some_and(|at| {
-                behind
-                    .iter()
-                    .any(|(source, generation)| at.source == *source && at.generation < *generation)
-            })
+            // By liveness, not by number: a source of several sequences numbers each one's
+            // generations apart.
+            let gone = || behind.iter().any(|(source, _)| meta.receipt.is_of(*source));
+            !meta.receipt.is_none() && !meta.receipt.is_live() && gone()
         };
         let mut kept = Chunk::default();
         for element in chunk.drain() {

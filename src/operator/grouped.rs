@@ -125,12 +125,7 @@ impl<T> Grouped<T> {
         let mut window = self.window.clone();
         window.retain(|| {
             let element = held.pop()?;
-            if element
-                .meta
-                .receipt
-                .standing()
-                .is_some_and(|standing| standing.source == source)
-            {
+            if element.meta.receipt.is_of(source) {
                 gone.push(element);
                 return None;
             }

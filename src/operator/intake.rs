@@ -110,12 +110,6 @@ impl<T> Intake<T> {
 
 /// Drops what is held of a source that goes back: it will come again.
 pub(super) fn drop_rewound<T>(cx: &mut Context<'_, '_>, held: &mut Queue<T>, source: SourceId) {
-    let mut gone = held.extract(|element| {
-        element
-            .meta
-            .receipt
-            .standing()
-            .is_some_and(|standing| standing.source == source)
-    });
+    let mut gone = held.extract(|element| element.meta.receipt.is_of(source));
     cx.settle_chunk(&mut gone, Outcome::Cancelled(Reason::Rewound));
 }

@@ -56,13 +56,7 @@ impl<T, I: Iterator, F> MapConcat<T, I, F> {
 
     fn rewind(&mut self, cx: &mut Context<'_, '_>, source: SourceId) {
         drop_rewound(cx, &mut self.waiting, source);
-        let of_source = |current: &mut Current<I>| {
-            current
-                .meta
-                .receipt
-                .standing()
-                .is_some_and(|standing| standing.source == source)
-        };
+        let of_source = |current: &mut Current<I>| current.meta.receipt.is_of(source);
         if let Some(current) = self.current.take_if(of_source) {
             cx.settle(current.meta, Outcome::Cancelled(Reason::Rewound));
         }

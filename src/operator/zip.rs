@@ -54,10 +54,9 @@ impl<T> Side<T> {
     }
 
     fn rewind(&mut self, cx: &mut Context<'_, '_>, source: SourceId) {
-        let mut dropped = self.waiting.extract(|element| {
-            let standing = element.meta.receipt.standing();
-            standing.is_none_or(|at| at.source == source)
-        });
+        let mut dropped = self
+            .waiting
+            .extract(|element| element.meta.receipt.is_of(source));
         cx.settle_chunk(&mut dropped, Outcome::Cancelled(Reason::Rewound));
     }
 

@@ -308,3 +308,63 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_commit_holds_off_a_rewind_and_is_refused_behind_a_bad_end() {
+    let tracker = tracker(1000);
+    let places = issue(&tracker, 0..100);
+    settle(&places[70], Outcome::Failed(Reason::Error));
+    let walk = tracker.walker();
+    assert!(walk.begin_commit(Generation(0), 70), "open is not bad");
+    assert!(!walk.begin_commit(Generation(0), 71));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(tracker.poll_rewind(&mut cx).is_pending());
+    for place in &places[..70] {
+        settle(place, Outcome::Delivered);
+    }
+    walk.end_commit();
+    let Poll::Ready(settled) = tracker.poll_rewind(&mut cx) else {
+        panic!("no commit is under way");
+    };
+    assert_eq!((settled.sequence, settled.position), (70, Some(69)));
+    assert!(!walk.begin_commit(Generation(0), 70), "of the time before");
+    assert!(walk.begin_commit(Generation(1), 70));
+    assert!(walk.counts().balances());
+}
+
+#[test]
+fn an_element_that_is_passed_counts_as_it_ended() {
+    let tracker = tracker(1000);
+    let places = issue(&tracker, 0..3);
+    settle(&places[0], Outcome::Failed(Reason::Error));
+    settle(&places[1], Outcome::Delivered);
+    settle(&places[2], Outcome::Failed(Reason::Error));
+    tracker.pass(&tracker.take_unresolved().unwrap());
+    assert_eq!(tracker.settled().sequence, 2);
+    tracker.resolve(&tracker.take_unresolved().unwrap());
+    assert_eq!(tracker.settled().sequence, 3);
+    let counts = tracker.walker().counts();
+    let of = |kind| counts.outcome(kind);
+    assert_eq!(
+        (
+            of(Kind::Failed),
+            of(Kind::DeadLettered),
+            of(Kind::Delivered)
+        ),
+        (1, 1, 1)
+    );
+    assert!(counts.balances());
+}
+
+#[test]
+fn a_frontier_says_what_lies_before_a_barrier() {
+    let tracker = tracker(1000);
+    assert_eq!(tracker.barrier().position, None);
+    let places = issue(&tracker, 40..43);
+    let frontier = tracker.barrier();
+    assert_eq!((frontier.sequence, frontier.position), (3, Some(42)));
+    for place in &places {
+        settle(place, Outcome::Delivered);
+    }
+    assert_eq!(tracker.barrier().position, Some(42));
+}

@@ -231,3 +231,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_group_of_two_sources_is_of_neither_and_dies_with_either() {
+    let left = tracker();
+    let right: Tracker<u64> = Tracker::new(SourceId::new(2), 16, Passes::resolved());
+    let (ours, theirs) = (runs(&left, 2), runs(&right, 1));
+    let group = Receipt::of_runs(ours.into_iter().chain(theirs).collect());
+    assert_eq!(group.standing(), None);
+    assert_eq!(group.standings().len(), 2);
+    assert!(group.is_live() && !group.is_of(left.source()) && !group.is_of(right.source()));
+    let _ = left.rewind();
+    assert!(!group.is_live());
+    assert!(
+        group
+            .standings()
+            .iter()
+            .any(|at| at.source == right.source() && at.live)
+    );
+    assert!(!Receipt::none().is_live() && !Receipt::none().is_of(left.source()));
+    group.settle(Outcome::Delivered);
+}
