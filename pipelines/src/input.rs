@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use forebay::source::{Line, Lines, TooLong};
+use forebay::error::RunError;
+use forebay::source::{self, Line, Lines, TooLong};
 
 use crate::cli::{OrdersOptions, unusable};
 use crate::order::{BadOrder, Format, Order};
@@ -49,7 +50,7 @@ impl Input {
     /// Opens what the options name.
     pub(crate) async fn open(options: &OrdersOptions) -> anyhow::Result<Input> {
         if options.input.as_os_str() != "-" {
-            return Input::file(options);
+            return Input::file(options).await;
         }
         if options.state.is_some() {
             return Err(unusable("standard input cannot be resumed: leave --state out, or name a file"));
@@ -66,27 +67,36 @@ impl Input {
         Ok(Input { lines: settings(lines, header), decode: Decode { format, body: None }, total: None })
     }
 
-    fn file(options: &OrdersOptions) -> anyhow::Result<Input> {
+    async fn file(options: &OrdersOptions) -> anyhow::Result<Input> {
         let path = &options.input;
         let named = |error: io::Error| unusable(format!("{}: {error}", path.display()));
-        let meta = std::fs::metadata(path).map_err(named)?;
+        let file = File::open(path).map_err(named)?;
+        let meta = file.metadata().map_err(named)?;
         if meta.is_dir() {
             return Err(named(io::ErrorKind::IsADirectory.into()));
         }
-        let file = File::open(path).map_err(named)?;
-        let mut reader = BufReader::new(file);
-        let first = first_line(&mut reader).map_err(named)?;
+        let gzip = path.extension().is_some_and(|extension| extension == "gz");
+        if options.repeat > 1 && (gzip || !meta.is_file()) {
+            return Err(unusable(format!("{}: only a plain file can be read again", path.display())));
+        }
+        let (first, total) = if gzip {
+            (first_line_of_gzip(path).await?, None)
+        } else if meta.is_file() {
+            let mut reader = BufReader::new(file);
+            let first = first_line(&mut reader).map_err(named)?;
+            let counted = meta.len() <= COUNTED_BYTES;
+            let total = counted.then(|| count(&first, reader)).transpose().map_err(named)?;
+            (first, total)
+        } else {
+            return Err(unusable(format!("{}: not a file; `--input -` reads a pipe", path.display())));
+        };
         let (format, header) = Format::of(trim(&first));
-        // What is no regular file (a pipe) gives its bytes once: it is not read beforehand.
-        let counted = meta.is_file() && meta.len() <= COUNTED_BYTES;
-        let count = if counted { Some(count(&first, reader).map_err(named)?) } else { None };
-        let orders = count.map(|lines| lines - u64::from(header));
         let mut lines = Lines::file(path);
         let mut body = None;
+        if gzip {
+            lines = lines.gzip();
+        }
         if options.repeat > 1 {
-            if !meta.is_file() {
-                return Err(unusable(format!("{}: not a file that can be read again", path.display())));
-            }
             let start = if header { first.len() as u64 } else { 0 };
             let repeated = Repeat::open(path, start, options.repeat).map_err(named)?;
             body = Some((start, Repeat::body_len(path, start).map_err(named)?));
@@ -95,12 +105,24 @@ impl Input {
         if let Some(directory) = &options.state {
             lines = lines.state(directory);
         }
+        let orders = |lines: u64| (lines - u64::from(header)) * u64::from(options.repeat);
         Ok(Input {
             lines: settings(lines, header),
             decode: Decode { format, body },
-            total: orders.map(|orders| orders * u64::from(options.repeat)),
+            total: total.map(orders),
         })
     }
+}
+
+/// The first line of a compressed file, without its end.
+async fn first_line_of_gzip(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let lines = Lines::file(path).gzip().max_len(FIRST_LINE_BYTES as usize).too_long(TooLong::Cut);
+    let first = source::lines(lines).take(1).map(|line| line.bytes.to_vec()).collect().await;
+    let first = first.map_err(|error| match error {
+        RunError::Stopped { cause, .. } => unusable(cause.to_string()),
+        other => unusable(format!("{}: {other}", path.display())),
+    })?;
+    Ok(first.into_iter().next().unwrap_or_default())
 }
 
 fn settings(lines: Lines, header: bool) -> Lines {

@@ -6,7 +6,7 @@ mod support;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -175,6 +175,51 @@ fn a_file_that_is_read_again_gives_orders_of_other_numbers() {
     let result = support::json(&finish(command, LONG));
     assert_eq!(number(&result, "in"), 150);
     assert_eq!(result["received_by_server"], json!({"distinct": 3 * good, "duplicates": 0}));
+}
+
+#[test]
+fn a_compressed_file_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = first_orders(dir.path(), 100);
+    let packed = dir.path().join("orders.csv.gz");
+    let gzip = Command::new("gzip").arg("-c").arg(&input).stdout(std::fs::File::create(&packed).unwrap()).status();
+    assert!(gzip.unwrap().success());
+    let mut command = orders(dir.path());
+    command.arg("--input").arg(&packed);
+    let result = support::json(&finish(command, LONG));
+    assert_eq!(number(&result, "in"), 100);
+    holds_the_bad_lines(&dir.path().join("dead.ndjson"), &lines(&input));
+}
+
+#[test]
+fn a_run_that_was_drained_is_resumed_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &["--slow-ms", "10"]);
+    let run = || {
+        let mut command = orders(dir.path());
+        command.args(["--http", &service.url, "--concurrency", "16", "--state"]).arg(dir.path().join("state"));
+        command
+    };
+    let input = first_orders(dir.path(), 3000);
+    let mut first = run();
+    let first = first.arg("--input").arg(&input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while service.log_bytes() < 10_000 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    support::signal(&first, "-TERM");
+    let first = support::json(&finish_child(first, LONG));
+    let mut second = run();
+    second.arg("--input").arg(&input);
+    let second = support::json(&finish(second, LONG));
+    assert_eq!(number(&first, "in") + number(&second, "in"), 3000, "nothing is read twice");
+    assert_eq!(second["received_by_server"]["duplicates"], 0);
+    let mut third = run();
+    third.arg("--input").arg(&input);
+    assert_eq!(number(&support::json(&finish(third, LONG)), "in"), 0, "there is nothing left");
+    let input = lines(&input);
+    holds_the_bad_lines(&dir.path().join("dead.ndjson"), &input);
+    let good = input.iter().filter(|line| !line.dead).count();
+    assert_eq!(records(&dir.path().join("delivered.ndjson")).len(), good, "each delivered order is written once");
 }
 
 #[test]
