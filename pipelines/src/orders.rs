@@ -21,6 +21,7 @@ use crate::cli::{Form, OUT, OrdersOptions, unusable};
 use crate::event::OrderPaid;
 use crate::http_log::HttpLog;
 use crate::input::Input;
+use crate::order::Order;
 use crate::pace::Pace;
 use crate::post::{PostError, Poster, parse_url};
 use crate::progress::{self, Progress};
@@ -91,6 +92,8 @@ fn declare(options: &OrdersOptions, input: Input, poster: Poster, places: &Place
         .try_map(move |line| decode.decode(line))
         .or_dead_letter(&dead_letters)
         .named("decode")
+        .classify(Order::class)
+        .named("classify")
         .map(|order| OrderPaid::from(order).json())
         .named("event")
         .buffer(options.buffer as usize)
@@ -109,7 +112,7 @@ fn declare(options: &OrdersOptions, input: Input, poster: Poster, places: &Place
             PostError::Misdirected(..) => OnError::Stop,
         })
         .named("post")
-        .ignore()
+        .to_file(&places.delivered)
         .named("delivered")
         .guarantee(Guarantee::AtLeastOnce);
     Ok(pipeline)
