@@ -128,7 +128,12 @@ pub(crate) struct Faults {
     #[arg(long, value_name = "ORDER_ID")]
     pub(crate) stall_order: Option<String>,
     /// How much later
-    #[arg(long, value_name = "MS", default_value_t = 2000, requires = "stall_order")]
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 2000,
+        requires = "stall_order"
+    )]
     pub(crate) stall_ms: u64,
 }
 
@@ -182,16 +187,20 @@ pub(crate) fn unusable(what: impl Into<String>) -> anyhow::Error {
 
 /// Reads the command line; an exit code if there is nothing to run.
 pub(crate) fn parse() -> Result<Command, ExitCode> {
-    Cli::try_parse().map(|cli| cli.command).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            fail(&unusable("name a pipeline, `orders` or `http-log`; --help says more"))
-        }
-        _ => fail(&unusable(one_line(&error.to_string()))),
-    })
+    Cli::try_parse()
+        .map(|cli| cli.command)
+        .map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                let _ = error.print();
+                ExitCode::SUCCESS
+            }
+            ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                fail(&unusable(
+                    "name a pipeline, `orders` or `http-log`; --help says more",
+                ))
+            }
+            _ => fail(&unusable(one_line(&error.to_string()))),
+        })
 }
 
 /// The parser's message without its usage and hints to other pages.
@@ -210,7 +219,11 @@ fn one_line(message: &str) -> String {
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     let line = format!("{error:#}").replace('\n', " ");
     eprintln!("forebay: {line}");
-    if error.is::<Unusable>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    if error.is::<Unusable>() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[cfg(test)]
@@ -227,7 +240,13 @@ mod tests {
     fn a_message_of_the_parser_becomes_one_line() {
         let error = Cli::try_parse_from(["forebay", "orders", "--conurrency", "3"]).map(|_| ());
         let line = one_line(&error.map_or_else(|error| error.to_string(), |()| String::new()));
-        assert!(line.starts_with("unexpected argument '--conurrency'"), "{line}");
-        assert!(line.contains("--concurrency") && !line.contains('\n'), "{line}");
+        assert!(
+            line.starts_with("unexpected argument '--conurrency'"),
+            "{line}"
+        );
+        assert!(
+            line.contains("--concurrency") && !line.contains('\n'),
+            "{line}"
+        );
     }
 }

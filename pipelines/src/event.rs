@@ -30,7 +30,9 @@ pub(crate) struct OrderItem {
 impl OrderPaid {
     /// The event as it is posted.
     pub(crate) fn json(&self) -> Bytes {
-        serde_json::to_vec(self).expect("strings and numbers have a JSON form").into()
+        serde_json::to_vec(self)
+            .expect("strings and numbers have a JSON form")
+            .into()
     }
 }
 
@@ -41,7 +43,10 @@ impl From<Order> for OrderPaid {
             order_id: order.order_id,
             user_id: order.user_id,
             paid_at: format!("{}T00:00:00Z", order.paid_on),
-            order_items: vec![OrderItem { product_id, order_quantity: order.quantity }],
+            order_items: vec![OrderItem {
+                product_id,
+                order_quantity: order.quantity,
+            }],
         }
     }
 }
@@ -51,7 +56,9 @@ impl From<Order> for OrderPaid {
 fn product_of(order_id: &str) -> String {
     let hash = order_id
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("CD-{:04}", hash % 10_000)
 }
 

@@ -66,22 +66,35 @@ struct Posted {
 
 impl HttpLog {
     /// Starts it on that port of the loopback interface; 0 is a free one.
-    pub(crate) async fn start(port: u16, faults: Faults, log: Option<&Path>) -> anyhow::Result<HttpLog> {
+    pub(crate) async fn start(
+        port: u16,
+        faults: Faults,
+        log: Option<&Path>,
+    ) -> anyhow::Result<HttpLog> {
         let log = log
-            .map(|path| File::create(path).map_err(|error| unusable(format!("{}: {error}", path.display()))))
+            .map(|path| {
+                File::create(path).map_err(|error| unusable(format!("{}: {error}", path.display())))
+            })
             .transpose()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
             .map_err(|error| unusable(format!("port {port}: {error}")))?;
         let address = listener.local_addr().context("the service's address")?;
-        let book = Mutex::new(Book { log, ..Book::default() });
+        let book = Mutex::new(Book {
+            log,
+            ..Book::default()
+        });
         let ledger = Arc::new(Ledger { faults, book });
         let routes = Router::new()
             .route("/orders", post(take))
             .route("/stats", get(stats))
             .with_state(Arc::clone(&ledger));
         let task = tokio::spawn(axum::serve(listener, routes).into_future());
-        Ok(HttpLog { address, ledger, task })
+        Ok(HttpLog {
+            address,
+            ledger,
+            task,
+        })
     }
 
     /// Where to post to.
@@ -132,7 +145,9 @@ impl Book {
     }
 
     fn take(&mut self, order_id: String) {
-        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         if let Some(log) = &mut self.log {
             // One write a line, unbuffered: what was received can be read whenever this process ends.
             let written = log.write_all(format!("{} {order_id}\n", at.as_nanos()).as_bytes());
@@ -169,7 +184,11 @@ async fn take(State(ledger): State<Arc<Ledger>>, body: Bytes) -> StatusCode {
     if wait_ms > 0 {
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
-    if refused { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
+    if refused {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::NO_CONTENT
+    }
 }
 
 async fn stats(State(ledger): State<Arc<Ledger>>) -> Result<String, StatusCode> {
@@ -215,10 +234,16 @@ mod tests {
     fn the_share_of_refusals_is_kept_and_repeats() {
         let refusals = || {
             let mut book = Book::default();
-            (0..10_000).filter(|_| book.refuses(0.2)).collect::<Vec<_>>()
+            (0..10_000)
+                .filter(|_| book.refuses(0.2))
+                .collect::<Vec<_>>()
         };
         assert_eq!(refusals(), refusals());
-        assert!((1900..2100).contains(&refusals().len()), "{}", refusals().len());
+        assert!(
+            (1900..2100).contains(&refusals().len()),
+            "{}",
+            refusals().len()
+        );
         assert!(!Book::default().refuses(0.0) && Book::default().refuses(1.0));
     }
 
@@ -228,7 +253,12 @@ mod tests {
         for order in ["1", "2", "1", "1"] {
             book.take(order.to_owned());
         }
-        let expected = Stats { received: 4, distinct: 2, duplicates: 2, refused: 0 };
+        let expected = Stats {
+            received: 4,
+            distinct: 2,
+            duplicates: 2,
+            refused: 0,
+        };
         assert_eq!(book.stats, expected);
     }
 }

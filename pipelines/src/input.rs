@@ -53,10 +53,14 @@ impl Input {
             return Input::file(options).await;
         }
         if options.state.is_some() {
-            return Err(unusable("standard input cannot be resumed: leave --state out, or name a file"));
+            return Err(unusable(
+                "standard input cannot be resumed: leave --state out, or name a file",
+            ));
         }
         if options.repeat > 1 {
-            return Err(unusable("standard input cannot be read again: leave --repeat out, or name a file"));
+            return Err(unusable(
+                "standard input cannot be read again: leave --repeat out, or name a file",
+            ));
         }
         let first = tokio::task::spawn_blocking(|| first_line(&mut io::stdin().lock()))
             .await?
@@ -64,7 +68,11 @@ impl Input {
         let (format, header) = Format::of(trim(&first));
         // The rest is read by the source; both go through the one buffer of standard input.
         let lines = Lines::read("standard input", Cursor::new(first).chain(io::stdin()));
-        Ok(Input { lines: settings(lines, header), decode: Decode { format, body: None }, total: None })
+        Ok(Input {
+            lines: settings(lines, header),
+            decode: Decode { format, body: None },
+            total: None,
+        })
     }
 
     async fn file(options: &OrdersOptions) -> anyhow::Result<Input> {
@@ -77,7 +85,10 @@ impl Input {
         }
         let gzip = path.extension().is_some_and(|extension| extension == "gz");
         if options.repeat > 1 && (gzip || !meta.is_file()) {
-            return Err(unusable(format!("{}: only a plain file can be read again", path.display())));
+            return Err(unusable(format!(
+                "{}: only a plain file can be read again",
+                path.display()
+            )));
         }
         let (first, total) = if gzip {
             (first_line_of_gzip(path).await?, None)
@@ -85,10 +96,16 @@ impl Input {
             let mut reader = BufReader::new(file);
             let first = first_line(&mut reader).map_err(named)?;
             let counted = meta.len() <= COUNTED_BYTES;
-            let total = counted.then(|| count(&first, reader)).transpose().map_err(named)?;
+            let total = counted
+                .then(|| count(&first, reader))
+                .transpose()
+                .map_err(named)?;
             (first, total)
         } else {
-            return Err(unusable(format!("{}: not a file; `--input -` reads a pipe", path.display())));
+            return Err(unusable(format!(
+                "{}: not a file; `--input -` reads a pipe",
+                path.display()
+            )));
         };
         let (format, header) = Format::of(trim(&first));
         let mut lines = Lines::file(path);
@@ -116,8 +133,15 @@ impl Input {
 
 /// The first line of a compressed file, without its end.
 async fn first_line_of_gzip(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let lines = Lines::file(path).gzip().max_len(FIRST_LINE_BYTES as usize).too_long(TooLong::Cut);
-    let first = source::lines(lines).take(1).map(|line| line.bytes.to_vec()).collect().await;
+    let lines = Lines::file(path)
+        .gzip()
+        .max_len(FIRST_LINE_BYTES as usize)
+        .too_long(TooLong::Cut);
+    let first = source::lines(lines)
+        .take(1)
+        .map(|line| line.bytes.to_vec())
+        .collect()
+        .await;
     let first = first.map_err(|error| match error {
         RunError::Stopped { cause, .. } => unusable(cause.to_string()),
         other => unusable(format!("{}: {other}", path.display())),
@@ -174,7 +198,12 @@ struct Repeat {
 
 impl Repeat {
     fn open(path: &Path, start: u64, passes: u32) -> io::Result<Repeat> {
-        Ok(Repeat { file: File::open(path)?, start, left: passes.saturating_sub(1), in_line: false })
+        Ok(Repeat {
+            file: File::open(path)?,
+            start,
+            left: passes.saturating_sub(1),
+            in_line: false,
+        })
     }
 
     /// How many bytes a pass has, its header left out and the line break that is added included.
@@ -221,10 +250,16 @@ mod tests {
     fn a_file_that_is_read_again_has_one_header_and_whole_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        for (text, expected, body_len) in [("h\n1\n2", "h\n1\n2\n1\n2\n1\n2", 4), ("h\n1\n", "h\n1\n1\n1\n", 2)] {
+        for (text, expected, body_len) in [
+            ("h\n1\n2", "h\n1\n2\n1\n2\n1\n2", 4),
+            ("h\n1\n", "h\n1\n1\n1\n", 2),
+        ] {
             std::fs::write(&path, text).unwrap();
             let mut all = String::new();
-            Repeat::open(&path, 2, 3).unwrap().read_to_string(&mut all).unwrap();
+            Repeat::open(&path, 2, 3)
+                .unwrap()
+                .read_to_string(&mut all)
+                .unwrap();
             assert_eq!(all, expected);
             assert_eq!(Repeat::body_len(&path, 2).unwrap(), body_len);
         }

@@ -49,7 +49,11 @@ pub(crate) enum BadOrder {
     #[error("no {0}")]
     Missing(&'static str),
     #[error("{column} is `{text}`: {expected}")]
-    Value { column: &'static str, text: String, expected: &'static str },
+    Value {
+        column: &'static str,
+        text: String,
+        expected: &'static str,
+    },
     #[error("the amount is 0.00")]
     NothingPaid,
 }
@@ -58,14 +62,20 @@ pub(crate) enum BadOrder {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
     /// For each of [`COLUMNS`] the field it stands in, and how many fields a line has.
-    Csv { columns: [usize; 5], fields: usize },
+    Csv {
+        columns: [usize; 5],
+        fields: usize,
+    },
     NdJson,
 }
 
 impl Format {
     /// The format that a first line shows, and whether that line is a header.
     pub(crate) fn of(first: &[u8]) -> (Format, bool) {
-        let plain = Format::Csv { columns: [0, 1, 2, 3, 4], fields: 5 };
+        let plain = Format::Csv {
+            columns: [0, 1, 2, 3, 4],
+            fields: 5,
+        };
         if first.trim_ascii_start().starts_with(b"{") {
             return (Format::NdJson, false);
         }
@@ -79,7 +89,13 @@ impl Format {
                 None => return (plain, false),
             }
         }
-        (Format::Csv { columns, fields: names.len() }, true)
+        (
+            Format::Csv {
+                columns,
+                fields: names.len(),
+            },
+            true,
+        )
     }
 
     /// The order on a line.
@@ -101,7 +117,10 @@ impl Format {
 fn from_csv(line: &[u8], columns: &[usize; 5], expected: usize) -> Result<Order, BadOrder> {
     let fields = split(line)?;
     if fields.len() != expected {
-        return Err(BadOrder::Fields { found: fields.len(), expected });
+        return Err(BadOrder::Fields {
+            found: fields.len(),
+            expected,
+        });
     }
     let field = |column: usize| fields.get(columns[column]).map_or("", AsRef::as_ref).trim();
     order(field(0), field(1), field(2), field(3), field(4))
@@ -137,7 +156,11 @@ fn unquote(quoted: &str) -> Result<(Cow<'_, str>, &str), BadOrder> {
             from = end + 2;
         } else if after.is_empty() || after.starts_with(',') {
             let field = &quoted[..end];
-            let field = if from == 0 { Cow::Borrowed(field) } else { Cow::Owned(field.replace("\"\"", "\"")) };
+            let field = if from == 0 {
+                Cow::Borrowed(field)
+            } else {
+                Cow::Owned(field.replace("\"\"", "\""))
+            };
             return Ok((field, after));
         } else {
             return Err(BadOrder::Quotes);
@@ -156,7 +179,8 @@ struct Raw {
 
 fn from_json(line: &[u8]) -> Result<Order, BadOrder> {
     let text = std::str::from_utf8(line).map_err(|_| BadOrder::NotText)?;
-    let raw: Raw = serde_json::from_str(text).map_err(|error| BadOrder::NotJson(error.to_string()))?;
+    let raw: Raw =
+        serde_json::from_str(text).map_err(|error| BadOrder::NotJson(error.to_string()))?;
     let field = |column: usize, value: Option<Value>| match value {
         Some(Value::String(text)) => Ok(text),
         Some(Value::Number(number)) => Ok(number.to_string()),
@@ -176,7 +200,13 @@ fn from_json(line: &[u8]) -> Result<Order, BadOrder> {
     )
 }
 
-fn order(order_id: &str, user_id: &str, paid_on: &str, quantity: &str, amount: &str) -> Result<Order, BadOrder> {
+fn order(
+    order_id: &str,
+    user_id: &str,
+    paid_on: &str,
+    quantity: &str,
+    amount: &str,
+) -> Result<Order, BadOrder> {
     let bad = |column: usize, text: &str, expected: &'static str| BadOrder::Value {
         column: COLUMNS[column],
         text: text.to_owned(),
@@ -214,7 +244,11 @@ fn is_day(text: &str) -> bool {
     if text.len() != 10 || !text.bytes().enumerate().all(shape) {
         return false;
     }
-    let number = |range: std::ops::Range<usize>| text.get(range).and_then(|part| part.parse().ok()).unwrap_or(0);
+    let number = |range: std::ops::Range<usize>| {
+        text.get(range)
+            .and_then(|part| part.parse().ok())
+            .unwrap_or(0)
+    };
     let (year, month, day): (u32, u32, u32) = (number(0..4), number(5..7), number(8..10));
     let leap = (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     let days = match month {
@@ -255,18 +289,44 @@ mod tests {
     #[test]
     fn a_line_of_the_orders_is_decoded_and_classified() {
         let order = csv().decode(b"2,4,1997-01-01,2,29.33").unwrap();
-        assert_eq!((order.order_id.as_str(), order.quantity, order.amount_cents), ("2", 2, 2933));
-        let class = |amount: &str| csv().decode(format!("1,1,1997-01-01,1,{amount}").as_bytes()).unwrap().class();
+        assert_eq!(
+            (order.order_id.as_str(), order.quantity, order.amount_cents),
+            ("2", 2, 2933)
+        );
+        let class = |amount: &str| {
+            csv()
+                .decode(format!("1,1,1997-01-01,1,{amount}").as_bytes())
+                .unwrap()
+                .class()
+        };
         let classes = ["100.00", "99.99", "20.00", "19.99", "0.01"].map(class);
-        assert_eq!(classes, [Class::HIGH, Class::MEDIUM, Class::MEDIUM, Class::LOW, Class::LOW]);
+        assert_eq!(
+            classes,
+            [
+                Class::HIGH,
+                Class::MEDIUM,
+                Class::MEDIUM,
+                Class::LOW,
+                Class::LOW
+            ]
+        );
     }
 
     #[test]
     fn a_header_names_the_columns_in_any_order() {
         let (format, header) = Format::of(b"amount_usd,note,quantity,paid_on,user_id,order_id\r");
         assert!(header);
-        let order = format.decode(b"1.5,\"a, \"\"b\"\"\",3,1998-02-28,u,o\r").unwrap();
-        assert_eq!((order.order_id.as_str(), order.user_id.as_str(), order.amount_cents), ("o", "u", 150));
+        let order = format
+            .decode(b"1.5,\"a, \"\"b\"\"\",3,1998-02-28,u,o\r")
+            .unwrap();
+        assert_eq!(
+            (
+                order.order_id.as_str(),
+                order.user_id.as_str(),
+                order.amount_cents
+            ),
+            ("o", "u", 150)
+        );
         assert_eq!(Format::of(b"1,1,1997-01-01,1,11.77"), (csv(), false));
     }
 
@@ -277,8 +337,14 @@ mod tests {
         let line = br#"{"order_id":7,"user_id":"u","paid_on":"1997-03-01","quantity":1,"amount_usd":11.7,"x":[]}"#;
         let order = format.decode(line).unwrap();
         assert_eq!((order.order_id.as_str(), order.amount_cents), ("7", 1170));
-        assert!(matches!(format.decode(b"{\"order_id\":7"), Err(BadOrder::NotJson(_))));
-        assert_eq!(format.decode(b"{\"order_id\":7}"), Err(BadOrder::Missing("user_id")));
+        assert!(matches!(
+            format.decode(b"{\"order_id\":7"),
+            Err(BadOrder::NotJson(_))
+        ));
+        assert_eq!(
+            format.decode(b"{\"order_id\":7}"),
+            Err(BadOrder::Missing("user_id"))
+        );
     }
 
     #[test]
@@ -286,23 +352,70 @@ mod tests {
         let reason = |line: &[u8]| csv().decode(line).unwrap_err();
         assert_eq!(reason(b"1,1,1997-01-01,1,0.00"), BadOrder::NothingPaid);
         assert_eq!(reason(b" \r"), BadOrder::Empty);
-        assert_eq!(reason(b"1,1,1997-01-01,1"), BadOrder::Fields { found: 4, expected: 5 });
-        assert_eq!(reason(b"1,1,1997-01-01,1,2,3"), BadOrder::Fields { found: 6, expected: 5 });
+        assert_eq!(
+            reason(b"1,1,1997-01-01,1"),
+            BadOrder::Fields {
+                found: 4,
+                expected: 5
+            }
+        );
+        assert_eq!(
+            reason(b"1,1,1997-01-01,1,2,3"),
+            BadOrder::Fields {
+                found: 6,
+                expected: 5
+            }
+        );
         assert_eq!(reason(b"1,\"1,1997-01-01,1,2"), BadOrder::Quotes);
         assert_eq!(reason(b"1,\"1\"1,1997-01-01,1,2"), BadOrder::Quotes);
         assert_eq!(reason(b"1,\xff,1997-01-01,1,2"), BadOrder::NotText);
         assert_eq!(reason(b",1,1997-01-01,1,2"), BadOrder::Missing("order_id"));
         for bad in ["1997-02-29", "1997-13-01", "97-01-01", "1997-00-10"] {
             let error = reason(format!("1,1,{bad},1,2").as_bytes());
-            assert!(matches!(error, BadOrder::Value { column: "paid_on", .. }), "{error}");
+            assert!(
+                matches!(
+                    error,
+                    BadOrder::Value {
+                        column: "paid_on",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
         }
-        for bad in ["-1.00", "1.234", "", ".5", "1.", "1e3", "99999999999999999999"] {
+        for bad in [
+            "-1.00",
+            "1.234",
+            "",
+            ".5",
+            "1.",
+            "1e3",
+            "99999999999999999999",
+        ] {
             let error = reason(format!("1,1,1997-01-01,1,{bad}").as_bytes());
-            assert!(matches!(error, BadOrder::Value { column: "amount_usd", .. }), "{error}");
+            assert!(
+                matches!(
+                    error,
+                    BadOrder::Value {
+                        column: "amount_usd",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
         }
         for bad in ["0", "-1", "1.5", "many"] {
             let error = reason(format!("1,1,1997-01-01,{bad},2").as_bytes());
-            assert!(matches!(error, BadOrder::Value { column: "quantity", .. }), "{error}");
+            assert!(
+                matches!(
+                    error,
+                    BadOrder::Value {
+                        column: "quantity",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
         }
     }
 }

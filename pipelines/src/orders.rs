@@ -36,8 +36,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// The retries of all posts together: three tenths of the posts, and a hundred a second besides. When
 /// they are used up, failed posts wait for their turn, and the reading with them.
 fn retry(tries: u32) -> Retry {
-    let budget = Budget::share(0.3).per_second(100.0).reserve(1000.0).when_spent(WhenSpent::Wait);
-    Retry::tries(tries).backoff(BACKOFF, BACKOFF_MAX).budget(budget)
+    let budget = Budget::share(0.3)
+        .per_second(100.0)
+        .reserve(1000.0)
+        .when_spent(WhenSpent::Wait);
+    Retry::tries(tries)
+        .backoff(BACKOFF, BACKOFF_MAX)
+        .budget(budget)
 }
 
 /// Where results go.
@@ -51,7 +56,9 @@ struct Places {
 impl Places {
     fn of(options: &OrdersOptions) -> Places {
         let directory = options.state.as_deref().unwrap_or(Path::new(OUT));
-        let place = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| directory.join(name));
+        let place = |given: &Option<PathBuf>, name: &str| {
+            given.clone().unwrap_or_else(|| directory.join(name))
+        };
         Places {
             dead_letters: place(&options.dead_letters, "dead-letters.ndjson"),
             delivered: place(&options.delivered, "delivered.ndjson"),
@@ -62,8 +69,10 @@ impl Places {
     /// Makes the directories that are ours to make, and has old files emptied unless the run goes on.
     fn prepare(&self, options: &OrdersOptions) -> anyhow::Result<()> {
         let ours = options.state.as_deref().unwrap_or(Path::new(OUT));
-        if options.state.is_some() || options.dead_letters.is_none() || options.delivered.is_none() {
-            std::fs::create_dir_all(ours).map_err(|error| unusable(format!("{}: {error}", ours.display())))?;
+        if options.state.is_some() || options.dead_letters.is_none() || options.delivered.is_none()
+        {
+            std::fs::create_dir_all(ours)
+                .map_err(|error| unusable(format!("{}: {error}", ours.display())))?;
         }
         for path in [&self.dead_letters, &self.delivered] {
             std::fs::OpenOptions::new()
@@ -78,12 +87,20 @@ impl Places {
 }
 
 /// Declares the pipeline. Nothing runs yet.
-fn declare(options: &OrdersOptions, input: Input, poster: Poster, places: &Places) -> anyhow::Result<Pipeline<()>> {
+fn declare(
+    options: &OrdersOptions,
+    input: Input,
+    poster: Poster,
+    places: &Places,
+) -> anyhow::Result<Pipeline<()>> {
     let letters = DeadLetterFile::open(&places.dead_letters)
         .map_err(|error| unusable(format!("{}: {error}", places.dead_letters.display())))?;
     let dead_letters = DeadLetters::new(DEAD_LETTERS, letters).named("dead letters");
     let decode = input.decode;
-    let mut lines = source::lines(input.lines).keeps_origin().window(options.window as usize).named("lines");
+    let mut lines = source::lines(input.lines)
+        .keeps_origin()
+        .window(options.window as usize)
+        .named("lines");
     if let Some(rate) = options.rate {
         lines = lines.stage("pace", |input| Pace::new(input, rate));
     }
@@ -155,11 +172,18 @@ pub(crate) async fn run(options: Box<OrdersOptions>) -> anyhow::Result<ExitCode>
     let report = Report::new(&snapshot, took, stats, service.is_some());
     tell(&report, &options, &places)?;
     result.context("the run was stopped")?;
-    Ok(if report.balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.balanced {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The service that was named, or one of our own.
-async fn serve(options: &OrdersOptions, url: Option<Uri>) -> anyhow::Result<(Option<HttpLog>, Uri)> {
+async fn serve(
+    options: &OrdersOptions,
+    url: Option<Uri>,
+) -> anyhow::Result<(Option<HttpLog>, Uri)> {
     if let Some(url) = url {
         return Ok((None, url));
     }
@@ -169,7 +193,11 @@ async fn serve(options: &OrdersOptions, url: Option<Uri>) -> anyhow::Result<(Opt
 }
 
 /// Waits for the end, shows how far it is, and obeys signals: the first drains, the second aborts.
-async fn watch(running: &mut Running<()>, signals: &mut Signals, progress: &mut Progress) -> Result<(), RunError> {
+async fn watch(
+    running: &mut Running<()>,
+    signals: &mut Signals,
+    progress: &mut Progress,
+) -> Result<(), RunError> {
     let mut ticks = tokio::time::interval(progress::EVERY);
     let mut draining = false;
     loop {
@@ -193,8 +221,16 @@ async fn watch(running: &mut Running<()>, signals: &mut Signals, progress: &mut 
 
 /// The input or the state in words, if it was their fault that no order was read.
 fn never_began(error: &RunError) -> Option<anyhow::Error> {
-    let RunError::Stopped { cause: Cause::Error(cause), .. } = error else { return None };
-    cause.is::<LinesError>().then(|| unusable(cause.to_string()))
+    let RunError::Stopped {
+        cause: Cause::Error(cause),
+        ..
+    } = error
+    else {
+        return None;
+    };
+    cause
+        .is::<LinesError>()
+        .then(|| unusable(cause.to_string()))
 }
 
 fn tell(report: &Report, options: &OrdersOptions, places: &Places) -> anyhow::Result<()> {
@@ -217,7 +253,11 @@ fn tell(report: &Report, options: &OrdersOptions, places: &Places) -> anyhow::Re
 fn print_topology(options: &OrdersOptions, input: Input, form: Form) -> anyhow::Result<ExitCode> {
     let poster = Poster::new(Uri::from_static("http://localhost"), 1);
     let nowhere = PathBuf::from("/dev/null");
-    let places = Places { dead_letters: nowhere.clone(), delivered: nowhere, append: true };
+    let places = Places {
+        dead_letters: nowhere.clone(),
+        delivered: nowhere,
+        append: true,
+    };
     let topology = declare(options, input, poster, &places)?.topology();
     let picture = match form {
         Form::Mermaid => topology.mermaid(),

@@ -30,7 +30,12 @@ pub(crate) struct Pace<T> {
 impl<T> Pace<T> {
     pub(crate) fn new(input: Input<T>, per_second: u32) -> Pace<T> {
         let each = Duration::from_secs(1) / per_second.max(1);
-        Pace { input, each, next: None, timer: sleep_until(Time::ZERO) }
+        Pace {
+            input,
+            each,
+            next: None,
+            timer: sleep_until(Time::ZERO),
+        }
     }
 
     /// How many elements may go now.
@@ -46,7 +51,12 @@ impl<T> Pace<T> {
 }
 
 impl<T: Send> Operator<T> for Pace<T> {
-    fn fill(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<T>, want: Demand) -> Result<Fill, Stop> {
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        out: &mut Chunk<T>,
+        want: Demand,
+    ) -> Result<Fill, Stop> {
         let now = cx.now();
         let demand = want.at_most(self.allowed(now));
         let fill = self.input.fill(cx, out, demand)?;

@@ -46,9 +46,13 @@ impl From<TimedOut> for PostError {
 
 /// Reads a URL that can be posted to.
 pub(crate) fn parse_url(text: &str) -> anyhow::Result<Uri> {
-    let url: Uri = text.parse().map_err(|error| unusable(format!("--http {text}: {error}")))?;
+    let url: Uri = text
+        .parse()
+        .map_err(|error| unusable(format!("--http {text}: {error}")))?;
     if url.scheme_str() != Some("http") || url.host().is_none_or(str::is_empty) {
-        return Err(unusable(format!("--http {text}: a URL such as http://127.0.0.1:8080/orders is needed")));
+        return Err(unusable(format!(
+            "--http {text}: a URL such as http://127.0.0.1:8080/orders is needed"
+        )));
     }
     Ok(url)
 }
@@ -69,11 +73,15 @@ impl Poster {
     pub(crate) async fn probe(&self) -> anyhow::Result<()> {
         let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.url.port_u16().unwrap_or(80);
-        let connected = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect((host, port))).await;
+        let connected =
+            tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect((host, port))).await;
         match connected {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(unusable(format!("--http {}: {error}", self.url))),
-            Err(_) => Err(unusable(format!("--http {}: no connection within {CONNECT:?}", self.url))),
+            Err(_) => Err(unusable(format!(
+                "--http {}: no connection within {CONNECT:?}",
+                self.url
+            ))),
         }
     }
 
@@ -87,7 +95,11 @@ impl Poster {
             .header("event-type", ORDER_PAID)
             .body(Full::new(event.clone()))
             .map_err(|error| unavailable(&error))?;
-        let response = self.client.request(request).await.map_err(|error| unavailable(&error))?;
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| unavailable(&error))?;
         let status = response.status();
         // The connection is used again once the answer has been read to its end.
         let mut body = response.into_body();
@@ -99,9 +111,9 @@ impl Poster {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
                 Err(PostError::Unavailable(status.to_string()))
             }
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-                Err(PostError::Refused(status))
-            }
+            StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY => Err(PostError::Refused(status)),
             status if status.is_client_error() || status.is_redirection() => {
                 Err(PostError::Misdirected(self.url.clone(), status))
             }
@@ -116,8 +128,15 @@ impl Poster {
         let url = Uri::from_parts(parts).ok()?;
         let answer = async {
             let response = self.client.get(url).await.ok()?;
-            let body = response.status().is_success().then_some(response.into_body())?;
-            let bytes = http_body_util::Limited::new(body, 4096).collect().await.ok()?.to_bytes();
+            let body = response
+                .status()
+                .is_success()
+                .then_some(response.into_body())?;
+            let bytes = http_body_util::Limited::new(body, 4096)
+                .collect()
+                .await
+                .ok()?
+                .to_bytes();
             serde_json::from_slice(&bytes).ok()
         };
         tokio::time::timeout(CONNECT, answer).await.ok()?
@@ -132,7 +151,15 @@ mod tests {
     fn only_a_plain_http_url_is_taken() {
         assert!(parse_url("http://127.0.0.1:80/orders").is_ok());
         assert!(parse_url("http://localhost").is_ok());
-        for bad in ["", "localhost:80", "https://localhost/", "http://", "http:///x", "ht tp://x", "/orders"] {
+        for bad in [
+            "",
+            "localhost:80",
+            "https://localhost/",
+            "http://",
+            "http:///x",
+            "ht tp://x",
+            "/orders",
+        ] {
             assert!(parse_url(bad).is_err(), "{bad}");
         }
     }

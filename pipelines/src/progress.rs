@@ -29,10 +29,18 @@ impl Progress {
                 None => "{spinner} {pos} {per_sec} {msg}",
             };
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar
         });
-        Progress { total, bar, line_due: Instant::now() + LINE_EVERY, title: Some(title) }
+        Progress {
+            total,
+            bar,
+            line_due: Instant::now() + LINE_EVERY,
+            title: Some(title),
+        }
     }
 
     /// Shows the accounts as they stand.
@@ -45,7 +53,10 @@ impl Progress {
         }
         let unsettled = counts.unsettled();
         let ended = counts.entered - unsettled.min(counts.entered);
-        let words = format!("{unsettled} in flight, {} dead-lettered", counts.outcome(Kind::DeadLettered));
+        let words = format!(
+            "{unsettled} in flight, {} dead-lettered",
+            counts.outcome(Kind::DeadLettered)
+        );
         if let Some(bar) = &self.bar {
             bar.set_position(ended);
             bar.set_message(words);

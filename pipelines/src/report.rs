@@ -42,17 +42,44 @@ impl Counters {
     }
 
     fn total(counts: &SourceCounts) -> Counters {
-        Counters::of(|kind| counts.outcome(kind), counts.unsettled(), counts.entered)
+        Counters::of(
+            |kind| counts.outcome(kind),
+            counts.unsettled(),
+            counts.entered,
+        )
     }
 
     fn class(counts: &ClassCounts) -> Counters {
-        Counters::of(|kind| counts.outcomes[kind as usize], counts.unsettled, counts.total())
+        Counters::of(
+            |kind| counts.outcomes[kind as usize],
+            counts.unsettled,
+            counts.total(),
+        )
     }
 
     fn figures(&self) -> [u64; 9] {
-        let Counters { entered, delivered, filtered, shed, expired, dead_lettered, cancelled, failed, in_flight } =
-            *self;
-        [entered, delivered, filtered, shed, expired, dead_lettered, cancelled, failed, in_flight]
+        let Counters {
+            entered,
+            delivered,
+            filtered,
+            shed,
+            expired,
+            dead_lettered,
+            cancelled,
+            failed,
+            in_flight,
+        } = *self;
+        [
+            entered,
+            delivered,
+            filtered,
+            shed,
+            expired,
+            dead_lettered,
+            cancelled,
+            failed,
+            in_flight,
+        ]
     }
 }
 
@@ -100,7 +127,12 @@ pub(crate) struct Report {
 impl Report {
     /// `server` is what the service was sent; `fresh` says that it was sent this run's posts alone,
     /// so that it must have had each delivered order.
-    pub(crate) fn new(snapshot: &Snapshot, took: Duration, server: Option<Stats>, fresh: bool) -> Report {
+    pub(crate) fn new(
+        snapshot: &Snapshot,
+        took: Duration,
+        server: Option<Stats>,
+        fresh: bool,
+    ) -> Report {
         let counts = snapshot.total();
         let total = Counters::total(&counts);
         let class = |index: usize| Counters::class(&counts.classes[index]);
@@ -116,7 +148,10 @@ impl Report {
         };
         let distinct = server.map_or(0, |stats| stats.distinct);
         if fresh && distinct < total.delivered {
-            wrong.push(format!("{} orders delivered, but the service had {distinct}", total.delivered));
+            wrong.push(format!(
+                "{} orders delivered, but the service had {distinct}",
+                total.delivered
+            ));
         }
         let latency = snapshot.latency();
         let ended = total.entered - total.in_flight.min(total.entered);
@@ -130,8 +165,10 @@ impl Report {
                 p999: latency.quantile_us(0.999),
                 max: latency.max_us(),
             },
-            received_by_server: server
-                .map(|stats| Received { distinct: stats.distinct, duplicates: stats.duplicates }),
+            received_by_server: server.map(|stats| Received {
+                distinct: stats.distinct,
+                duplicates: stats.duplicates,
+            }),
             classes,
             wrong,
             took,
@@ -143,14 +180,34 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "{}", self.stages);
-        let heads = ["in", "delivered", "filtered", "shed", "expired", "dead-lettered", "cancelled", "failed", "in flight"];
+        let heads = [
+            "in",
+            "delivered",
+            "filtered",
+            "shed",
+            "expired",
+            "dead-lettered",
+            "cancelled",
+            "failed",
+            "in flight",
+        ];
         let _ = write!(text, "{:<14}", "by class");
         for head in heads {
             let _ = write!(text, "{head:>14}");
         }
-        let Classes { high, medium, low, unclassified } = &self.classes;
-        let rows =
-            [("high", high), ("medium", medium), ("low", low), ("unclassified", unclassified), ("total", &self.total)];
+        let Classes {
+            high,
+            medium,
+            low,
+            unclassified,
+        } = &self.classes;
+        let rows = [
+            ("high", high),
+            ("medium", medium),
+            ("low", low),
+            ("unclassified", unclassified),
+            ("total", &self.total),
+        ];
         for (name, counters) in rows {
             let _ = write!(text, "\n{name:<14}");
             for figure in counters.figures() {
@@ -169,9 +226,17 @@ impl Report {
             self.took.as_secs_f64(),
         );
         if let Some(received) = self.received_by_server {
-            let _ = write!(text, "\nservice        {} orders, {} duplicates", received.distinct, received.duplicates);
+            let _ = write!(
+                text,
+                "\nservice        {} orders, {} duplicates",
+                received.distinct, received.duplicates
+            );
         }
-        let verdict = if self.balanced { "every order is accounted for" } else { "NOT BALANCED" };
+        let verdict = if self.balanced {
+            "every order is accounted for"
+        } else {
+            "NOT BALANCED"
+        };
         let _ = write!(text, "\nbalance        {verdict}");
         for what in &self.wrong {
             let _ = write!(text, "\n               {what}");
@@ -191,7 +256,10 @@ fn spent(us: u64) -> String {
 
 /// A line for each stage: what came, what went, what ended there and how.
 fn by_stage(snapshot: &Snapshot) -> String {
-    let mut text = format!("{:<14}{:>10}{:>10}{:>8}{:>8}   ended here\n", "by stage", "in", "out", "held", "peak");
+    let mut text = format!(
+        "{:<14}{:>10}{:>10}{:>8}{:>8}   ended here\n",
+        "by stage", "in", "out", "held", "peak"
+    );
     for stage in &snapshot.stages {
         let counts = &stage.counts;
         let _ = write!(
@@ -210,7 +278,15 @@ fn by_stage(snapshot: &Snapshot) -> String {
                 format!("{} {class} {}", settled.count, settled.outcome)
             })
             .collect();
-        let _ = writeln!(text, "{}", if ended.is_empty() { "-".to_owned() } else { ended.join(", ") });
+        let _ = writeln!(
+            text,
+            "{}",
+            if ended.is_empty() {
+                "-".to_owned()
+            } else {
+                ended.join(", ")
+            }
+        );
     }
     text
 }

@@ -36,10 +36,22 @@ fn a_bad_option_is_one_line_and_exit_code_2() {
     is_refused(&["orders", "--fail-rate", "NaN"], "--fail-rate");
     is_refused(&["orders", "--window", "0"], "--window");
     is_refused(&["orders", "--print-topology", "svg"], "svg");
-    is_refused(&["orders", "--http", "http://127.0.0.1:9/", "--slow-ms", "5"], "--slow-ms");
-    is_refused(&["orders", "--input", "-", "--state", "somewhere"], "standard input");
-    is_refused(&["orders", "--input", "-", "--repeat", "2"], "standard input");
-    is_refused(&["orders", "--repeat", "2", "--state", "somewhere"], "--repeat");
+    is_refused(
+        &["orders", "--http", "http://127.0.0.1:9/", "--slow-ms", "5"],
+        "--slow-ms",
+    );
+    is_refused(
+        &["orders", "--input", "-", "--state", "somewhere"],
+        "standard input",
+    );
+    is_refused(
+        &["orders", "--input", "-", "--repeat", "2"],
+        "standard input",
+    );
+    is_refused(
+        &["orders", "--repeat", "2", "--state", "somewhere"],
+        "--repeat",
+    );
     is_refused(&["http-log", "--port", "65536"], "--port");
 }
 
@@ -66,21 +78,44 @@ fn a_state_that_is_of_no_use_is_one_line_and_exit_code_2() {
     let input = support::first_orders(dir.path(), 10);
     let (input, state) = (input.to_str().unwrap(), state.to_str().unwrap());
     let first = run(&["orders", "--input", input, "--state", state]);
-    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    assert!(
+        first.status.success(),
+        "{}",
+        String::from_utf8_lossy(&first.stderr)
+    );
     let other = dir.path().join("other.csv");
     std::fs::write(&other, "1,1,1997-01-01,1,1.00\n".repeat(100)).unwrap();
-    is_refused(&["orders", "--input", other.to_str().unwrap(), "--state", state], "another input");
+    is_refused(
+        &[
+            "orders",
+            "--input",
+            other.to_str().unwrap(),
+            "--state",
+            state,
+        ],
+        "another input",
+    );
     let file = std::path::Path::new(state).join("lines.state");
     std::fs::write(&file, "torn").unwrap();
-    is_refused(&["orders", "--input", input, "--state", state], file.to_str().unwrap());
+    is_refused(
+        &["orders", "--input", input, "--state", state],
+        file.to_str().unwrap(),
+    );
 }
 
 #[test]
 fn a_bad_url_is_one_line_and_exit_code_2() {
     is_refused(&["orders", "--http", "nonsense"], "nonsense");
-    is_refused(&["orders", "--http", "https://127.0.0.1/"], "https://127.0.0.1/");
+    is_refused(
+        &["orders", "--http", "https://127.0.0.1/"],
+        "https://127.0.0.1/",
+    );
     // A port that was free a moment ago: nobody listens.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let url = format!("http://127.0.0.1:{port}/orders");
     is_refused(&["orders", "--http", &url], &url);
 }
@@ -91,8 +126,22 @@ fn help_says_all() {
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
     for word in [
-        "--input", "--http", "--rate", "--repeat", "--concurrency", "--buffer", "--window", "--fail-rate",
-        "--slow-ms", "--dead-letters", "--state", "--print-topology", "--json", "productId", "HIGH", "exit code",
+        "--input",
+        "--http",
+        "--rate",
+        "--repeat",
+        "--concurrency",
+        "--buffer",
+        "--window",
+        "--fail-rate",
+        "--slow-ms",
+        "--dead-letters",
+        "--state",
+        "--print-topology",
+        "--json",
+        "productId",
+        "HIGH",
+        "exit code",
     ] {
         assert!(help.contains(word), "{word} is missing");
     }
@@ -103,22 +152,52 @@ fn help_says_all() {
 fn the_topology_is_printed_in_three_forms_without_a_run() {
     let print = |form: &str| {
         let output = run(&["orders", "--print-topology", form]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let mermaid = print("mermaid");
     assert!(mermaid.starts_with("flowchart"), "{mermaid}");
     let dot = print("dot");
-    assert!(dot.starts_with("digraph") && dot.trim_end().ends_with('}'), "{dot}");
+    assert!(
+        dot.starts_with("digraph") && dot.trim_end().ends_with('}'),
+        "{dot}"
+    );
     let json: serde_json::Value = serde_json::from_str(&print("json")).unwrap();
     let nodes = json["nodes"].as_array().unwrap();
-    let names: Vec<&str> = nodes.iter().map(|node| node["name"].as_str().unwrap()).collect();
-    for name in ["lines", "decode", "classify", "event", "buffer", "post", "delivered", "dead letters"] {
+    let names: Vec<&str> = nodes
+        .iter()
+        .map(|node| node["name"].as_str().unwrap())
+        .collect();
+    for name in [
+        "lines",
+        "decode",
+        "classify",
+        "event",
+        "buffer",
+        "post",
+        "delivered",
+        "dead letters",
+    ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
         assert!(mermaid.contains(name) && dot.contains(name), "{name}");
     }
-    assert!(json["bound"].as_u64().unwrap() >= 256 + 64, "the buffer and the posts are in the bound");
-    let fed: std::collections::HashSet<u64> =
-        json["edges"].as_array().unwrap().iter().map(|edge| edge[1].as_u64().unwrap()).collect();
-    assert_eq!(fed.len(), nodes.len() - 1, "every stage but the source is fed");
+    assert!(
+        json["bound"].as_u64().unwrap() >= 256 + 64,
+        "the buffer and the posts are in the bound"
+    );
+    let fed: std::collections::HashSet<u64> = json["edges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|edge| edge[1].as_u64().unwrap())
+        .collect();
+    assert_eq!(
+        fed.len(),
+        nodes.len() - 1,
+        "every stage but the source is fed"
+    );
 }

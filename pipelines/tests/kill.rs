@@ -19,12 +19,16 @@ const WINDOW: u64 = 1024;
 const LONG: Duration = Duration::from_secs(300);
 
 fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+    std::env::var(name)
+        .ok()
+        .map_or(default, |text| text.parse().unwrap())
 }
 
 #[test]
 fn row_d3_kill_9_at_random_instants_loses_no_order() {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
     let seed = variable("FOREBAY_SEED", now.as_nanos() as u64);
     let kills = variable("FOREBAY_KILLS", 5);
     println!("FOREBAY_SEED={seed} FOREBAY_KILLS={kills}");
@@ -46,18 +50,26 @@ fn row_d3_kill_9_at_random_instants_loses_no_order() {
 /// The pipeline with everything that the test gives it.
 fn pipeline(dir: &Path, url: &str) -> Command {
     let mut command = orders(dir);
-    command.args(["--http", url, "--window", &WINDOW.to_string(), "--state"]).arg(dir.join("state"));
+    command
+        .args(["--http", url, "--window", &WINDOW.to_string(), "--state"])
+        .arg(dir.join("state"));
     command
 }
 
 fn kill_and_resume(input: &[Line], stalled: Option<&Line>, at: u64, pause: Duration) {
     let dir = tempfile::tempdir().unwrap();
-    let stall: Vec<&str> =
-        stalled.map_or_else(Vec::new, |line| vec!["--stall-order", &line.order, "--stall-ms", "2000"]);
+    let stall: Vec<&str> = stalled.map_or_else(Vec::new, |line| {
+        vec!["--stall-order", &line.order, "--stall-ms", "2000"]
+    });
     let service = Service::start(dir.path(), &stall);
 
     let mut first = pipeline(dir.path(), &service.url);
-    let mut first = first.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut first = first
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let from = Instant::now();
     while (service.received().len() as u64) < at.min(input.len() as u64 - 200) {
         assert!(from.elapsed() < LONG, "the pipeline stands still");
@@ -72,7 +84,9 @@ fn kill_and_resume(input: &[Line], stalled: Option<&Line>, at: u64, pause: Durat
     service.settle();
     let before = service.received();
     // Killed before it was saved for the first time, a run leaves none: then anything may repeat.
-    let saved = State::read(dir.path().join("state")).unwrap().unwrap_or_default();
+    let saved = State::read(dir.path().join("state"))
+        .unwrap()
+        .unwrap_or_default();
 
     let resumed = support::json(&finish(pipeline(dir.path(), &service.url), LONG));
     assert_eq!(resumed["balanced"], true, "{resumed}");
@@ -93,10 +107,17 @@ fn kill_and_resume(input: &[Line], stalled: Option<&Line>, at: u64, pause: Durat
 fn none_is_lost(input: &[Line], all: &[Receipt], told: &str) {
     let times = support::times(all);
     let good = input.iter().filter(|line| !line.dead);
-    let lost: Vec<u64> =
-        good.clone().filter(|line| !times.contains_key(line.order.as_str())).map(|line| line.number).collect();
+    let lost: Vec<u64> = good
+        .clone()
+        .filter(|line| !times.contains_key(line.order.as_str()))
+        .map(|line| line.number)
+        .collect();
     assert!(lost.is_empty(), "{told}: lines {lost:?} are lost");
-    assert_eq!(times.len(), good.count(), "{told}: the service had orders that are in no line");
+    assert_eq!(
+        times.len(),
+        good.count(),
+        "{told}: the service had orders that are in no line"
+    );
 }
 
 fn repeats_are_those_that_may_be(
@@ -106,7 +127,10 @@ fn repeats_are_those_that_may_be(
     all: &[Receipt],
     told: &str,
 ) {
-    let numbers: HashMap<&str, u64> = input.iter().map(|line| (line.order.as_str(), line.number)).collect();
+    let numbers: HashMap<&str, u64> = input
+        .iter()
+        .map(|line| (line.order.as_str(), line.number))
+        .collect();
     let mut repeats = 0;
     for (order, times) in support::times(all) {
         repeats += times as u64 - 1;
@@ -119,9 +143,14 @@ fn repeats_are_those_that_may_be(
     let mut first = HashSet::new();
     let late = before
         .iter()
-        .filter(|receipt| first.insert(receipt.order.as_str()) && receipt.at > u128::from(saved.saved_at_unix_ns))
+        .filter(|receipt| {
+            first.insert(receipt.order.as_str()) && receipt.at > u128::from(saved.saved_at_unix_ns)
+        })
         .count() as u64;
-    assert!(repeats <= WINDOW + late, "{told}: {repeats} repeats, {late} lines came after the state was saved");
+    assert!(
+        repeats <= WINDOW + late,
+        "{told}: {repeats} repeats, {late} lines came after the state was saved"
+    );
 }
 
 fn dead_letters_are_distinct(input: &[Line], file: &Path, told: &str) {
@@ -134,5 +163,9 @@ fn dead_letters_are_distinct(input: &[Line], file: &Path, told: &str) {
         assert!(line.dead, "{told}: {letter}");
         offsets.insert(offset);
     }
-    assert_eq!(offsets.len(), input.iter().filter(|line| line.dead).count(), "{told}");
+    assert_eq!(
+        offsets.len(),
+        input.iter().filter(|line| line.dead).count(),
+        "{told}"
+    );
 }

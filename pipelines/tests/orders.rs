@@ -10,31 +10,82 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Line, Service, finish, finish_child, first_orders, forebay, lines, orders, orders_file, records};
+use support::{
+    Line, Service, finish, finish_child, first_orders, forebay, lines, orders, orders_file, records,
+};
 
 const LONG: Duration = Duration::from_secs(300);
 
 fn number(value: &Value, key: &str) -> u64 {
-    value[key].as_u64().unwrap_or_else(|| panic!("no number `{key}` in {value}"))
+    value[key]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number `{key}` in {value}"))
 }
 
 /// The keys the object has to have, no more and no fewer; the classes sum to the totals.
 fn is_well_formed(result: &Value) {
-    let counters =
-        ["in", "delivered", "filtered", "shed", "expired", "dead_lettered", "cancelled", "failed", "in_flight"];
-    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<HashSet<_>>();
-    let expected = |more: &[&str]| counters.iter().chain(more).map(ToString::to_string).collect::<HashSet<_>>();
-    let more = ["balanced", "elements_per_s", "latency_us", "received_by_server", "classes"];
+    let counters = [
+        "in",
+        "delivered",
+        "filtered",
+        "shed",
+        "expired",
+        "dead_lettered",
+        "cancelled",
+        "failed",
+        "in_flight",
+    ];
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<HashSet<_>>()
+    };
+    let expected = |more: &[&str]| {
+        counters
+            .iter()
+            .chain(more)
+            .map(ToString::to_string)
+            .collect::<HashSet<_>>()
+    };
+    let more = [
+        "balanced",
+        "elements_per_s",
+        "latency_us",
+        "received_by_server",
+        "classes",
+    ];
     assert_eq!(keys(result), expected(&more));
-    assert_eq!(keys(&result["latency_us"]), HashSet::from(["p50", "p99", "p999", "max"].map(String::from)));
-    assert_eq!(keys(&result["received_by_server"]), HashSet::from(["distinct", "duplicates"].map(String::from)));
+    assert_eq!(
+        keys(&result["latency_us"]),
+        HashSet::from(["p50", "p99", "p999", "max"].map(String::from))
+    );
+    assert_eq!(
+        keys(&result["received_by_server"]),
+        HashSet::from(["distinct", "duplicates"].map(String::from))
+    );
     let classes = ["high", "medium", "low", "unclassified"];
-    assert_eq!(keys(&result["classes"]), HashSet::from(classes.map(String::from)));
+    assert_eq!(
+        keys(&result["classes"]),
+        HashSet::from(classes.map(String::from))
+    );
     for counter in counters {
-        let sum: u64 = classes.iter().map(|class| number(&result["classes"][class], counter)).sum();
-        assert_eq!(sum, number(result, counter), "the classes sum to the total of {counter}");
+        let sum: u64 = classes
+            .iter()
+            .map(|class| number(&result["classes"][class], counter))
+            .sum();
+        assert_eq!(
+            sum,
+            number(result, counter),
+            "the classes sum to the total of {counter}"
+        );
     }
-    let ends: u64 = counters[1..].iter().map(|counter| number(result, counter)).sum();
+    let ends: u64 = counters[1..]
+        .iter()
+        .map(|counter| number(result, counter))
+        .sum();
     assert_eq!(ends, number(result, "in"), "what went in is accounted for");
 }
 
@@ -44,8 +95,14 @@ fn holds_the_bad_lines(file: &Path, input: &[Line]) {
     let bad: Vec<&Line> = input.iter().filter(|line| line.dead).collect();
     assert_eq!(letters.len(), bad.len());
     for (letter, line) in letters.iter().zip(bad) {
-        assert_eq!(support::letter(letter), (line.number, line.offset, line.text.clone()));
-        assert!(letter["error"].as_str().unwrap().contains("0.00"), "{letter}");
+        assert_eq!(
+            support::letter(letter),
+            (line.number, line.offset, line.text.clone())
+        );
+        assert!(
+            letter["error"].as_str().unwrap().contains("0.00"),
+            "{letter}"
+        );
     }
 }
 
@@ -58,16 +115,31 @@ fn row_d3_every_real_order_is_delivered_once_and_accounted_for() {
     assert_eq!(number(&result, "dead_lettered"), 80);
     assert_eq!(number(&result, "delivered"), 69_579);
     assert_eq!(result["balanced"], true);
-    assert_eq!(result["received_by_server"], json!({"distinct": 69_579, "duplicates": 0}));
-    assert_eq!(number(&result["classes"]["unclassified"], "dead_lettered"), 80);
+    assert_eq!(
+        result["received_by_server"],
+        json!({"distinct": 69_579, "duplicates": 0})
+    );
+    assert_eq!(
+        number(&result["classes"]["unclassified"], "dead_lettered"),
+        80
+    );
     let input = lines(&orders_file());
     holds_the_bad_lines(&dir.path().join("dead.ndjson"), &input);
     let delivered: HashSet<String> = records(&dir.path().join("delivered.ndjson"))
         .iter()
         .map(|order| order["orderId"].as_str().unwrap().to_owned())
         .collect();
-    let good: HashSet<String> = input.iter().filter(|line| !line.dead).map(|line| line.order.clone()).collect();
-    assert!(delivered == good, "{} orders written, {} delivered", delivered.len(), good.len());
+    let good: HashSet<String> = input
+        .iter()
+        .filter(|line| !line.dead)
+        .map(|line| line.order.clone())
+        .collect();
+    assert!(
+        delivered == good,
+        "{} orders written, {} delivered",
+        delivered.len(),
+        good.len()
+    );
 }
 
 #[test]
@@ -79,14 +151,25 @@ fn row_d3_a_service_that_fails_every_fifth_post_and_is_slow_gets_every_order() {
     command.args(["--http", &service.url, "--concurrency", "64"]);
     let result = support::json(&finish(command, LONG));
     is_well_formed(&result);
-    let expected: Vec<String> =
-        lines(&input).into_iter().filter(|line| !line.dead).map(|line| line.order).collect();
+    let expected: Vec<String> = lines(&input)
+        .into_iter()
+        .filter(|line| !line.dead)
+        .map(|line| line.order)
+        .collect();
     assert_eq!(number(&result, "delivered"), expected.len() as u64);
     assert_eq!(result["balanced"], true);
-    assert_eq!(number(&result["received_by_server"], "distinct"), expected.len() as u64);
+    assert_eq!(
+        number(&result["received_by_server"], "distinct"),
+        expected.len() as u64
+    );
     let received = service.received();
     let times = support::times(&received);
-    assert!(expected.iter().all(|order| times.contains_key(order.as_str())), "an order is lost");
+    assert!(
+        expected
+            .iter()
+            .all(|order| times.contains_key(order.as_str())),
+        "an order is lost"
+    );
 }
 
 #[test]
@@ -94,10 +177,16 @@ fn faults_of_the_built_in_service_are_survived() {
     let dir = tempfile::tempdir().unwrap();
     let input = first_orders(dir.path(), 2000);
     let mut command = orders(dir.path());
-    command.arg("--input").arg(&input).args(["--fail-rate", "0.2", "--slow-ms", "5"]);
+    command
+        .arg("--input")
+        .arg(&input)
+        .args(["--fail-rate", "0.2", "--slow-ms", "5"]);
     let result = support::json(&finish(command, LONG));
     let good = lines(&input).iter().filter(|line| !line.dead).count();
-    assert_eq!(result["received_by_server"], json!({"distinct": good, "duplicates": 0}));
+    assert_eq!(
+        result["received_by_server"],
+        json!({"distinct": good, "duplicates": 0})
+    );
 }
 
 #[test]
@@ -113,8 +202,14 @@ fn classes_are_kept_apart() {
     let result = support::json(&finish(command, LONG));
     is_well_formed(&result);
     let delivered = |class: &str| number(&result["classes"][class], "delivered");
-    assert_eq!(["high", "medium", "low", "unclassified"].map(delivered), [1, 2, 1, 0]);
-    assert_eq!(number(&result["classes"]["unclassified"], "dead_lettered"), 2);
+    assert_eq!(
+        ["high", "medium", "low", "unclassified"].map(delivered),
+        [1, 2, 1, 0]
+    );
+    assert_eq!(
+        number(&result["classes"]["unclassified"], "dead_lettered"),
+        2
+    );
 }
 
 #[test]
@@ -129,28 +224,48 @@ fn bytes_of_a_bad_line_are_kept_exactly() {
     let mut command = orders(dir.path());
     command.arg("--input").arg(&input);
     let result = support::json(&finish(command, LONG));
-    assert_eq!((number(&result, "in"), number(&result, "delivered")), (4, 2));
+    assert_eq!(
+        (number(&result, "in"), number(&result, "delivered")),
+        (4, 2)
+    );
     let letters = records(&dir.path().join("dead.ndjson"));
     let kept: Vec<(u64, u64, Vec<u8>)> = letters.iter().map(support::letter_bytes).collect();
     let second = [bad, b"\n"].concat();
-    assert_eq!(kept, [(2, 23, second.clone()), (3, 23 + second.len() as u64, b"\n".to_vec())]);
+    assert_eq!(
+        kept,
+        [
+            (2, 23, second.clone()),
+            (3, 23 + second.len() as u64, b"\n".to_vec())
+        ]
+    );
 }
 
 #[test]
 fn standard_input_and_json_lines_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = orders(dir.path());
-    command.args(["--input", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["--input", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let line = r#"{"order_id":1,"user_id":"u","paid_on":"1997-01-01","quantity":2,"amount_usd":20}"#;
+    let line =
+        r#"{"order_id":1,"user_id":"u","paid_on":"1997-01-01","quantity":2,"amount_usd":20}"#;
     writeln!(stdin, "{line}\n{{\"order_id\":2}}").unwrap();
     drop(stdin);
     let result = support::json(&finish_child(child, LONG));
-    assert_eq!((number(&result, "in"), number(&result, "dead_lettered")), (2, 1));
+    assert_eq!(
+        (number(&result, "in"), number(&result, "dead_lettered")),
+        (2, 1)
+    );
     assert_eq!(number(&result["classes"]["medium"], "delivered"), 1);
     let letters = records(&dir.path().join("dead.ndjson"));
-    assert_eq!(support::letter(&letters[0]), (2, line.len() as u64 + 1, "{\"order_id\":2}\n".to_owned()));
+    assert_eq!(
+        support::letter(&letters[0]),
+        (2, line.len() as u64 + 1, "{\"order_id\":2}\n".to_owned())
+    );
 }
 
 #[test]
@@ -158,8 +273,14 @@ fn a_csv_on_standard_input_may_have_a_header() {
     let dir = tempfile::tempdir().unwrap();
     let input = first_orders(dir.path(), 100);
     let mut command = orders(dir.path());
-    command.args(["--input", "-"]).stdin(std::fs::File::open(&input).unwrap());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command
+        .args(["--input", "-"])
+        .stdin(std::fs::File::open(&input).unwrap());
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let result = support::json(&finish_child(child, LONG));
     assert_eq!(number(&result, "in"), 100);
     holds_the_bad_lines(&dir.path().join("dead.ndjson"), &lines(&input));
@@ -174,7 +295,10 @@ fn a_file_that_is_read_again_gives_orders_of_other_numbers() {
     command.arg("--input").arg(&input).args(["--repeat", "3"]);
     let result = support::json(&finish(command, LONG));
     assert_eq!(number(&result, "in"), 150);
-    assert_eq!(result["received_by_server"], json!({"distinct": 3 * good, "duplicates": 0}));
+    assert_eq!(
+        result["received_by_server"],
+        json!({"distinct": 3 * good, "duplicates": 0})
+    );
 }
 
 #[test]
@@ -182,7 +306,11 @@ fn a_compressed_file_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let input = first_orders(dir.path(), 100);
     let packed = dir.path().join("orders.csv.gz");
-    let gzip = Command::new("gzip").arg("-c").arg(&input).stdout(std::fs::File::create(&packed).unwrap()).status();
+    let gzip = Command::new("gzip")
+        .arg("-c")
+        .arg(&input)
+        .stdout(std::fs::File::create(&packed).unwrap())
+        .status();
     assert!(gzip.unwrap().success());
     let mut command = orders(dir.path());
     command.arg("--input").arg(&packed);
@@ -197,12 +325,20 @@ fn a_run_that_was_drained_is_resumed_where_it_was() {
     let service = Service::start(dir.path(), &["--slow-ms", "10"]);
     let run = || {
         let mut command = orders(dir.path());
-        command.args(["--http", &service.url, "--concurrency", "16", "--state"]).arg(dir.path().join("state"));
+        command
+            .args(["--http", &service.url, "--concurrency", "16", "--state"])
+            .arg(dir.path().join("state"));
         command
     };
     let input = first_orders(dir.path(), 3000);
     let mut first = run();
-    let first = first.arg("--input").arg(&input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = first
+        .arg("--input")
+        .arg(&input)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     while service.log_bytes() < 10_000 {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -211,15 +347,27 @@ fn a_run_that_was_drained_is_resumed_where_it_was() {
     let mut second = run();
     second.arg("--input").arg(&input);
     let second = support::json(&finish(second, LONG));
-    assert_eq!(number(&first, "in") + number(&second, "in"), 3000, "nothing is read twice");
+    assert_eq!(
+        number(&first, "in") + number(&second, "in"),
+        3000,
+        "nothing is read twice"
+    );
     assert_eq!(second["received_by_server"]["duplicates"], 0);
     let mut third = run();
     third.arg("--input").arg(&input);
-    assert_eq!(number(&support::json(&finish(third, LONG)), "in"), 0, "there is nothing left");
+    assert_eq!(
+        number(&support::json(&finish(third, LONG)), "in"),
+        0,
+        "there is nothing left"
+    );
     let input = lines(&input);
     holds_the_bad_lines(&dir.path().join("dead.ndjson"), &input);
     let good = input.iter().filter(|line| !line.dead).count();
-    assert_eq!(records(&dir.path().join("delivered.ndjson")).len(), good, "each delivered order is written once");
+    assert_eq!(
+        records(&dir.path().join("delivered.ndjson")).len(),
+        good,
+        "each delivered order is written once"
+    );
 }
 
 #[test]
@@ -239,7 +387,11 @@ fn the_first_signal_drains_and_the_accounts_balance() {
     let service = Service::start(dir.path(), &["--slow-ms", "20"]);
     let mut command = orders(dir.path());
     command.args(["--http", &service.url, "--concurrency", "8"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     while service.log_bytes() < 2000 {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -249,7 +401,10 @@ fn the_first_signal_drains_and_the_accounts_balance() {
     assert_eq!(result["balanced"], true);
     let (delivered, read) = (number(&result, "delivered"), number(&result, "in"));
     assert!(delivered > 0 && read < 69_659, "{result}");
-    assert_eq!((number(&result, "cancelled"), number(&result, "in_flight")), (0, 0));
+    assert_eq!(
+        (number(&result, "cancelled"), number(&result, "in_flight")),
+        (0, 0)
+    );
     assert_eq!(number(&result["received_by_server"], "distinct"), delivered);
 }
 
@@ -259,7 +414,11 @@ fn the_second_signal_aborts() {
     let service = Service::start(dir.path(), &["--slow-ms", "60000"]);
     let mut command = orders(dir.path());
     command.args(["--http", &service.url, "--timeout-ms", "100000"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     while service.log_bytes() < 500 {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -267,11 +426,19 @@ fn the_second_signal_aborts() {
     std::thread::sleep(Duration::from_millis(300));
     support::signal(&child, "-INT");
     let output = finish_child(child, Duration::from_secs(20));
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     is_well_formed(&result);
     assert_eq!(result["balanced"], true);
-    assert!(number(&result, "cancelled") > 0 && number(&result, "delivered") == 0, "{result}");
+    assert!(
+        number(&result, "cancelled") > 0 && number(&result, "delivered") == 0,
+        "{result}"
+    );
 }
 
 #[test]
@@ -280,15 +447,36 @@ fn an_order_the_service_refuses_for_good_is_a_dead_letter() {
     let input = first_orders(dir.path(), 20);
     let service = refusing("422 Unprocessable Content");
     let mut command = orders(dir.path());
-    command.arg("--input").arg(&input).args(["--http", &service]);
+    command
+        .arg("--input")
+        .arg(&input)
+        .args(["--http", &service]);
     let result = support::json(&finish(command, LONG));
-    assert_eq!((number(&result, "delivered"), number(&result, "dead_lettered")), (0, 20));
-    assert_eq!(result["received_by_server"], Value::Null, "this service does not count");
+    assert_eq!(
+        (
+            number(&result, "delivered"),
+            number(&result, "dead_lettered")
+        ),
+        (0, 20)
+    );
+    assert_eq!(
+        result["received_by_server"],
+        Value::Null,
+        "this service does not count"
+    );
     let letters = records(&dir.path().join("dead.ndjson"));
-    assert!(letters.iter().all(|letter| letter["error"].as_str().unwrap().contains("422")), "{letters:?}");
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter["error"].as_str().unwrap().contains("422")),
+        "{letters:?}"
+    );
     let input = lines(&input);
     let places: HashSet<(u64, u64, String)> = letters.iter().map(support::letter).collect();
-    let expected = input.into_iter().map(|line| (line.number, line.offset, line.text)).collect();
+    let expected = input
+        .into_iter()
+        .map(|line| (line.number, line.offset, line.text))
+        .collect();
     assert_eq!(places, expected, "they have the bytes of their lines");
 }
 
@@ -301,7 +489,10 @@ fn a_url_that_is_not_the_service_stops_the_run() {
     let output = finish(command, LONG);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("404") && stderr.contains("post"), "{stderr}");
+    assert!(
+        stderr.contains("404") && stderr.contains("post"),
+        "{stderr}"
+    );
     assert!(service.received().is_empty());
 }
 
@@ -340,12 +531,25 @@ fn without_json_the_result_is_for_reading() {
     let dir = tempfile::tempdir().unwrap();
     let input = first_orders(dir.path(), 100);
     let mut command = forebay();
-    command.args(["orders", "--dead-letters"]).arg(dir.path().join("dead.ndjson"));
-    command.arg("--delivered").arg(dir.path().join("delivered.ndjson")).arg("--input").arg(&input);
+    command
+        .args(["orders", "--dead-letters"])
+        .arg(dir.path().join("dead.ndjson"));
+    command
+        .arg("--delivered")
+        .arg(dir.path().join("delivered.ndjson"))
+        .arg("--input")
+        .arg(&input);
     let output = finish(command, LONG);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    for words in ["by stage", "by class", "latency", "p99.9", "throughput", "every order is accounted for"] {
+    for words in [
+        "by stage",
+        "by class",
+        "latency",
+        "p99.9",
+        "throughput",
+        "every order is accounted for",
+    ] {
         assert!(text.contains(words), "`{words}` is missing in {text}");
     }
 }

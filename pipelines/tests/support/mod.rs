@@ -17,21 +17,29 @@ pub(crate) fn orders_file() -> PathBuf {
 
 /// The program; `FOREBAY_BIN` names another build of it.
 pub(crate) fn forebay() -> Command {
-    let program = std::env::var_os("FOREBAY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into());
+    let program =
+        std::env::var_os("FOREBAY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into());
     Command::new(program)
 }
 
 /// `forebay orders --json` that leaves its files in a directory.
 pub(crate) fn orders(dir: &Path) -> Command {
     let mut command = forebay();
-    command.args(["orders", "--json", "--dead-letters"]).arg(dir.join("dead.ndjson"));
+    command
+        .args(["orders", "--json", "--dead-letters"])
+        .arg(dir.join("dead.ndjson"));
     command.arg("--delivered").arg(dir.join("delivered.ndjson"));
     command
 }
 
 /// Ends within that time, or the test fails and the program with it.
 pub(crate) fn finish(mut command: Command, within: Duration) -> Output {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     finish_child(child, within)
 }
 
@@ -43,7 +51,10 @@ pub(crate) fn finish_child(child: Child, within: Duration) -> Output {
         |_| {
             let _ = Command::new("kill").args(["-KILL", &pid]).status();
             let output = output.recv().unwrap().unwrap();
-            panic!("not ended within {within:?}: {}", String::from_utf8_lossy(&output.stderr));
+            panic!(
+                "not ended within {within:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         },
         Result::unwrap,
     )
@@ -54,12 +65,19 @@ pub(crate) fn json(output: &Output) -> Value {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     let stdout = std::str::from_utf8(&output.stdout).unwrap();
-    assert_eq!(stdout.lines().count(), 1, "one object on standard output: {stdout}");
+    assert_eq!(
+        stdout.lines().count(),
+        1,
+        "one object on standard output: {stdout}"
+    );
     serde_json::from_str(stdout).unwrap()
 }
 
 pub(crate) fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -75,14 +93,28 @@ impl Service {
     pub(crate) fn start(dir: &Path, options: &[&str]) -> Service {
         let log = dir.join("received.log");
         let mut command = forebay();
-        command.args(["http-log", "--until-stdin-closes", "--log"]).arg(&log).args(options);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        command
+            .args(["http-log", "--until-stdin-closes", "--log"])
+            .arg(&log)
+            .args(options);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdin = child.stdin.take();
         let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut url)
+            .unwrap();
         assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
-        Service { child, stdin, url: url.trim().to_owned(), log }
+        Service {
+            child,
+            stdin,
+            url: url.trim().to_owned(),
+            log,
+        }
     }
 
     /// What it received so far, in order.
@@ -93,7 +125,10 @@ impl Service {
             .lines()
             .map(|line| {
                 let (at, order) = line.split_once(' ').unwrap();
-                Receipt { at: at.parse().unwrap(), order: order.to_owned() }
+                Receipt {
+                    at: at.parse().unwrap(),
+                    order: order.to_owned(),
+                }
             })
             .collect()
     }
@@ -186,7 +221,9 @@ pub(crate) fn first_orders(dir: &Path, count: usize) -> PathBuf {
 /// The objects of a file with one on each line.
 pub(crate) fn records(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Where a dead letter stood and its bytes as text: line number, byte offset, bytes.
@@ -202,7 +239,11 @@ pub(crate) fn letter_bytes(letter: &Value) -> (u64, u64, Vec<u8>) {
         Some(text) => text.as_bytes().to_vec(),
         None => base64(origin["bytes_base64"].as_str().unwrap()),
     };
-    (origin["line"].as_u64().unwrap(), origin["byte_offset"].as_u64().unwrap(), bytes)
+    (
+        origin["line"].as_u64().unwrap(),
+        origin["byte_offset"].as_u64().unwrap(),
+        bytes,
+    )
 }
 
 fn base64(text: &str) -> Vec<u8> {
