@@ -18,6 +18,7 @@ use forebay::source::{self, LinesError};
 use forebay::topology::Guarantee;
 
 use crate::cli::{Form, OUT, OrdersOptions, unusable};
+use crate::delivered::Delivered;
 use crate::event::OrderPaid;
 use crate::http_log::HttpLog;
 use crate::input::Input;
@@ -96,6 +97,8 @@ fn declare(
     let letters = DeadLetterFile::open(&places.dead_letters)
         .map_err(|error| unusable(format!("{}: {error}", places.dead_letters.display())))?;
     let dead_letters = DeadLetters::new(DEAD_LETTERS, letters).named("dead letters");
+    let delivered = Delivered::open(&places.delivered)
+        .map_err(|error| unusable(format!("{}: {error}", places.delivered.display())))?;
     let decode = input.decode;
     let mut lines = source::lines(input.lines)
         .keeps_origin()
@@ -129,7 +132,7 @@ fn declare(
             PostError::Misdirected(..) => OnError::Stop,
         })
         .named("post")
-        .to_file(&places.delivered)
+        .to(delivered)
         .named("delivered")
         .guarantee(Guarantee::AtLeastOnce);
     Ok(pipeline)

@@ -527,6 +527,37 @@ fn refusing(status: &str) -> String {
 }
 
 #[test]
+fn a_disk_that_is_full_stops_the_run_and_nothing_counts_as_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = first_orders(dir.path(), 100);
+    let mut command = forebay();
+    command
+        .args([
+            "orders",
+            "--json",
+            "--delivered",
+            "/dev/full",
+            "--dead-letters",
+        ])
+        .arg(dir.path().join("dead.ndjson"));
+    command.arg("--input").arg(&input);
+    let output = finish(command, LONG);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("delivered") && stderr.contains("space"),
+        "{stderr}"
+    );
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    is_well_formed(&result);
+    assert_eq!(
+        (&result["delivered"], &result["balanced"]),
+        (&json!(0), &json!(true)),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn without_json_the_result_is_for_reading() {
     let dir = tempfile::tempdir().unwrap();
     let input = first_orders(dir.path(), 100);
