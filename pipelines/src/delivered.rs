@@ -47,7 +47,9 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         let start = end.saturating_sub(4096);
         file.seek(SeekFrom::Start(start))?;
         block.clear();
-        file.by_ref().take(end - start).read_to_end(&mut block)?;
+        Read::by_ref(file)
+            .take(end - start)
+            .read_to_end(&mut block)?;
         if let Some(at) = block.iter().rposition(|&byte| byte == b'\n') {
             return Ok(start + at as u64 + 1);
         }
