@@ -31,7 +31,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Reads orders, makes ORDER_PAID events of them and posts them to an HTTP service.
+    /// Posts an event for each paid order to an HTTP service, and accounts for every one.
     #[command(long_about = ORDERS_HELP)]
     Orders(Box<OrdersOptions>),
     /// Runs the HTTP service alone: it takes orders and tells how often it got each.
@@ -40,7 +40,8 @@ pub(crate) enum Command {
 }
 
 const ORDERS_HELP: &str = "\
-Reads orders, makes ORDER_PAID events of them and posts them to an HTTP service.
+Reads orders, makes an ORDER_PAID event of each, posts it to an HTTP service, and accounts for every \
+one.
 
     lines -> decode -> classify -> event -> buffer -> post -> delivered
 

@@ -128,7 +128,7 @@ impl Ledger {
 }
 
 impl Book {
-    /// Whether this post is refused: a share of them all, spread by a fixed sequence (SplitMix64),
+    /// Whether this post is refused: a share of them all, spread by a fixed sequence (`SplitMix64`),
     /// so that two runs meet the same faults.
     fn refuses(&mut self, share: f64) -> bool {
         if share <= 0.0 {

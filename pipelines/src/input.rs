@@ -169,7 +169,9 @@ fn count(first: &[u8], mut rest: impl BufRead) -> io::Result<u64> {
     let mut lines = 0;
     let mut last = b'\n';
     let mut tally = |bytes: &[u8]| {
-        lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        for &byte in bytes {
+            lines += u64::from(byte == b'\n');
+        }
         last = bytes.last().copied().unwrap_or(last);
     };
     tally(first);

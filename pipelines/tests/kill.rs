@@ -3,7 +3,7 @@
 //!
 //! `FOREBAY_KILLS` is how many instants (default 5), half of them with one line stalled for 2 s;
 //! `FOREBAY_SEED` repeats a run.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod support;
 
@@ -16,7 +16,7 @@ use forebay::source::State;
 use support::{Line, Random, Receipt, Service, finish, lines, orders, orders_file, records};
 
 const WINDOW: u64 = 1024;
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_mins(5);
 
 fn variable(name: &str, default: u64) -> u64 {
     std::env::var(name)

@@ -14,7 +14,7 @@ use support::{
     Line, Service, finish, finish_child, first_orders, forebay, lines, orders, orders_file, records,
 };
 
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_mins(5);
 
 fn number(value: &Value, key: &str) -> u64 {
     value[key]
