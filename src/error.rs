@@ -78,6 +78,13 @@ impl Stop {
         self.stage.get_or_insert(stage);
         self
     }
+
+    /// Whether this is a source's answer to an element that ended where the other stop came from:
+    /// then the other one is the cause.
+    pub(crate) fn follows(&self, other: &Stop) -> bool {
+        let answer = |stop: &Stop| matches!(stop.cause, Cause::Unresolved { .. });
+        self.stage.is_some() && self.stage == other.stage && answer(self) && !answer(other)
+    }
 }
 
 impl fmt::Display for Cause {

@@ -282,6 +282,29 @@ fn on_error_decides_for_each_error() {
 }
 
 #[test]
+fn the_error_of_a_stage_is_told_and_not_what_its_source_makes_of_it() {
+    for round in 0..200 {
+        let text = source::Lines::read("text", std::io::Cursor::new("line\n".repeat(50)));
+        let pipeline = source::lines(text)
+            .buffer(8)
+            .try_map_async(4, move |line| async move {
+                if round % 2 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                if line.number == 30 { Err("the thirtieth") } else { Ok(line) }
+            })
+            .or_stop()
+            .named("post")
+            .buffer(8)
+            .ignore();
+        let (result, snapshot) = run(pipeline);
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("post") && error.contains("the thirtieth"), "{error}\n{snapshot}");
+        assert_eq!(snapshot.total().outcome(Kind::Failed), 1);
+    }
+}
+
+#[test]
 fn on_error_that_asks_for_a_stop_stops() {
     let (result, _) = run(source::iter(0..50_u64)
         .try_map(no_threes)

@@ -116,7 +116,8 @@ pub(crate) struct Ends<U, E> {
     letter: Option<Element<DeadLetter>>,
     /// What the attempts came to after what is in the queue.
     next: Option<Result<Fill, Stop>>,
-    stop: Option<Stop>,
+    /// The element that stops the run, with its error and its end.
+    stop: Option<(Stop, Outcome, Meta)>,
 }
 
 impl<U, E> Ends<U, E> {
@@ -153,11 +154,11 @@ impl<U, E> Ends<U, E> {
             Ok(OnError::Discard) => cx.settle(meta, Outcome::Shed(Reason::Discarded)),
             Ok(OnError::Stop) => {
                 let stop = self.telling.stop;
-                self.stop = Some(match guard(|| stop(failure.error)) {
+                let stop = match guard(|| stop(failure.error)) {
                     Ok(stop) => stop,
                     Err(message) => Stop::error(message),
-                });
-                cx.settle(meta, failed);
+                };
+                self.stop = Some((stop, failed, meta));
             }
             Ok(OnError::DeadLetter) if self.letters.is_none() => {
                 cx.settle(meta, Outcome::Failed(Reason::DeadLetterFailed));
@@ -280,7 +281,9 @@ impl<U: Send, E: Send> Operator<U> for Ends<U, E> {
             if self.stop.is_some() && !out.is_empty() {
                 return Ok(Fill::More);
             }
-            if let Some(stop) = self.stop.take() {
+            if let Some((stop, outcome, meta)) = self.stop.take() {
+                // Not before: its source answers when it hears, and would end this stage untold.
+                cx.settle(meta, outcome);
                 self.close();
                 return Err(stop);
             }
@@ -324,6 +327,9 @@ impl<U: Send, E: Send> Operator<U> for Ends<U, E> {
             if let Some(letter) = self.letter.take() {
                 cx.settle(letter.meta, outcome);
             }
+            if let Some((_, failed, meta)) = self.stop.take() {
+                cx.settle(meta, failed);
+            }
             self.next = None;
             self.close();
         }
@@ -332,7 +338,8 @@ impl<U: Send, E: Send> Operator<U> for Ends<U, E> {
 
     fn held(&self) -> Held {
         let mut held = self.attempts.held();
-        held.items += self.queue.len() + usize::from(self.letter.is_some());
+        let waiting = usize::from(self.letter.is_some()) + usize::from(self.stop.is_some());
+        held.items += self.queue.len() + waiting;
         held.bytes += self.queue.bytes();
         held
     }

@@ -203,6 +203,16 @@ impl Panel {
                     state.stop = Some(stop);
                     true
                 }
+                // The source may hear of the element before the run hears of its stage.
+                Err(stop)
+                    if state
+                        .stop
+                        .as_ref()
+                        .is_some_and(|first| first.follows(&stop)) =>
+                {
+                    state.stop = Some(stop);
+                    false
+                }
                 _ => false,
             };
             state.running -= 1;

@@ -155,6 +155,7 @@ pub struct Lines {
     pub(super) gzip: bool,
     max_len: usize,
     too_long: TooLong,
+    skip_lines: u64,
     origin: bool,
     state: Option<PathBuf>,
     save_every: Duration,
@@ -176,6 +177,7 @@ impl Lines {
             gzip: false,
             max_len: 1 << 20,
             too_long: TooLong::Stop,
+            skip_lines: 0,
             origin: true,
             state: None,
             save_every: Duration::from_millis(50),
@@ -217,6 +219,22 @@ impl Lines {
     /// What is done with a longer line. Default: [`TooLong::Stop`].
     pub fn too_long(mut self, answer: TooLong) -> Lines {
         self.too_long = answer;
+        self
+    }
+
+    /// Passes over that many lines at the start, such as a header: they are no elements. They keep
+    /// their numbers and offsets, and count as `resumed` in the account. Default: 0.
+    ///
+    /// ```
+    /// use forebay::source::{self, Lines};
+    ///
+    /// let text = Lines::read("table", &b"name\nAnn\nBob\n"[..]).skip_lines(1);
+    /// let names = source::lines(text).map(|line| (line.number, line.bytes)).collect().block_on()?;
+    /// assert_eq!(names, [(2, "Ann".into()), (3, "Bob".into())]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn skip_lines(mut self, lines: u64) -> Lines {
+        self.skip_lines = lines;
         self
     }
 
@@ -390,9 +408,12 @@ impl LinesSource {
         let credit = self.tracker.as_ref().map_or(usize::MAX, Tracker::credit);
         let mut room = want.items.min(credit);
         while let Some(line) = block.peek() {
-            if self.state.is_done(line.number) {
+            if line.number <= self.lines.skip_lines || self.state.is_done(line.number) {
+                let Some(tracker) = &self.tracker else {
+                    block.pass();
+                    continue;
+                };
                 // What was skipped must be numbered before what follows it.
-                let tracker = self.tracker.as_ref()?;
                 if !out.is_empty() {
                     return Some(Fill::More);
                 }
