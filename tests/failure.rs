@@ -291,7 +291,11 @@ fn the_error_of_a_stage_is_told_and_not_what_its_source_makes_of_it() {
                 if round % 2 == 0 {
                     tokio::task::yield_now().await;
                 }
-                if line.number == 30 { Err("the thirtieth") } else { Ok(line) }
+                if line.number == 30 {
+                    Err("the thirtieth")
+                } else {
+                    Ok(line)
+                }
             })
             .or_stop()
             .named("post")
@@ -299,7 +303,10 @@ fn the_error_of_a_stage_is_told_and_not_what_its_source_makes_of_it() {
             .ignore();
         let (result, snapshot) = run(pipeline);
         let error = result.unwrap_err().to_string();
-        assert!(error.contains("post") && error.contains("the thirtieth"), "{error}\n{snapshot}");
+        assert!(
+            error.contains("post") && error.contains("the thirtieth"),
+            "{error}\n{snapshot}"
+        );
         assert_eq!(snapshot.total().outcome(Kind::Failed), 1);
     }
 }
