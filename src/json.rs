@@ -11,6 +11,8 @@ pub(crate) fn quote(text: &str) -> String {
             '"' => quoted.push_str("\\\""),
             '\\' => quoted.push_str("\\\\"),
             '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
             c if c.is_control() => {
                 let _ = write!(quoted, "\\u{:04x}", c as u32);
             }

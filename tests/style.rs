@@ -67,7 +67,7 @@ const ROOMS: &[&[&str]] = &[
     &["runtime", "topology"],
     &["flow"],
     &["source", "sink"],
-    &["testkit", "guide", "lib"],
+    &["testkit", "guide", "lib", "loom_models"],
 ];
 
 fn floor(room: &str) -> usize {

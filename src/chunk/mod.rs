@@ -119,3 +119,11 @@ impl<T> Chunk<T> {
         self.values.reserve(count);
     }
 }
+
+impl<T> Extend<Element<T>> for Chunk<T> {
+    fn extend<I: IntoIterator<Item = Element<T>>>(&mut self, elements: I) {
+        for element in elements {
+            self.push(element);
+        }
+    }
+}
