@@ -769,6 +769,31 @@ fn what_cannot_keep_a_guarantee_is_refused_by_name() {
 }
 
 #[test]
+fn a_group_larger_than_the_window_of_its_source_is_refused() {
+    let numbers = || Flow::from_source("numbers", Numbers { next: 0, end: 90 }).window(40);
+    let refused = numbers()
+        .map(|n| n)
+        .buffer(10)
+        .grouped(41)
+        .named("culprit")
+        .ignore()
+        .block_on();
+    let error = refused.unwrap_err().to_string();
+    assert!(
+        error.contains("culprit") && error.contains("numbers"),
+        "{error}"
+    );
+    for fits in [
+        numbers().grouped(40),
+        numbers().barrier_every(40).grouped(41),
+        numbers().untracked().grouped(41),
+        numbers().map_concat(|n| [n, n]).grouped(41),
+    ] {
+        assert!(!fits.collect().block_on().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn a_stage_that_leaves_everything_out_lets_others_run() {
     // One thread, an endless source and a filter that keeps nothing: an abort must get through.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -329,7 +329,6 @@ mod tests {
                 match step {
                     Step::Arrive { after_ms, count, bytes: size } => {
                         now = now + Duration::from_millis(after_ms);
-                        window.tick(now);
                         for _ in 0..count {
                             if window.room(0).items == 0 {
                                 break;

@@ -15,7 +15,7 @@ impl<T: Send + 'static> Flow<T> {
     /// - **completes when** upstream completes and the last group was handed on
     /// - **cancels when** downstream cancels
     /// - **settles when** never: a group's receipt stands for all its elements
-    /// - **holds** the group that gathers; a source's window must be larger than a group
+    /// - **holds** the group that gathers; one that is larger than the window of its source is refused
     /// - **costs** a vector for each group
     ///
     /// # Example
@@ -30,6 +30,7 @@ impl<T: Send + 'static> Flow<T> {
         let spec = NodeSpec::new("grouped")
             .changes_count()
             .holds(items)
+            .gathers(items)
             .note(format!("{items} each"));
         let flow = self.then(spec, |input| Grouped::new(input, BatchLimits::items(items)));
         if items == 0 {
@@ -55,7 +56,8 @@ impl<T: Send + 'static> Flow<T> {
     /// - **completes when** upstream completes and the last group was handed on
     /// - **cancels when** downstream cancels
     /// - **settles when** never: a group's receipt stands for all its elements
-    /// - **holds** two groups: one closed, and the one that gathers
+    /// - **holds** two groups: one closed, and the one that gathers (with a limit of bytes, or the
+    ///   element that did not fit into that); never more than twice `items`
     /// - **costs** a vector for each group, a timer only when it waits for more, and reading the
     ///   clock once for each chunk taken in
     ///

@@ -312,6 +312,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rewind_does_not_wait_for_what_is_held() {
+        let rewind = Mark::Rewind(SourceId::new(7), crate::position::Generation(1));
+        let events = vec![element(0, 1), (at(0), Event::Mark(rewind)), element(1, 2)];
+        let mut rig = rig(events, BatchLimits::new(50, ms(1000)));
+        rig.poll();
+        assert_eq!((rig.marks.len(), rig.out.len()), (1, 0), "without demand");
+        rig.advance(ms(1));
+        rig.ask(1);
+        // The first is of another source: it stays, and its group stays open.
+        assert_eq!(groups(&rig), [(vec![1, 2], 1)]);
+        assert_eq!(rig.missing(), 0);
+    }
+
+    #[test]
     fn nothing_arrives_and_nothing_is_emitted() {
         let events = vec![(at(50), Event::Stop)];
         let mut rig = rig(events, BatchLimits::new(3, ms(1)));

@@ -40,6 +40,8 @@ pub struct NodeSpec {
     pub(crate) threads: bool,
     /// It may hand on more or fewer elements than came in.
     pub(crate) changes_count: bool,
+    /// It hands nothing on before it has gathered so many elements.
+    pub(crate) gathers: usize,
     /// It hands every element to each of its branches.
     pub(crate) copies: bool,
     /// How it takes from its inputs, where that can bring branches of one fan-out to a halt.
@@ -70,6 +72,7 @@ impl NodeSpec {
             no_rewind: None,
             threads: false,
             changes_count: false,
+            gathers: 0,
             copies: false,
             takes: None,
             balanced: false,
@@ -133,6 +136,12 @@ impl NodeSpec {
     /// It may hand on more or fewer elements than came in.
     pub(crate) fn changes_count(mut self) -> NodeSpec {
         self.changes_count = true;
+        self
+    }
+
+    /// It hands nothing on before it has gathered so many elements, however long that takes.
+    pub(crate) fn gathers(mut self, items: usize) -> NodeSpec {
+        self.gathers = items;
         self
     }
 
@@ -583,6 +592,7 @@ impl Graph {
             return Err(Refused::Deadlock { stage, why });
         }
         self.check_dead_letters()?;
+        self.check_windows()?;
         let rewinds = self
             .sources
             .iter()
@@ -594,6 +604,44 @@ impl Graph {
             self.refuse_stage("going back (Answer::Rewind)", |spec| {
                 spec.no_rewind.map(ToOwned::to_owned)
             })?;
+        }
+        Ok(())
+    }
+
+    /// A stage that gathers more elements than its source may have unsettled waits for ever. Only the
+    /// certain case is refused: one source, and no stage between that makes more or fewer of them.
+    fn check_windows(&self) -> Result<(), Refused> {
+        for node in self.nodes.iter().filter(|node| node.spec.gathers > 0) {
+            let mut at = node.stage.id;
+            let source = loop {
+                let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
+                match (inputs.next(), inputs.next()) {
+                    (None, _) => break self.sources.iter().find(|source| source.stage == at),
+                    (Some((from, _)), None) => at = *from,
+                    _ => break None,
+                }
+                let between = self.nodes.iter().find(|node| node.stage.id == at);
+                if between.is_none_or(|node| node.spec.changes_count) {
+                    break None;
+                }
+            };
+            let Some(settings) = source.map(|source| lock(&source.settings).clone()) else {
+                continue;
+            };
+            let flushed = (1..=settings.window).contains(&settings.barrier_every);
+            let waits = node.spec.gathers > settings.window;
+            if settings.tracked && settings.window > 0 && waits && !flushed {
+                return Err(Refused::Deadlock {
+                    stage: self.name_of(node.stage.id),
+                    why: format!(
+                        "it gathers {} elements, and its source `{}` may have no more than {} \
+                         unsettled: declare a larger `window` there, or a smaller group",
+                        node.spec.gathers,
+                        self.name_of(at),
+                        settings.window
+                    ),
+                });
+            }
         }
         Ok(())
     }
