@@ -55,14 +55,14 @@ pub(crate) struct Failure<E> {
 
 impl<E> Failure<E> {
     /// A first try that failed.
-    pub(crate) fn first(error: E, reason: Reason, payload: Option<Bytes>) -> Box<Failure<E>> {
-        Box::new(Failure {
+    pub(crate) fn first(error: E, reason: Reason, payload: Option<Bytes>) -> Failure<E> {
+        Failure {
             error,
             reason,
             tries: 1,
             payload,
             decided: None,
-        })
+        }
     }
 }
 
@@ -302,6 +302,10 @@ impl<U: Send, E: Send> Operator<U> for Ends<U, E> {
             }
             if let Some(next) = self.next.take() {
                 return self.tell(cx, out, next);
+            }
+            if !out.is_empty() && out.len() >= want.items {
+                // To ask for nothing would register no waker.
+                return Ok(Fill::More);
             }
             let left = want.at_most(want.items - out.len());
             let next = self.attempts.fill(cx, &mut self.fetched, left);
