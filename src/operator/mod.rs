@@ -73,6 +73,8 @@ pub(crate) mod filter;
 pub(crate) mod filter_map;
 #[cfg(feature = "testkit")]
 pub(crate) mod fuzz;
+pub(crate) mod grouped;
+pub(crate) mod feedback;
 pub(crate) mod group_by;
 pub(crate) mod grouped;
 pub(crate) mod in_flight;
