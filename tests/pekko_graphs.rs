@@ -24,7 +24,11 @@ fn run_any<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Sn
         let mut running = pipeline.run().unwrap();
         let joined = tokio::time::timeout(Duration::from_secs(20), running.join()).await;
         let Ok(result) = joined else {
-            panic!("still running: {:?}\n{}", running.still_running(), running.snapshot());
+            panic!(
+                "still running: {:?}\n{}",
+                running.still_running(),
+                running.snapshot()
+            );
         };
         let snapshot = running.snapshot();
         if let Err(wrong) = snapshot.check() {
@@ -79,7 +83,10 @@ fn broadcast_spec_cancels_upstream_when_all_downstreams_cancel() {
     let [a, b] = source::iter(0_u64..).broadcast(4);
     let ((a, b), snapshot) = run(a.take(3).collect().and(b.take(5).collect()));
     assert_eq!((a.len(), b.len()), (3, 5));
-    assert!(snapshot.total().entered < 1_000, "the source ended soon: {snapshot}");
+    assert!(
+        snapshot.total().entered < 1_000,
+        "the source ended soon: {snapshot}"
+    );
 }
 
 #[test]
@@ -99,7 +106,10 @@ fn broadcast_spec_passes_a_failure_to_every_downstream() {
     let (result, _) = run_any(a.ignore().and(b.ignore()));
     assert!(stopped(result).contains("broken"));
     for end in [first, second] {
-        assert!(!matches!(end.ended(), Some(Ended::Completed) | None), "{end:?}");
+        assert!(
+            !matches!(end.ended(), Some(Ended::Completed) | None),
+            "{end:?}"
+        );
     }
 }
 
@@ -128,17 +138,28 @@ fn zip_spec_fails_when_one_side_fails() {
 
 #[test]
 fn zip_spec_pairs_what_is_there_before_one_side_completes() {
-    let (pairs, snapshot) = run(source::iter(0..5_u64).buffer(1).zip(source::iter(10_u64..)).collect());
+    let (pairs, snapshot) = run(source::iter(0..5_u64)
+        .buffer(1)
+        .zip(source::iter(10_u64..))
+        .collect());
     assert_eq!(pairs, (0..5).map(|n| (n, n + 10)).collect::<Vec<_>>());
     let cancelled = snapshot.total().outcome(Kind::Cancelled);
-    assert_eq!(snapshot.total().entered, 10 + cancelled, "the halves left over are cancelled");
+    assert_eq!(
+        snapshot.total().entered,
+        10 + cancelled,
+        "the halves left over are cancelled"
+    );
 }
 
 #[test]
 fn group_by_spec_accepts_the_cancellation_of_a_substream() {
-    let flow = source::iter(0..100_u64).group_by(2, |n| n % 2, |key, group| {
-        if *key == 0 { group.take(1) } else { group }
-    });
+    let flow = source::iter(0..100_u64).group_by(
+        2,
+        |n| n % 2,
+        |key, group| {
+            if *key == 0 { group.take(1) } else { group }
+        },
+    );
     let (all, snapshot) = run(flow.collect());
     assert_eq!(all.iter().filter(|n| **n % 2 == 0).count(), 1);
     assert_eq!(all.iter().filter(|n| **n % 2 == 1).count(), 50);
@@ -155,10 +176,14 @@ fn group_by_spec_fails_when_there_are_more_keys_than_declared() {
 
 #[test]
 fn group_by_spec_fails_when_the_group_function_panics() {
-    let flow = source::iter(0..100_u64).group_by(4, |n| n % 4, |key, group| {
-        assert!(*key != 2, "no group");
-        group
-    });
+    let flow = source::iter(0..100_u64).group_by(
+        4,
+        |n| n % 4,
+        |key, group| {
+            assert!(*key != 2, "no group");
+            group
+        },
+    );
     let (result, _) = run_any(flow.collect());
     assert!(stopped(result).contains("no group"));
 }
@@ -169,16 +194,26 @@ fn group_by_spec_fails_one_element_when_the_key_function_panics() {
         assert!(*n != 30, "no key");
         n % 3
     };
-    let (all, snapshot) = run(source::iter(0..100_u64).group_by(3, key, |_, group| group).collect());
+    let (all, snapshot) = run(source::iter(0..100_u64)
+        .group_by(3, key, |_, group| group)
+        .collect());
     assert_eq!(all.len(), 99);
     assert_eq!(snapshot.total().outcome(Kind::Failed), 1);
 }
 
 #[test]
 fn group_by_spec_passes_the_failure_of_a_substream() {
-    let flow = source::iter(0..100_u64).group_by(3, |n| n % 3, |key, group| {
-        if *key == 1 { group.merge([failing(0)]) } else { group }
-    });
+    let flow = source::iter(0..100_u64).group_by(
+        3,
+        |n| n % 3,
+        |key, group| {
+            if *key == 1 {
+                group.merge([failing(0)])
+            } else {
+                group
+            }
+        },
+    );
     let (result, _) = run_any(flow.collect());
     assert!(stopped(result).contains("broken"));
 }
@@ -194,7 +229,9 @@ fn group_by_spec_emits_what_substreams_hold_when_upstream_completes() {
 #[test]
 fn group_by_spec_works_with_random_keys_and_slow_groups() {
     let flow = source::iter(0..2_000_u64).group_by(
-        Groups::keys(7).buffer(2).when_exhausted(WhenExhausted::CloseOldest),
+        Groups::keys(7)
+            .buffer(2)
+            .when_exhausted(WhenExhausted::CloseOldest),
         |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58,
         |_, group| {
             group.map_async(2, |n| async move {
@@ -226,7 +263,8 @@ fn kill_switch_spec_fails_every_stream_it_is_part_of() {
     let make = |name: &'static str| {
         let ends = Arc::clone(&ends);
         let flow = source::iter(0_u64..).buffer(4).kill_switch(&switch);
-        flow.on_termination(move |ended| ends.lock().unwrap().push((name, ended))).ignore()
+        flow.on_termination(move |ended| ends.lock().unwrap().push((name, ended)))
+            .ignore()
     };
     let (a, b) = (make("a"), make("b"));
     let handle = switch.clone();
@@ -241,7 +279,11 @@ fn kill_switch_spec_fails_every_stream_it_is_part_of() {
     assert_eq!(stopped(result), "enough");
     let ends = ends.lock().unwrap();
     assert_eq!(ends.len(), 2);
-    assert!(ends.iter().any(|(_, ended)| matches!(ended, Ended::Failed(_))), "{ends:?}");
+    assert!(
+        ends.iter()
+            .any(|(_, ended)| matches!(ended, Ended::Failed(_))),
+        "{ends:?}"
+    );
 }
 
 #[test]
@@ -291,7 +333,11 @@ fn restart_spec_backs_off_before_each_restart() {
     for (wait, least) in waits.iter().zip([10, 20, 40]) {
         assert!(*wait >= Duration::from_millis(least), "{waits:?}");
     }
-    assert_eq!(snapshot.total().entered, 4, "each gave one element before it failed");
+    assert_eq!(
+        snapshot.total().entered,
+        4,
+        "each gave one element before it failed"
+    );
 }
 
 #[test]
@@ -300,10 +346,12 @@ fn restart_spec_cancels_the_inner_flow_with_the_outer() {
     let (slot, count) = (Arc::clone(&inner), Arc::clone(&ends));
     let flow = restarting(Restart::default(), move |_| {
         let (slot, count) = (Arc::clone(&slot), Arc::clone(&count));
-        source::iter(0_u64..).buffer(4).on_termination(move |ended| {
-            count.fetch_add(1, Ordering::Relaxed);
-            *slot.lock().unwrap() = Some(ended);
-        })
+        source::iter(0_u64..)
+            .buffer(4)
+            .on_termination(move |ended| {
+                count.fetch_add(1, Ordering::Relaxed);
+                *slot.lock().unwrap() = Some(ended);
+            })
     });
     let (all, snapshot) = run(flow.take(5).collect());
     assert_eq!(all.len(), 5);
@@ -316,7 +364,9 @@ fn restart_spec_cancels_the_inner_flow_with_the_outer() {
 fn restart_spec_ends_with_a_kill_switch_inside() {
     let switch = KillSwitch::new();
     let inner = switch.clone();
-    let flow = restarting(Restart::default(), move |_| source::iter(0_u64..).kill_switch(&inner));
+    let flow = restarting(Restart::default(), move |_| {
+        source::iter(0_u64..).kill_switch(&inner)
+    });
     let flow = flow.map(move |n| {
         if n == 100 {
             switch.shutdown();
@@ -330,11 +380,16 @@ fn restart_spec_ends_with_a_kill_switch_inside() {
 fn a_filter_on_one_side_of_a_zip_is_refused() {
     let [a, b] = source::iter(0..100_u64).broadcast(4);
     let refused = a.filter(|n| n % 2 == 0).zip(b).collect().block_on();
-    let Err(RunError::Refused(refused)) = refused else { panic!("{refused:?}") };
+    let Err(RunError::Refused(refused)) = refused else {
+        panic!("{refused:?}")
+    };
     assert!(refused.to_string().contains("must deadlock"), "{refused}");
     let sheds = Buffer::items(4).when_full(WhenFull::DropHead);
     let [a, b] = source::iter(0..100_u64).broadcast([Buffer::items(4), sheds]);
     let (_, snapshot) = run(a.filter(|n| n % 2 == 0).zip(b).collect());
-    let reasons = snapshot.stages.iter().map(|stage| stage.counts.reason(Reason::Predicate));
+    let reasons = snapshot
+        .stages
+        .iter()
+        .map(|stage| stage.counts.reason(Reason::Predicate));
     assert!(reasons.sum::<u64>() > 0);
 }

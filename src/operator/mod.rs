@@ -73,8 +73,6 @@ pub(crate) mod filter;
 pub(crate) mod filter_map;
 #[cfg(feature = "testkit")]
 pub(crate) mod fuzz;
-pub(crate) mod grouped;
-pub(crate) mod feedback;
 pub(crate) mod group_by;
 pub(crate) mod grouped;
 pub(crate) mod in_flight;
@@ -116,7 +114,6 @@ pub use map_async::Concurrency;
 pub use restarting::{Restart, Resume};
 pub use source::{Answer, Source};
 pub(crate) use stage::Stage;
-
 pub use watch_termination::{Ended, Termination};
 
 use std::task::Poll;
