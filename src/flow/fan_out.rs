@@ -3,7 +3,6 @@
 //! Each branch starts with a bounded queue of its own and runs as an island of its own. A branch
 //! that nothing follows is refused: give it a sink, or [`ignore`](Flow::ignore) it.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use super::{Flow, Pipeline, nested};
@@ -338,7 +337,7 @@ impl<T: Send + 'static> Flow<T> {
     /// - *settles when* the key closure panics (failed), keys have run out under
     ///   [`WhenExhausted::Shed`](super::WhenExhausted), or a group has ended (filtered).
     /// - *holds* a chunk, and for each key what its buffer and its stages hold.
-    /// - *costs* a look-up an element; building a flow a new key.
+    /// - *costs* a look-up an element, logarithmic in the keys; building a flow a new key.
     ///
     /// # Example
     /// ```
@@ -368,7 +367,7 @@ impl<T: Send + 'static> Flow<T> {
         mut part: impl FnMut(&K, Flow<T>) -> Flow<U> + Send + 'static,
     ) -> Flow<U>
     where
-        K: Hash + Eq + Clone + Send + 'static,
+        K: Ord + Clone + Send + 'static,
         U: Send + 'static,
     {
         let groups = groups.into();

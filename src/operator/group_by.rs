@@ -3,9 +3,8 @@
 //! The flows of groups run in the same island, each with a waker of its own: none is polled unless
 //! it was woken. Elements reach them through bounded queues.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -141,7 +140,7 @@ pub(crate) struct GroupBy<K, T, U, F, G> {
     buf: Chunk<T>,
     waiting: Queue<T>,
     keys: VecDeque<K>,
-    index: HashMap<K, usize>,
+    index: BTreeMap<K, usize>,
     slots: Vec<Option<Group<K, T, U>>>,
     free: Vec<usize>,
     /// Groups by their last use.
@@ -160,7 +159,7 @@ pub(crate) struct GroupBy<K, T, U, F, G> {
 
 impl<K, T, U, F, G> GroupBy<K, T, U, F, G>
 where
-    K: Hash + Eq + Clone + Send,
+    K: Ord + Clone + Send,
     T: Send,
     U: Send,
     F: FnMut(&T) -> K + Send,
@@ -182,7 +181,7 @@ where
             buf: Chunk::default(),
             waiting: Queue::default(),
             keys: VecDeque::new(),
-            index: HashMap::new(),
+            index: BTreeMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
             order: BTreeMap::new(),
@@ -608,7 +607,7 @@ where
 
 impl<K, T, U, F, G> Operator<U> for GroupBy<K, T, U, F, G>
 where
-    K: Hash + Eq + Clone + Send,
+    K: Ord + Clone + Send,
     T: Send,
     U: Send,
     F: FnMut(&T) -> K + Send,

@@ -117,7 +117,6 @@ pub use map_async::Concurrency;
 pub use restarting::{Restart, Resume};
 pub use source::{Answer, Source};
 pub(crate) use stage::Stage;
-
 pub use watch_termination::{Ended, Termination};
 
 use std::task::Poll;

@@ -553,12 +553,15 @@ fn tally(page: &Page, within: u64, resolved: u64, into: &mut SourceCounts) {
     });
 }
 
+/// A position of a source whose type is known elsewhere.
+type AnyPosition = Option<Box<dyn Any + Send>>;
+
 /// What the ledger sees of a tracker.
 pub(crate) trait Walk: Send + Sync {
     /// What is reported and not answered is forgotten: its source is given up.
     fn forgive(&self);
     /// The position of the last element handed over, and the last of those settled.
-    fn positions(&self) -> (Option<Box<dyn Any + Send>>, Option<Box<dyn Any + Send>>);
+    fn positions(&self) -> (AnyPosition, AnyPosition);
     fn counts(&self) -> SourceCounts;
     fn end(&self, reason: Reason);
     /// Begins a commit of what lies before that number, unless the source went back since, or an
@@ -585,7 +588,7 @@ impl<P: Clone + Send + fmt::Debug + 'static> Walk for Shared<P> {
         self.signal.clear_reports();
     }
 
-    fn positions(&self) -> (Option<Box<dyn Any + Send>>, Option<Box<dyn Any + Send>>) {
+    fn positions(&self) -> (AnyPosition, AnyPosition) {
         let mut list = lock(&self.list);
         list.advance();
         let last = list.positions.back().or(list.last.as_ref());
