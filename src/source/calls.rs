@@ -87,7 +87,7 @@ impl<Req, Resp> fmt::Debug for Calls<Req, Resp> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Calls")
             .field("free", &self.places.available_permits())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
