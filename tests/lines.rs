@@ -507,3 +507,66 @@ fn errors_say_what_to_do() {
         "{text}"
     );
 }
+
+#[test]
+fn a_rewind_after_a_drain_reads_nothing_again() {
+    let numbers = Numbers::new(5000);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    runtime().block_on(async {
+        let wait = Arc::clone(&gate);
+        let mut running = source::lines(numbers.lines())
+            .window(100)
+            .on_unresolved(Answer::Rewind)
+            .map_async(1, move |line| {
+                let wait = Arc::clone(&wait);
+                async move {
+                    wait.acquire().await.unwrap().forget();
+                    assert!(line.number != 50, "it cannot be done");
+                }
+            })
+            .ignore()
+            .run()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let stopper = running.stopper();
+        stopper.drain();
+        // What follows comes after the drain.
+        gate.add_permits(10_000);
+        let drained = running.drain(Duration::from_secs(5)).await.unwrap();
+        assert!(drained.still_running.is_empty());
+        let snapshot = running.snapshot();
+        snapshot.check().unwrap();
+        assert!(total(&snapshot).entered <= 100, "{snapshot}");
+    });
+    let state = State::read(numbers.state()).unwrap().unwrap();
+    assert!(state.base.line < 50);
+}
+
+#[cfg(feature = "gzip")]
+#[test]
+fn compressed_lines_are_resumed_where_they_were_settled() {
+    use std::io::Write;
+    let numbers = Numbers::new(300);
+    let text = fs::read(numbers.path()).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&text).unwrap();
+    fs::write(numbers.path(), encoder.finish().unwrap()).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    runtime().block_on(async {
+        let sink = Holding {
+            held: Vec::new(),
+            seen: Arc::clone(&seen),
+        };
+        let flow = source::lines(numbers.lines().gzip()).window(20);
+        let mut running = flow.map(|line| line.number).to(sink).run().unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        running.abort().await;
+        running.snapshot().check().unwrap();
+    });
+    let (rest, snapshot) = Numbers::rest(numbers.lines().gzip());
+    let mut all = seen.lock().unwrap().clone();
+    assert_eq!(total(&snapshot).resumed, all.len() as u64 - 6);
+    all.extend(rest);
+    all.sort_unstable();
+    assert_eq!(all, (1..=300).collect::<Vec<_>>(), "each line once");
+}

@@ -107,7 +107,7 @@ impl<T> fmt::Debug for FlowStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlowStream")
             .field("subscription", &self.subscription)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,6 +33,8 @@ mod feedback;
 mod grouping;
 mod nested;
 mod pipeline;
+#[cfg(feature = "tower")]
+mod service;
 mod sinks;
 mod source_settings;
 mod transform;

@@ -9,7 +9,44 @@ use crate::operator::sinks::futures_sink::{self, FuturesSink};
 use crate::topology::NodeSpec;
 
 impl<T: Send + 'static> Flow<T> {
-    /// Ends the flow in a sink.
+    /// Ends the flow in a sink of one's own; the pipeline's output is what the sink shows at the end.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* the sink says so.
+    /// - *completes when* upstream completes and the sink has closed.
+    /// - *cancels when* the sink wants no more.
+    /// - *settles when* the sink settles them.
+    /// - *holds* what the sink holds; declare it by `to_stage`.
+    /// - *costs* what the sink costs.
+    ///
+    /// # Example
+    /// ```
+    /// use std::task::Poll;
+    /// use forebay::chunk::Chunk;
+    /// use forebay::error::Stop;
+    /// use forebay::operator::{Context, Demand, Sink};
+    /// use forebay::outcome::Outcome;
+    /// use forebay::source;
+    ///
+    /// struct Count(usize);
+    ///
+    /// impl Sink<u64> for Count {
+    ///     type Output = usize;
+    ///     fn poll_ready(&mut self, _: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
+    ///         Poll::Ready(Ok(Some(Demand::items(16))))
+    ///     }
+    ///     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<u64>) {
+    ///         self.0 += chunk.len();
+    ///         cx.settle_chunk(chunk, Outcome::Delivered);
+    ///     }
+    ///     fn poll_close(&mut self, _: &mut Context<'_, '_>) -> Poll<Result<usize, Stop>> {
+    ///         Poll::Ready(Ok(self.0))
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(source::iter(0..100).to(Count(0)).block_on()?, 100);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn to<S: Sink<T> + 'static>(self, sink: S) -> Pipeline<S::Output> {
         self.to_named(NodeSpec::new("sink"), sink)
     }
@@ -35,13 +72,47 @@ impl<T: Send + 'static> Flow<T> {
         Pipeline::new(plan, stage, output)
     }
 
-    /// Runs a closure on each value.
+    /// Runs a closure on each value, which delivers it.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* its closure is busy: elements are taken a chunk at a time.
+    /// - *completes when* upstream completes.
+    /// - *cancels when* it never does.
+    /// - *settles when* the closure has returned: delivered; if it panics: failed, and the next ones go on.
+    /// - *holds* nothing.
+    /// - *costs* a call an element.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// source::iter(1..=3).for_each(move |n| sender.send(n).unwrap()).block_on()?;
+    /// assert_eq!(receiver.iter().sum::<i32>(), 6);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn for_each<F: FnMut(T) + Send + 'static>(self, mut f: F) -> Pipeline<()> {
         let sink = Fold::new((), move |(): &mut (), value| f(value));
         self.to_named(NodeSpec::new("for_each"), sink)
     }
 
-    /// Changes a state by each value; the pipeline's output is the last state.
+    /// Changes a state by each value, which delivers it; the pipeline's output is the last state.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* its closure is busy: elements are taken a chunk at a time.
+    /// - *completes when* upstream completes.
+    /// - *cancels when* it never does.
+    /// - *settles when* the closure has returned: delivered; if it panics: failed, and the state is used on.
+    /// - *holds* the state.
+    /// - *costs* a call an element.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// assert_eq!(source::iter(1..=4).fold(1, |product, n| *product *= n).block_on()?, 24);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn fold<S, F>(self, state: S, f: F) -> Pipeline<S>
     where
         S: Send + 'static,
@@ -51,12 +122,44 @@ impl<T: Send + 'static> Flow<T> {
     }
 
     /// Collects all values. The one sink without a bound: for tests and small results.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* never.
+    /// - *completes when* upstream completes.
+    /// - *cancels when* it never does.
+    /// - *settles when* they were taken: delivered.
+    /// - *holds* all values, as its output.
+    /// - *costs* a move an element.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// assert_eq!(source::iter(1..=3).collect().block_on()?, [1, 2, 3]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn collect(self) -> Pipeline<Vec<T>> {
         let sink = Fold::new(Vec::new(), |all: &mut Vec<T>, value| all.push(value));
         self.to_named(NodeSpec::new("collect"), sink)
     }
 
     /// Delivers each value to nobody.
+    ///
+    /// - *emits when* never: elements end here.
+    /// - *back-pressures when* never.
+    /// - *completes when* upstream completes.
+    /// - *cancels when* it never does.
+    /// - *settles when* they were dropped: delivered.
+    /// - *holds* nothing.
+    /// - *costs* a drop an element.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// source::iter(1..=3).ignore().block_on()?;
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn ignore(self) -> Pipeline<()> {
         self.to_named(
             NodeSpec::new("ignore"),

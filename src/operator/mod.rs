@@ -94,6 +94,8 @@ pub(crate) mod restarting;
 pub(crate) mod retry;
 #[cfg(test)]
 mod rig;
+#[cfg(feature = "tower")]
+pub(crate) mod service;
 mod sieve;
 pub(crate) mod sinks;
 pub(crate) mod skip;

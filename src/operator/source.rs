@@ -137,6 +137,8 @@ pub(crate) struct SourceStage<T, S: Source<T>> {
     flushed: bool,
     rewinds: (u64, u32),
     rewind_asked: bool,
+    /// It was told to drain: a rewind does not start it anew.
+    drained: bool,
     /// An error that came with elements, to be told at the next call.
     stopped: Option<Stop>,
     /// It is to go back, and may have to wait until a commit has ended.
@@ -171,6 +173,7 @@ impl<T, S: Source<T>> SourceStage<T, S> {
             flushed: false,
             rewinds: (u64::MAX, 0),
             rewind_asked: false,
+            drained: false,
             stopped: None,
             going_back: false,
             diverting: None,
@@ -282,7 +285,8 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         settled: &Settled<S::Position>,
     ) -> Result<(), Stop> {
         self.source.rewind(cx, settled.position.as_ref())?;
-        self.ended = false;
+        // After a drain nothing is read again: what was cut off is left to the next run.
+        self.ended = self.drained;
         self.stopped = None;
         self.flushed = false;
         self.since_barrier = 0;
@@ -430,6 +434,7 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
         let _ = guard(|| self.source.control(cx, signal));
         match signal {
             Control::Drain => {
+                self.drained = true;
                 self.ended |= !self.source.lingers();
                 cx.waker().wake_by_ref();
             }

@@ -20,6 +20,8 @@
 //! # What a source does not do
 //! It never reads ahead of demand by more than its documentation says, and never without a bound.
 
+#[cfg(feature = "tower")]
+mod calls;
 mod files;
 mod queue;
 mod values;
@@ -28,6 +30,8 @@ pub use crate::operator::sources::lines::{
     Identity, Line, LinePosition, LineTooLong, Lines, LinesError, State, StateError, TooLong,
 };
 pub use crate::operator::sources::tick::Tick;
+#[cfg(feature = "tower")]
+pub use calls::{Answer, Call, CallError, Calls, Reply, calls};
 pub use files::lines;
 pub use queue::{Offer, Offered, Queue, QueueEnd, queue};
 pub use values::{

@@ -97,14 +97,16 @@ struct State<T> {
     dropped: u64,
 }
 
+type Classify<T> = Box<dyn Fn(&T) -> Class + Send + Sync>;
+type Weigh<T> = Box<dyn Fn(&T) -> u64 + Send + Sync>;
 type OnDrop<T> = Box<dyn Fn(T, Reason) + Send + Sync>;
 
 struct Shared<T> {
     buffer: Buffer,
     state: Mutex<State<T>>,
     max_waiting: AtomicUsize,
-    classify: OnceLock<Box<dyn Fn(&T) -> Class + Send + Sync>>,
-    weigh: OnceLock<Box<dyn Fn(&T) -> u64 + Send + Sync>>,
+    classify: OnceLock<Classify<T>>,
+    weigh: OnceLock<Weigh<T>>,
     on_drop: OnceLock<OnDrop<T>>,
     end: watch::Sender<Option<QueueEnd>>,
 }

@@ -212,7 +212,7 @@ impl Writer {
     }
 
     fn run(mut self, batches: &mpsc::Receiver<Batch>, replies: &tokio::sync::mpsc::Sender<Reply>) {
-        let mut answer = |result: io::Result<()>, writer: &Writer| {
+        let answer = |result: io::Result<()>, writer: &Writer| {
             let path = writer.out.path.clone();
             let failed = result.is_err();
             let reply = result.map(|()| writer.written);

@@ -326,6 +326,7 @@ impl<T> Subscription<T> {
     ///
     /// # Errors
     /// What stopped the upstream: told once, then `None`.
+    #[allow(clippy::should_implement_trait)] // it is asynchronous, and named as streams name it
     pub fn next(&mut self) -> impl Future<Output = Option<Result<T, Stop>>> {
         std::future::poll_fn(|task| self.poll_next(task))
     }
