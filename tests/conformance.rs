@@ -7,6 +7,7 @@ use std::time::Duration;
 use forebay::boundary::{Buffer, WhenFull};
 use forebay::class::Class;
 use forebay::control::{BatchLimits, Retry};
+use forebay::error::BoxError;
 use forebay::operator::Concurrency;
 use forebay::outcome::Kind;
 use forebay::source;
@@ -202,13 +203,18 @@ conformance! {
 }
 
 /// A call that fails the first time an element comes, for each third of them.
-fn flaky() -> impl FnMut(u64) -> std::pin::Pin<Box<dyn Future<Output = Result<u64, &'static str>> + Send>> {
+fn flaky()
+-> impl FnMut(u64) -> std::pin::Pin<Box<dyn Future<Output = Result<u64, BoxError>> + Send>> {
     let mut tried = BTreeSet::new();
     move |n| {
         let first = tried.insert(n);
         Box::pin(async move {
             let doubled = call(n).await;
-            if first && n % 3 == 1 { Err("not yet") } else { Ok(doubled) }
+            if first && n % 3 == 1 {
+                Err("not yet".into())
+            } else {
+                Ok(doubled)
+            }
         })
     }
 }
@@ -229,7 +235,7 @@ conformance! {
         |flow| flow.try_map_async(3, |n| async move { call(n).await; odd_fails(n) }).results(),
         |input| input.into_iter().map(odd_fails).collect(),
         |suite| suite.panicking(|flow| flow
-            .try_map_async(3, |n| async move { odd_fails(trip(call(n).await)) })
+            .try_map_async(3, |n| async move { call(n).await; odd_fails(trip(n)) })
             .results());
     try_map_async_discard:
         |flow| flow.try_map_async(3, |n| async move { call(n).await; odd_fails(n) }).or_discard(),
