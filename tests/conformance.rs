@@ -8,6 +8,7 @@ use forebay::boundary::{Buffer, WhenFull};
 use forebay::class::Class;
 use forebay::control::{BatchLimits, Retry};
 use forebay::error::BoxError;
+use forebay::flow::KillSwitch;
 use forebay::operator::Concurrency;
 use forebay::outcome::Kind;
 use forebay::source;
@@ -247,4 +248,23 @@ conformance! {
             .timeout(HOUR)
             .or_stop(),
         doubled;
+}
+
+// Control, groups and cycles.
+conformance! {
+    kill_switch: |flow| flow.kill_switch(&KillSwitch::new()), same;
+    watch_termination: |flow| flow.watch_termination().0, same;
+    group_by:
+        |flow| flow.group_by(5, |n| n % 4, |_, group| group.map_async(2, call)),
+        doubled,
+        |suite| suite.unordered().errors_overtake().panicking(|flow| {
+            flow.group_by(5, |n| trip(*n) % 2, |_, group| group)
+        });
+    feedback:
+        |flow| flow.map(|n| n + 1).feedback(16, |numbers| {
+            let (odd, even) = numbers.divert(16, |n| n % 2 == 0);
+            (odd, even.map(|n| n / 2))
+        }),
+        |input| input.into_iter().map(|n| (n + 1) >> (n + 1).trailing_zeros()).collect(),
+        |suite| suite.unordered().errors_overtake();
 }
