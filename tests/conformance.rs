@@ -221,7 +221,7 @@ fn flaky()
 }
 
 fn odd_fails(n: u64) -> Result<u64, u64> {
-    if n % 2 == 0 { Ok(n) } else { Err(n) }
+    if n.is_multiple_of(2) { Ok(n) } else { Err(n) }
 }
 
 // What may fail.

@@ -12,7 +12,6 @@ use forebay::source;
 use forebay::testkit::{Simulation, What};
 use forebay::time::{self, Time};
 
-#[allow(clippy::print_stdout)]
 #[path = "../examples/spike_time.rs"]
 mod spike_time;
 

@@ -318,7 +318,7 @@ fn an_offer_dropped_at_any_await_is_either_in_or_not() {
         let producer = queue.clone();
         let offers = async move {
             for n in 0..5 {
-                producer.offer(n).await;
+                let _ = producer.offer(n).await;
             }
         };
         let all = simulation
