@@ -36,7 +36,7 @@ fn run(seed: u64) -> Result<(Vec<u64>, Time, Trace), RunError> {
     Ok((all, simulation.now(), simulation.trace()))
 }
 
-pub fn main() -> Result<(), RunError> {
+pub(crate) fn main() -> Result<(), RunError> {
     let (all, took, trace) = run(42)?;
     assert_eq!(
         all,

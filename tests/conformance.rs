@@ -1,22 +1,25 @@
 //! Every operator against its model, through the rules of the conformance suite.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use forebay::boundary::{Buffer, WhenFull};
 use forebay::class::Class;
-use forebay::control::BatchLimits;
+use forebay::control::{BatchLimits, Retry};
+use forebay::error::BoxError;
+use forebay::flow::KillSwitch;
 use forebay::operator::Concurrency;
 use forebay::outcome::Kind;
 use forebay::source;
 use forebay::testkit::{conformance, planned_panic};
 use forebay::time;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A call that takes between 0 and 30 microseconds, some of them none at all.
 async fn call(n: u64) -> u64 {
-    if n % 3 != 0 {
+    if !n.is_multiple_of(3) {
         time::sleep(Duration::from_micros(n * 7 % 31)).await;
     }
     n * 2
@@ -194,8 +197,74 @@ conformance! {
         same, |suite| suite.unordered().errors_overtake();
     divert_to: |flow| flow.divert_to(3, |n| n % 2 == 1, |odd| odd.map_async(2, call).ignore()), even,
         |suite| suite.may(Kind::Delivered).panicking(|flow| {
-            flow.divert_to(3, |n| trip(*n) % 2 == 1, |odd| odd.ignore())
+            flow.divert_to(3, |n| trip(*n) % 2 == 1, forebay::flow::Flow::ignore)
         });
     merge: |flow| flow.merge([source::iter([])]), same;
     concat: |flow| flow.concat([source::iter([]), source::iter([])]), same;
+}
+
+/// A call that fails the first time an element comes, for each third of them.
+fn flaky()
+-> impl FnMut(u64) -> std::pin::Pin<Box<dyn Future<Output = Result<u64, BoxError>> + Send>> {
+    let mut tried = BTreeSet::new();
+    move |n| {
+        let first = tried.insert(n);
+        Box::pin(async move {
+            let doubled = call(n).await;
+            if first && n % 3 == 1 {
+                Err("not yet".into())
+            } else {
+                Ok(doubled)
+            }
+        })
+    }
+}
+
+fn odd_fails(n: u64) -> Result<u64, u64> {
+    if n.is_multiple_of(2) { Ok(n) } else { Err(n) }
+}
+
+// What may fail.
+conformance! {
+    try_map_results: |flow| flow.try_map(|n| odd_fails(*n)).results(),
+        |input| input.into_iter().map(odd_fails).collect(),
+        |suite| suite.panicking(|flow| flow.try_map(|n| odd_fails(trip(*n))).results());
+    try_map_discard: |flow| flow.try_map(|n| odd_fails(*n)).or_discard(), even,
+        |suite| suite.may(Kind::Shed);
+    try_map_stop: |flow| flow.try_map(|n| Ok::<_, std::fmt::Error>(n * 2)).or_stop(), doubled;
+    try_map_async_results:
+        |flow| flow.try_map_async(3, |n| async move { call(n).await; odd_fails(n) }).results(),
+        |input| input.into_iter().map(odd_fails).collect(),
+        |suite| suite.panicking(|flow| flow
+            .try_map_async(3, |n| async move { call(n).await; odd_fails(trip(n)) })
+            .results());
+    try_map_async_discard:
+        |flow| flow.try_map_async(3, |n| async move { call(n).await; odd_fails(n) }).or_discard(),
+        even, |suite| suite.may(Kind::Shed);
+    try_map_async_retry:
+        |flow| flow
+            .try_map_async(3, flaky())
+            .retry(Retry::tries(3).backoff(Duration::from_micros(5), Duration::from_micros(20)).seed(1))
+            .timeout(HOUR)
+            .or_stop(),
+        doubled;
+}
+
+// Control, groups and cycles.
+conformance! {
+    kill_switch: |flow| flow.kill_switch(&KillSwitch::new()), same;
+    watch_termination: |flow| flow.watch_termination().0, same;
+    group_by:
+        |flow| flow.group_by(5, |n| n % 4, |_, group| group.map_async(2, call)),
+        doubled,
+        |suite| suite.unordered().errors_overtake().panicking(|flow| {
+            flow.group_by(5, |n| trip(*n) % 2, |_, group| group)
+        });
+    feedback:
+        |flow| flow.map(|n| n + 1).feedback(16, |numbers| {
+            let (odd, even) = numbers.divert(16, |n| n % 2 == 0);
+            (odd, even.map(|n| n / 2))
+        }),
+        |input| input.into_iter().map(|n| (n + 1) >> (n + 1).trailing_zeros()).collect(),
+        |suite| suite.unordered().errors_overtake();
 }

@@ -1,6 +1,6 @@
-//! Whole pipelines under the fuzzing scheduler, for FOREBAY_FUZZ_SECONDS (default 2): wake-ups,
+//! Whole pipelines under the fuzzing scheduler, for `FOREBAY_FUZZ_SECONDS` (default 2): wake-ups,
 //! demand, the size of chunks and the order of tasks are drawn from a seed, which is printed.
-//! FOREBAY_FUZZ_SEED runs that seed alone.
+//! `FOREBAY_FUZZ_SEED` runs that seed alone.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::sync::{Arc, Mutex};
@@ -132,7 +132,7 @@ fn end(run: &mut SimulatedRun<Vec<u64>>, seed: u64, count: u64, out: &Out) -> Op
             None
         }
         1 if !run.advance(after) => {
-            let drained = run.drain(Duration::from_secs(60)).unwrap();
+            let drained = run.drain(Duration::from_mins(1)).unwrap();
             assert!(
                 drained.still_running.is_empty(),
                 "{:?}",

@@ -12,7 +12,6 @@ use forebay::source;
 use forebay::testkit::{Simulation, What};
 use forebay::time::{self, Time};
 
-#[allow(clippy::print_stdout)]
 #[path = "../examples/spike_time.rs"]
 mod spike_time;
 
@@ -30,7 +29,7 @@ fn a_second_is_exact_and_takes_no_time() {
     let seen = Arc::clone(&times);
     let pipeline = source::iter(1..=3_u64)
         .map_async(1, |n| async move {
-            time::sleep(Duration::from_secs(3600)).await;
+            time::sleep(Duration::from_hours(1)).await;
             n
         })
         .for_each(move |n| seen.lock().unwrap().push((n, time::now().as_nanos())));

@@ -53,7 +53,9 @@ fn room(path: &Path) -> String {
 
 /// Rooms from the ground up: each may use those before it, and those beside it in a group.
 const ROOMS: &[&[&str]] = &[
-    &["sync", "class", "outcome", "time", "demand", "json"],
+    &[
+        "sync", "class", "outcome", "time", "demand", "json", "random",
+    ],
     &["control"],
     &["position"],
     // A stop names the element that caused it.

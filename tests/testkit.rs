@@ -303,3 +303,37 @@ fn a_seed_chooses_where_a_future_is_dropped() {
     }
     assert!(done[0] > 10 && done[1] > 10, "{done:?}");
 }
+
+#[test]
+fn an_offer_dropped_at_any_await_is_either_in_or_not() {
+    let mut polls = 0;
+    loop {
+        let simulation = Simulation::new(polls as u64);
+        let (queue, flow) = source::queue(1);
+        let slow = |n: u64| async move {
+            time::sleep(MS).await;
+            n
+        };
+        let mut run = simulation.start(flow.map_async(1, slow).collect()).unwrap();
+        let producer = queue.clone();
+        let offers = async move {
+            for n in 0..5 {
+                let _ = producer.offer(n).await;
+            }
+        };
+        let all = simulation
+            .block_on(drop_at(polls, offers))
+            .unwrap()
+            .is_some();
+        queue.complete();
+        let came = run.join().unwrap();
+        assert_eq!(came, (0..came.len() as u64).collect::<Vec<_>>());
+        run.snapshot().check().unwrap();
+        if all {
+            assert_eq!(came.len(), 5);
+            break;
+        }
+        polls += 1;
+    }
+    assert!(polls >= 2, "it waited, and was dropped there");
+}

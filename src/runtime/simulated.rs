@@ -32,7 +32,7 @@ use crate::time::{Clock, Time};
 use crate::topology::{Plan, Topology};
 
 /// Polls at one instant after which a run is taken to turn in circles.
-const POLLS_AT_ONCE: u64 = 1 << 20;
+const POLLS_AT_ONCE: u64 = 1 << 18;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     match mutex.lock() {
@@ -271,7 +271,7 @@ impl Simulator {
                 .unwrap_or_else(|| name.to_string());
             self.condemn(run, &panel, stage, Cause::NeedsTokio);
         } else if circles {
-            let what = "a million polls without time going on: a stage wakes itself for ever";
+            let what = "262,144 polls without time going on: a stage wakes itself for ever";
             self.condemn(
                 run,
                 &panel,

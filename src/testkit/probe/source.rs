@@ -240,7 +240,9 @@ impl<T: Send + 'static> ProbeSource<T> {
         let numbers = self.number..self.number + values.len() as u64;
         self.number = numbers.end;
         let mut chunk = Chunk::default();
-        values.into_iter().for_each(|value| chunk.push_value(value));
+        for value in values {
+            chunk.push_value(value);
+        }
         cx.track(&mut chunk, tracker, numbers.clone());
         for (mut element, number) in chunk.drain().zip(numbers) {
             let shared = Arc::clone(&self.shared);
