@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use forebay::chunk::{Chunk, Meta};
-use forebay::error::{RunError, Stop};
+use forebay::error::{Refused, RunError, Stop};
 use forebay::flow::{Accounts, Flow};
 use forebay::mark::{Barrier, CommitToken, Mark};
 use forebay::operator::{Answer, Context, Control, Demand, Fill, Held, Input, Operator, Sink};
@@ -219,6 +219,20 @@ async fn an_operator_that_tracks_by_itself_reads_the_declaration() {
     let snapshot = running.snapshot();
     snapshot.check().unwrap();
     assert_eq!(snapshot.total().entered, 10);
+}
+
+#[tokio::test]
+async fn an_operator_that_tracks_by_itself_cannot_be_untracked() {
+    let refused = Flow::from_operator("two", |accounts| TwoSequences {
+        accounts,
+        trackers: Vec::new(),
+        next: 0,
+        credit: Arc::default(),
+    })
+    .untracked()
+    .ignore()
+    .run();
+    assert!(matches!(refused, Err(Refused::Setting { stage, .. }) if stage == "two"));
 }
 
 /// Takes from its inputs in turn, one element each.

@@ -92,6 +92,7 @@ impl<T: Send + 'static> Flow<T> {
             window: if positioned { 1024 } else { 1 << 16 },
             loss: !positioned,
             barrier_every: 0,
+            tracks_itself: false,
         }));
         let plan = Plan::new();
         let stage = plan.add(spec.into(), &[], false);
@@ -110,7 +111,8 @@ impl<T: Send + 'static> Flow<T> {
     ///
     /// The closure gets the run's account of this source: its operator takes its trackers and what
     /// the declaration says of it from there. The settings are those of a source with positions:
-    /// unresolved elements stop the run, and each tracker has a window of 1024.
+    /// unresolved elements stop the run, and each tracker has a window of 1024. It cannot be
+    /// [`untracked`](Flow::untracked).
     pub fn from_operator<O: Operator<T> + 'static>(
         spec: impl Into<NodeSpec>,
         make: impl FnOnce(Accounts) -> O,
@@ -121,6 +123,7 @@ impl<T: Send + 'static> Flow<T> {
             window: 1024,
             loss: false,
             barrier_every: 0,
+            tracks_itself: true,
         }));
         let plan = Plan::new();
         let stage = plan.add(spec.into(), &[], false);

@@ -103,6 +103,8 @@ pub(crate) struct Settings {
     pub(crate) loss: bool,
     /// Elements after which a barrier is sent downstream; 0: never.
     pub(crate) barrier_every: usize,
+    /// Its operator has trackers of its own.
+    pub(crate) tracks_itself: bool,
 }
 
 impl Settings {

@@ -574,6 +574,16 @@ impl Graph {
         if let Some(problem) = self.problems.first() {
             return Err(problem.clone());
         }
+        let untracked = self.sources.iter().find(|source| {
+            let settings = lock(&source.settings);
+            settings.tracks_itself && !settings.tracked
+        });
+        if let Some(source) = untracked {
+            return Err(Refused::Setting {
+                stage: self.name_of(source.stage),
+                what: "it tracks its elements itself: leave `.untracked()` out".to_owned(),
+            });
+        }
         if let Some(open) = self.open.first() {
             return Err(Refused::Dangling {
                 stage: self.name_of(*open),
