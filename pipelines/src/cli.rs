@@ -125,7 +125,7 @@ pub(crate) struct Faults {
     /// The service answers that much later
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub(crate) slow_ms: u64,
-    /// The service answers this order later by --stall-ms
+    /// The service answers this order later by --stall-ms, the first time it comes
     #[arg(long, value_name = "ORDER_ID")]
     pub(crate) stall_order: Option<String>,
     /// How much later

@@ -170,17 +170,23 @@ async fn take(State(ledger): State<Arc<Ledger>>, body: Bytes) -> StatusCode {
     let Ok(posted) = serde_json::from_slice::<Posted>(&body) else {
         return StatusCode::BAD_REQUEST;
     };
-    let stalls = ledger.faults.stall_order.as_ref() == Some(&posted.order_id);
-    let refused = {
+    let Faults {
+        fail_rate,
+        slow_ms,
+        stall_order,
+        stall_ms,
+    } = &ledger.faults;
+    let (refused, stall_ms) = {
         let mut book = ledger.book();
-        let refused = book.refuses(ledger.faults.fail_rate);
+        let stalls = stall_order.as_ref() == Some(&posted.order_id)
+            && !book.orders.contains_key(&posted.order_id);
+        let refused = book.refuses(*fail_rate);
         if !refused {
             book.take(posted.order_id);
         }
-        refused
+        (refused, if stalls { *stall_ms } else { 0 })
     };
-    let stall_ms = if stalls { ledger.faults.stall_ms } else { 0 };
-    let wait_ms = ledger.faults.slow_ms + stall_ms;
+    let wait_ms = slow_ms + stall_ms;
     if wait_ms > 0 {
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }

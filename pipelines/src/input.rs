@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use forebay::error::RunError;
-use forebay::source::{self, Line, Lines, TooLong};
+use forebay::source::{self, Line, Lines, State, TooLong};
 
 use crate::cli::{OrdersOptions, unusable};
 use crate::order::{BadOrder, Format, Order};
@@ -126,9 +126,23 @@ impl Input {
         Ok(Input {
             lines: settings(lines, header),
             decode: Decode { format, body },
-            total: total.map(orders),
+            total: total
+                .map(orders)
+                .map(|orders| orders.saturating_sub(settled(options, header))),
         })
     }
+}
+
+/// How many orders an earlier run has settled. A state that is of no use is told by the run.
+fn settled(options: &OrdersOptions, header: bool) -> u64 {
+    let state = options
+        .state
+        .as_ref()
+        .and_then(|directory| State::read(directory).ok().flatten());
+    state.map_or(0, |state| {
+        let above: u32 = state.done.iter().map(|word| word.count_ones()).sum();
+        state.base.line.saturating_sub(u64::from(header)) + u64::from(above)
+    })
 }
 
 /// The first line of a compressed file, without its end.

@@ -101,7 +101,6 @@ fn declare(
         .map_err(|error| unusable(format!("{}: {error}", places.delivered.display())))?;
     let decode = input.decode;
     let mut lines = source::lines(input.lines)
-        .keeps_origin()
         .window(options.window as usize)
         .named("lines");
     if let Some(rate) = options.rate {

@@ -5,8 +5,11 @@ mod support;
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -376,7 +379,13 @@ fn a_rate_is_kept() {
     let input = first_orders(dir.path(), 600);
     let mut command = orders(dir.path());
     command.arg("--input").arg(&input).args(["--rate", "400"]);
-    let result = support::json(&finish(command, LONG));
+    let output = finish(command, LONG);
+    let result = support::json(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains(" of 600 orders, "),
+        "how far it is, as lines: {stderr}"
+    );
     let rate = result["elements_per_s"].as_f64().unwrap();
     assert!((200.0..=410.0).contains(&rate), "{rate}");
 }
@@ -445,7 +454,7 @@ fn the_second_signal_aborts() {
 fn an_order_the_service_refuses_for_good_is_a_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
     let input = first_orders(dir.path(), 20);
-    let service = refusing("422 Unprocessable Content");
+    let (service, _) = answering("422 Unprocessable Content");
     let mut command = orders(dir.path());
     command
         .arg("--input")
@@ -496,34 +505,113 @@ fn a_url_that_is_not_the_service_stops_the_run() {
     assert!(service.received().is_empty());
 }
 
-/// A service that answers each post with that status, on each connection until it is closed.
-fn refusing(status: &str) -> String {
+#[test]
+fn connections_are_kept_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = first_orders(dir.path(), 500);
+    let (service, connections) = answering("200 OK");
+    let mut command = orders(dir.path());
+    command
+        .arg("--input")
+        .arg(&input)
+        .args(["--http", &service, "--concurrency", "4"]);
+    let result = support::json(&finish(command, LONG));
+    let good = lines(&input).iter().filter(|line| !line.dead).count() as u64;
+    assert_eq!(number(&result, "delivered"), good);
+    // One to see whether somebody listens, one for each post in flight, one to ask for figures; a
+    // connection may still be on its way into the pool when the next post looks for it.
+    let connections = connections.load(Ordering::Relaxed);
+    assert!(
+        (2..50).contains(&connections),
+        "{connections} connections for {good} posts"
+    );
+}
+
+#[test]
+fn a_post_that_takes_too_long_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = first_orders(dir.path(), 300);
+    let mut command = orders(dir.path());
+    command.arg("--input").arg(&input);
+    command.args([
+        "--stall-order",
+        "7",
+        "--stall-ms",
+        "60000",
+        "--timeout-ms",
+        "500",
+    ]);
+    let result = support::json(&finish(command, LONG));
+    let good = lines(&input).iter().filter(|line| !line.dead).count();
+    assert_eq!(number(&result, "delivered"), good as u64);
+    assert_eq!(
+        number(&result["received_by_server"], "distinct"),
+        good as u64
+    );
+    assert!(
+        number(&result["received_by_server"], "duplicates") >= 1,
+        "{result}"
+    );
+}
+
+/// A service that answers each post with that status, and how many connections it was given.
+fn answering(status: &str) -> (String, Arc<AtomicUsize>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/orders", listener.local_addr().unwrap());
     let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
     std::thread::spawn(move || {
         for connection in listener.incoming() {
-            let (mut connection, answer) = (connection.unwrap(), answer.clone());
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(connection.try_clone().unwrap());
-                loop {
-                    let (mut line, mut length) = (String::new(), 0);
-                    while reader.read_line(&mut line).unwrap_or(0) > 2 {
-                        if let Some(value) = line.strip_prefix("content-length: ") {
-                            length = value.trim().parse().unwrap();
-                        }
-                        line.clear();
-                    }
-                    let mut body = vec![0; length];
-                    if line.is_empty() || reader.read_exact(&mut body).is_err() {
-                        return;
-                    }
-                    connection.write_all(answer.as_bytes()).unwrap();
-                }
-            });
+            count.fetch_add(1, Ordering::Relaxed);
+            let (connection, answer) = (connection.unwrap(), answer.clone());
+            std::thread::spawn(move || answer_all(connection, &answer));
         }
     });
-    url
+    (url, connections)
+}
+
+fn answer_all(mut connection: TcpStream, answer: &str) {
+    let mut reader = BufReader::new(connection.try_clone().unwrap());
+    loop {
+        let (mut line, mut length) = (String::new(), 0);
+        while reader.read_line(&mut line).unwrap_or(0) > 2 {
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        let closed = line.is_empty() || reader.read_exact(&mut body).is_err();
+        if closed || connection.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_a_run_whose_standard_input_stays_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = orders(dir.path());
+    command.args(["--input", "-"]).stdin(Stdio::piped());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "1,1,1997-01-01,1,11.77\n2,1,1997-01-01,1,11.77").unwrap();
+    let delivered = dir.path().join("delivered.ndjson");
+    while records(&delivered).len() < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    support::signal(&child, "-TERM");
+    let result = support::json(&finish_child(child, Duration::from_secs(20)));
+    assert_eq!(
+        (number(&result, "in"), number(&result, "delivered")),
+        (2, 2)
+    );
+    drop(stdin);
 }
 
 #[test]
