@@ -25,14 +25,14 @@ impl<T: Send + 'static> Flow<T> {
     /// apart, so that fast elements may run ahead of a slow one. Futures go on while downstream asks
     /// for nothing; their results wait.
     ///
-    /// - **emits when** the oldest future is ready
-    /// - **back-pressures when** as many futures run as the limit allows, or the reorder window is full
-    /// - **completes when** the flow before it completes and all results are handed on
-    /// - **cancels when** downstream cancels; futures in flight are dropped where they stand
-    /// - **settles when** the closure or its future panics: that element fails, when its turn comes,
+    /// - *emits when* the oldest future is ready
+    /// - *back-pressures when* as many futures run as the limit allows, or the reorder window is full
+    /// - *completes when* the flow before it completes and all results are handed on
+    /// - *cancels when* downstream cancels; futures in flight are dropped where they stand
+    /// - *settles when* the closure or its future panics: that element fails, when its turn comes,
     ///   and the others go on
-    /// - **holds** at most the reorder window
-    /// - **costs** a poll of each future; one allocation a slot, ever
+    /// - *holds* at most the reorder window
+    /// - *costs* a poll of each future; one allocation a slot, ever
     ///
     /// # Example
     /// ```

@@ -10,15 +10,15 @@ impl<T: Send + 'static> Flow<T> {
     /// What it does when full is its [`WhenFull`]: see the guide on
     /// [overflow](crate::guide::overflow).
     ///
-    /// - **emits when** it holds an element
-    /// - **back-pressures when** it is full, under [`WhenFull::Backpressure`]; otherwise never
-    /// - **completes when** the flow before it completes and what it holds is handed on
-    /// - **cancels when** downstream cancels; what it holds is cancelled
-    /// - **settles when** it is full and sheds: the element given up is shed, with the strategy as
+    /// - *emits when* it holds an element
+    /// - *back-pressures when* it is full, under [`WhenFull::Backpressure`]; otherwise never
+    /// - *completes when* the flow before it completes and what it holds is handed on
+    /// - *cancels when* downstream cancels; what it holds is cancelled
+    /// - *settles when* it is full and sheds: the element given up is shed, with the strategy as
     ///   the reason; under [`WhenFull::Fail`] it fails and the run stops
-    /// - **holds** at most its capacity in elements, and in bytes where it has one (one element may
+    /// - *holds* at most its capacity in elements, and in bytes where it has one (one element may
     ///   exceed them, alone)
-    /// - **costs** a lock and a wake-up a chunk; chunks are moved whole
+    /// - *costs* a lock and a wake-up a chunk; chunks are moved whole
     ///
     /// # Example
     /// ```
@@ -43,13 +43,13 @@ impl<T: Send + 'static> Flow<T> {
     /// Lets what comes before run as an island of its own, on another core where there is one, with
     /// room for one chunk between.
     ///
-    /// - **emits when** an element is between the islands
-    /// - **back-pressures when** 256 elements are
-    /// - **completes when** the flow before it completes and what is between is handed on
-    /// - **cancels when** downstream cancels
-    /// - **settles when** never, but for what a cancellation leaves behind
-    /// - **holds** at most 256 elements
-    /// - **costs** a lock and a wake-up a chunk
+    /// - *emits when* an element is between the islands
+    /// - *back-pressures when* 256 elements are
+    /// - *completes when* the flow before it completes and what is between is handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* never, but for what a cancellation leaves behind
+    /// - *holds* at most 256 elements
+    /// - *costs* a lock and a wake-up a chunk
     ///
     /// # Example
     /// ```

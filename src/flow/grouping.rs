@@ -9,14 +9,14 @@ use crate::topology::NodeSpec;
 impl<T: Send + 'static> Flow<T> {
     /// Gathers that many elements into a vector; the last may have fewer. 0 is refused.
     ///
-    /// - **emits when** so many elements arrived, or before a barrier, completion or failure of
+    /// - *emits when* so many elements arrived, or before a barrier, completion or failure of
     ///   upstream fewer, but one at least
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes and the last group was handed on
-    /// - **cancels when** downstream cancels
-    /// - **settles when** never: a group's receipt stands for all its elements
-    /// - **holds** the group that gathers; one that is larger than the window of its source is refused
-    /// - **costs** a vector for each group
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes and the last group was handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* never: a group's receipt stands for all its elements
+    /// - *holds* the group that gathers; one that is larger than the window of its source is refused
+    /// - *costs* a vector for each group
     ///
     /// # Example
     /// ```
@@ -50,15 +50,15 @@ impl<T: Send + 'static> Flow<T> {
     /// Without demand it never emits and never loses: the group that is closed waits, one more gathers
     /// behind it by the same rules, and then nothing more is taken in.
     ///
-    /// - **emits when** a group is closed: by a limit, or before a barrier, completion or failure of
+    /// - *emits when* a group is closed: by a limit, or before a barrier, completion or failure of
     ///   upstream
-    /// - **back-pressures when** two groups are closed and downstream asks for none
-    /// - **completes when** upstream completes and the last group was handed on
-    /// - **cancels when** downstream cancels
-    /// - **settles when** never: a group's receipt stands for all its elements
-    /// - **holds** two groups: one closed, and the one that gathers (with a limit of bytes, or the
+    /// - *back-pressures when* two groups are closed and downstream asks for none
+    /// - *completes when* upstream completes and the last group was handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* never: a group's receipt stands for all its elements
+    /// - *holds* two groups: one closed, and the one that gathers (with a limit of bytes, or the
     ///   element that did not fit into that); never more than twice `items`
-    /// - **costs** a vector for each group, a timer only when it waits for more, and reading the
+    /// - *costs* a vector for each group, a timer only when it waits for more, and reading the
     ///   clock once for each chunk taken in
     ///
     /// # Example
@@ -97,15 +97,15 @@ impl<T: Send + 'static> Flow<T> {
     /// has changed the state, before the result has reached a sink: refused under a named guarantee.
     /// If upstream fails there is no result.
     ///
-    /// - **emits when** upstream has completed: one element, which is made here and stands for none
+    /// - *emits when* upstream has completed: one element, which is made here and stands for none
     ///   of those before
-    /// - **back-pressures when** downstream asks for nothing
-    /// - **completes when** the result was handed on
-    /// - **cancels when** downstream cancels
-    /// - **settles when** an element has changed the state: as delivered; when the closure panics:
+    /// - *back-pressures when* downstream asks for nothing
+    /// - *completes when* the result was handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* an element has changed the state: as delivered; when the closure panics:
     ///   that element as failed, and the run stops
-    /// - **holds** nothing but the state
-    /// - **costs** the closure
+    /// - *holds* nothing but the state
+    /// - *costs* the closure
     ///
     /// # Example
     /// ```

@@ -27,13 +27,13 @@ const COUNTS: &str = "counts elements, and would count those again that come a s
 impl<T: Send + 'static> Flow<T> {
     /// Makes a value of each value.
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed; the others go on
-    /// - **holds** nothing
-    /// - **costs** a move of each value; for large ones see [`map_in_place`](Flow::map_in_place)
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed; the others go on
+    /// - *holds* nothing
+    /// - *costs* a move of each value; for large ones see [`map_in_place`](Flow::map_in_place)
     ///
     /// # Example
     /// ```
@@ -53,13 +53,13 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Changes each value where it lies.
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed; the others go on
-    /// - **holds** nothing
-    /// - **costs** the closure alone: nothing is moved, however large the values are
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed; the others go on
+    /// - *holds* nothing
+    /// - *costs* the closure alone: nothing is moved, however large the values are
     ///
     /// # Example
     /// ```
@@ -81,13 +81,13 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Looks at each value.
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed; the others go on
-    /// - **holds** nothing
-    /// - **costs** the closure alone: nothing is moved
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed; the others go on
+    /// - *holds* nothing
+    /// - *costs* the closure alone: nothing is moved
     ///
     /// # Example
     /// ```
@@ -114,14 +114,14 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Keeps the elements for which the predicate holds.
     ///
-    /// - **emits when** an element arrives for which the predicate holds
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the predicate does not hold: as filtered (predicate), in one step for all
+    /// - *emits when* an element arrives for which the predicate holds
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the predicate does not hold: as filtered (predicate), in one step for all
     ///   of a chunk; when it panics: that element as failed
-    /// - **holds** nothing
-    /// - **costs** the predicate, and moves where something was left out; nothing where all stay
+    /// - *holds* nothing
+    /// - *costs* the predicate, and moves where something was left out; nothing where all stay
     ///
     /// # Example
     /// ```
@@ -142,14 +142,14 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Makes a value of some of the values, and leaves the others out.
     ///
-    /// - **emits when** an element arrives of which the closure makes a value
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure returns `None`: as filtered (predicate); when it panics: that
+    /// - *emits when* an element arrives of which the closure makes a value
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure returns `None`: as filtered (predicate); when it panics: that
     ///   element as failed
-    /// - **holds** nothing
-    /// - **costs** a move of each value
+    /// - *holds* nothing
+    /// - *costs* a move of each value
     ///
     /// # Example
     /// ```
@@ -173,15 +173,15 @@ impl<T: Send + 'static> Flow<T> {
     /// Makes any number of values of each value, in order: the iterator may be endless, it goes on
     /// only as far as values are asked for, and one value further.
     ///
-    /// - **emits when** an element arrives of which something is made, and while there is more of it
-    /// - **back-pressures when** downstream does, in the midst of an element as well
-    /// - **completes when** upstream completes and the last element is used up
-    /// - **cancels when** downstream cancels
-    /// - **settles when** nothing is made of an element: as filtered (empty); when the closure or its
+    /// - *emits when* an element arrives of which something is made, and while there is more of it
+    /// - *back-pressures when* downstream does, in the midst of an element as well
+    /// - *completes when* upstream completes and the last element is used up
+    /// - *cancels when* downstream cancels
+    /// - *settles when* nothing is made of an element: as filtered (empty); when the closure or its
     ///   iterator panics: that element as failed, the values made before go on. Of one value it keeps
     ///   the receipt; of several each has a part of it
-    /// - **holds** elements that were taken in and not used up: at most one chunk
-    /// - **costs** a receipt split for each value but the last
+    /// - *holds* elements that were taken in and not used up: at most one chunk
+    /// - *costs* a receipt split for each value but the last
     ///
     /// # Example
     /// ```
@@ -211,14 +211,14 @@ impl<T: Send + 'static> Flow<T> {
     /// [`Answer::Rewind`](crate::operator::Answer::Rewind) and exactly-once. See
     /// [`stateful_map_with_rebuild`](Flow::stateful_map_with_rebuild).
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed, and the run stops, because the
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed, and the run stops, because the
     ///   state may be half changed
-    /// - **holds** nothing but the state
-    /// - **costs** a move of each value
+    /// - *holds* nothing but the state
+    /// - *costs* a move of each value
     ///
     /// # Example
     /// ```
@@ -248,13 +248,13 @@ impl<T: Send + 'static> Flow<T> {
     /// settled position: from a snapshot, or by leaving out what is not settled. A panic in it stops
     /// the run.
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed, and the run stops
-    /// - **holds** nothing but the state
-    /// - **costs** a move of each value
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed, and the run stops
+    /// - *holds* nothing but the state
+    /// - *costs* a move of each value
     ///
     /// # Example
     /// ```
@@ -288,13 +288,13 @@ impl<T: Send + 'static> Flow<T> {
     /// Changes a state by each value, and hands on a copy of it each time. The state before the first
     /// value is not handed on.
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed, and the run stops
-    /// - **holds** nothing but the state
-    /// - **costs** a clone of the state for each element
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed, and the run stops
+    /// - *holds* nothing but the state
+    /// - *costs* a clone of the state for each element
     ///
     /// # Example
     /// ```
@@ -319,14 +319,14 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Hands on the first elements and then ends.
     ///
-    /// - **emits when** an element arrives, until that many have
-    /// - **back-pressures when** downstream does; it asks for no more than are left
-    /// - **completes when** the last one was handed on, or upstream completes
-    /// - **cancels when** the last one was handed on: what is left upstream ends cancelled (not
+    /// - *emits when* an element arrives, until that many have
+    /// - *back-pressures when* downstream does; it asks for no more than are left
+    /// - *completes when* the last one was handed on, or upstream completes
+    /// - *cancels when* the last one was handed on: what is left upstream ends cancelled (not
     ///   wanted), or filtered (ended) on a branch whose source goes on; or downstream cancels
-    /// - **settles when** never
-    /// - **holds** nothing
-    /// - **costs** nothing
+    /// - *settles when* never
+    /// - *holds* nothing
+    /// - *costs* nothing
     ///
     /// It counts what passes: refused where a source goes back, and under exactly-once.
     ///
@@ -348,13 +348,13 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Leaves out the first elements.
     ///
-    /// - **emits when** an element arrives, once that many have been left out
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** an element is left out: as filtered
-    /// - **holds** nothing
-    /// - **costs** nothing once they are left out
+    /// - *emits when* an element arrives, once that many have been left out
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* an element is left out: as filtered
+    /// - *holds* nothing
+    /// - *costs* nothing once they are left out
     ///
     /// It counts what passes: refused where a source goes back, and under exactly-once.
     ///
@@ -379,13 +379,13 @@ impl<T: Send + 'static> Flow<T> {
     /// Order, admission and shedding further down go by it. The account of the source goes by the
     /// first class an element is given; a later one changes its order, not its account.
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed, unclassified
-    /// - **holds** nothing
-    /// - **costs** the closure; with receipts, an atomic step for each class among 64 neighbours
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed, unclassified
+    /// - *holds* nothing
+    /// - *costs* the closure; with receipts, an atomic step for each class among 64 neighbours
     ///
     /// # Example
     /// ```
@@ -414,13 +414,13 @@ impl<T: Send + 'static> Flow<T> {
     /// The deadline travels with the element; nothing leaves here. Elements leave, as expired, at the
     /// points declared with [`expire`](Flow::expire).
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** never
-    /// - **holds** nothing
-    /// - **costs** a few nanoseconds a chunk
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* never
+    /// - *holds* nothing
+    /// - *costs* a few nanoseconds a chunk
     ///
     /// # Example
     /// ```
@@ -446,13 +446,13 @@ impl<T: Send + 'static> Flow<T> {
     /// The deadline travels with the element; nothing leaves here. Elements leave, as expired, at the
     /// points declared with [`expire`](Flow::expire).
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed
-    /// - **holds** nothing
-    /// - **costs** the closure
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed
+    /// - *holds* nothing
+    /// - *costs* the closure
     ///
     /// # Example
     /// ```
@@ -479,14 +479,14 @@ impl<T: Send + 'static> Flow<T> {
     /// An element that waits further down may still become late there: this is the point where it is
     /// looked at, and the only one.
     ///
-    /// - **emits when** an element arrives that is in time, or has no deadline
-    /// - **back-pressures when** downstream does
-    /// - **completes when** upstream completes
-    /// - **cancels when** downstream cancels
-    /// - **settles when** an element is late: as expired. A pipeline that names a guarantee is
+    /// - *emits when* an element arrives that is in time, or has no deadline
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* an element is late: as expired. A pipeline that names a guarantee is
     ///   refused with it, because it may lose elements
-    /// - **holds** nothing
-    /// - **costs** reading the clock once a chunk, where elements have deadlines
+    /// - *holds* nothing
+    /// - *costs* reading the clock once a chunk, where elements have deadlines
     ///
     /// # Example
     /// ```
@@ -508,14 +508,14 @@ impl<T: Send + 'static> Flow<T> {
     /// `weigh`. Without one, or where the closure returns 0, a group by bytes takes the size of the
     /// value and of its origin; buffers count such an element as weightless.
     ///
-    /// - **emits when** an element arrives
-    /// - **back-pressures when** downstream does, by elements or by bytes
-    /// - **completes when** upstream completes and nothing is held
-    /// - **cancels when** downstream cancels
-    /// - **settles when** the closure panics: that element as failed
-    /// - **holds** what came in and turned out to be more bytes than were asked for: at most one
+    /// - *emits when* an element arrives
+    /// - *back-pressures when* downstream does, by elements or by bytes
+    /// - *completes when* upstream completes and nothing is held
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed
+    /// - *holds* what came in and turned out to be more bytes than were asked for: at most one
     ///   chunk less an element; nothing where downstream has no limit of bytes
-    /// - **costs** the closure
+    /// - *costs* the closure
     ///
     /// # Example
     /// ```
