@@ -10,12 +10,14 @@ use forebay::source;
 use forebay::testkit::{Simulation, conformance, planned_panic};
 use forebay::time;
 
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 fn same(input: Vec<u64>) -> Vec<u64> {
     input
 }
 
+// A predicate of `filter` as it is.
+#[allow(clippy::trivially_copy_pass_by_ref)]
 fn not_five(n: &u64) -> bool {
     if *n == 5 {
         planned_panic();
@@ -34,7 +36,7 @@ fn by_weight(input: Vec<u64>, items: usize, bytes: u64) -> Vec<Vec<u64>> {
         match groups.last_mut() {
             Some(group)
                 if group.len() < items
-                    && group.iter().map(|n| n % 5 + 1).sum::<u64>() + n % 5 + 1 <= bytes =>
+                    && group.iter().map(|n| n % 5 + 1).sum::<u64>() + n % 5 < bytes =>
             {
                 group.push(n);
             }

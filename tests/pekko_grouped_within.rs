@@ -220,7 +220,7 @@ mod grouped_within {
     #[test]
     fn deliver_buffered_elements_on_complete_before_the_timeout() {
         on_tokio(async {
-            let mut probes = within(1000, Duration::from_secs(3600));
+            let mut probes = within(1000, Duration::from_hours(1));
             probes.request(100);
             probes.send(1..=3);
             probes.complete();
@@ -232,7 +232,7 @@ mod grouped_within {
     #[test]
     fn deliver_buffered_elements_before_a_failure() {
         on_tokio(async {
-            let probes = within(1000, Duration::from_secs(3600));
+            let probes = within(1000, Duration::from_hours(1));
             probes.send(1..=3);
             tokio::time::sleep(ms(20)).await;
             probes.fail();
@@ -319,7 +319,7 @@ mod grouped_within {
     fn group_evenly_and_with_a_rest() {
         for count in [30_u64, 31, 32] {
             let groups = source::iter(0..count)
-                .grouped_within((3, Duration::from_secs(600)))
+                .grouped_within((3, Duration::from_mins(10)))
                 .collect()
                 .block_on()
                 .unwrap();
@@ -334,7 +334,7 @@ mod grouped_within {
     #[test]
     fn group_with_small_groups_under_back_pressure() {
         on_tokio(async {
-            let mut probes = within(1, Duration::from_secs(86_400));
+            let mut probes = within(1, Duration::from_hours(24));
             probes.send(1..=10);
             probes.complete();
             for n in 1..=10 {
@@ -349,7 +349,7 @@ mod grouped_within {
     #[test]
     fn handle_elements_larger_than_the_limit() {
         on_tokio(async {
-            let mut probes = weighted(100, 100, Duration::from_secs(60));
+            let mut probes = weighted(100, 100, Duration::from_mins(1));
             probes.send([1, 2, 3, 101, 4, 5, 6]);
             probes.complete();
             for group in [vec![1, 2, 3], vec![101], vec![4, 5, 6]] {
@@ -363,7 +363,7 @@ mod grouped_within {
     #[test]
     fn not_drop_a_pending_last_element_on_upstream_finish() {
         on_tokio(async {
-            let mut probes = weighted(100, 5, Duration::from_secs(60));
+            let mut probes = weighted(100, 5, Duration::from_mins(1));
             probes.send([1, 2, 3]);
             probes.complete();
             probes.expect_nothing_for(ms(30)).await;
@@ -379,7 +379,7 @@ mod grouped_within {
     #[test]
     fn not_emit_an_empty_group_if_the_first_element_is_heavier_than_the_limit() {
         on_tokio(async {
-            let mut probes = weighted(100, 10, Duration::from_secs(60));
+            let mut probes = weighted(100, 10, Duration::from_mins(1));
             probes.request(2);
             probes.send([11]);
             assert_eq!(probes.expect_next().await, [11], "at once: it is full");
@@ -391,7 +391,7 @@ mod grouped_within {
     #[test]
     fn group_by_max_weight_and_max_number_of_elements() {
         on_tokio(async {
-            let mut probes = weighted(3, 10, Duration::from_secs(60));
+            let mut probes = weighted(3, 10, Duration::from_mins(1));
             probes.send([1, 2, 3, 4, 5, 6, 11, 7, 2]);
             probes.complete();
             for group in [vec![1, 2, 3], vec![4, 5], vec![6], vec![11], vec![7, 2]] {
@@ -405,7 +405,7 @@ mod grouped_within {
     #[test]
     fn keep_the_current_group_and_its_weight_when_the_cost_function_throws() {
         on_tokio(async {
-            let limits = BatchLimits::new(100, Duration::from_secs(60)).bytes(5);
+            let limits = BatchLimits::new(100, Duration::from_mins(1)).bytes(5);
             let mut probes: Probes<u64, Vec<u64>> = Probes::start(move |flow| {
                 let cost = |n: &u64| match n {
                     99 => std::panic::resume_unwind(Box::new("no cost")),

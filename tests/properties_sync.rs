@@ -446,8 +446,8 @@ proptest! {
     #[test]
     fn grouped_within_by_number_and_bytes(case in cases(), size in 1..20_usize, bytes in 1..80_u64) {
         // Its time is never up here: what time does is tested where time is simulated.
-        let limits = BatchLimits::new(size, Duration::from_secs(3600)).bytes(bytes);
-        let weight = |n: &u64| if n % 23 == 0 { 8 } else { n % 23 };
+        let limits = BatchLimits::new(size, Duration::from_hours(1)).bytes(bytes);
+        let weight = |n: &u64| if n.is_multiple_of(23) { 8 } else { n % 23 };
         let ran = judge(
             &case,
             |flow| flow.grouped_within(limits),
@@ -498,9 +498,9 @@ proptest! {
             |flow| {
                 let late = |n: &u64| {
                     panic_unless(n % 17 != 4);
-                    (n % 2 == 0).then_some(Duration::ZERO)
+                    n.is_multiple_of(2).then_some(Duration::ZERO)
                 };
-                flow.deadline_by(late).deadline(Duration::from_secs(3600)).expire()
+                flow.deadline_by(late).deadline(Duration::from_hours(1)).expire()
             },
             |input, _| input.iter().copied().filter(|n| n % 17 != 4 && n % 2 == 1).collect(),
         )?;
@@ -682,7 +682,7 @@ proptest! {
         size in 1..12_usize,
     ) {
         let fails: Vec<u64> = fails.into_iter().collect();
-        let long = Duration::from_secs(3600);
+        let long = Duration::from_hours(1);
         rewound(seed, &fails, |flow| flow.grouped(size), Vec::clone)?;
         rewound(seed, &fails, |flow| flow.grouped_within((size, long)), Vec::clone)?;
         rewound(
