@@ -79,6 +79,7 @@ pub(crate) trait Clock: Send + Sync {
     fn work(&self, ns: u64);
     /// Runs one thing that is ready, or goes on to the next timer that is due until then. False if
     /// there is neither.
+    #[cfg(feature = "testkit")]
     fn step(&self, until: Time) -> bool;
     /// User code asked for the tokio runtime, which is not there.
     fn lacks_tokio(&self);
