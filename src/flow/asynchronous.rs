@@ -1,11 +1,22 @@
-//! Stages that run a future for each element.
+//! Stages that run a future for each element, or work on other threads.
 
 use std::future::Future;
+use std::sync::Arc;
 
-use super::Flow;
+use super::{Flow, Pipeline};
 use crate::operator::Concurrency;
 use crate::operator::map_async::MapAsync;
+use crate::operator::map_blocking::Blocking;
+use crate::operator::map_parallel::{BATCH, BATCHES_A_LANE, MapParallel};
+use crate::operator::sinks::for_each_async::ForEachAsync;
+use crate::operator::unordered::Unordered;
 use crate::topology::NodeSpec;
+
+fn spec(kind: &'static str, concurrency: Concurrency) -> NodeSpec {
+    NodeSpec::new(kind)
+        .holds(concurrency.window)
+        .note(format!("{} in flight", concurrency.limit))
+}
 
 impl<T: Send + 'static> Flow<T> {
     /// Runs a future for each element, several at once, and hands on the results in order.
@@ -42,9 +53,236 @@ impl<T: Send + 'static> Flow<T> {
         Fut: Future<Output = U> + Send + 'static,
     {
         let concurrency = concurrency.into();
-        let spec = NodeSpec::new("map_async")
-            .holds(concurrency.window)
-            .note(format!("{} in flight", concurrency.limit));
+        let spec = spec("map_async", concurrency);
         self.then(spec, |input| MapAsync::new(input, concurrency, f))
+    }
+
+    /// [`map_async`](Flow::map_async) with something each future gets a clone of: a client, a pool,
+    /// a sender. It saves the clone before each `async move` block.
+    ///
+    /// - *emits when*, *back-pressures when*, *completes when*, *cancels when*, *settles when*,
+    ///   *holds*: as [`map_async`](Flow::map_async);
+    /// - *costs* a clone of the context for each element besides.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    /// use forebay::source;
+    ///
+    /// let prices = Arc::new(vec![10, 20, 30]);
+    /// let paid = source::iter([2, 0])
+    ///     .map_async_with(prices, 4, |prices, item: usize| async move { prices[item] })
+    ///     .collect();
+    /// assert_eq!(paid.block_on()?, [30, 10]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn map_async_with<C, U, F, Fut>(
+        self,
+        context: C,
+        concurrency: impl Into<Concurrency>,
+        mut f: F,
+    ) -> Flow<U>
+    where
+        C: Clone + Send + 'static,
+        U: Send + 'static,
+        F: FnMut(C, T) -> Fut + Send + 'static,
+        Fut: Future<Output = U> + Send + 'static,
+    {
+        self.map_async(concurrency, move |value| f(context.clone(), value))
+    }
+
+    /// Runs a future for each element, several at once, and hands on each result as it comes: a slow
+    /// element holds nobody back.
+    ///
+    /// - *emits when* any element inside has its result;
+    /// - *back-pressures when* as many are inside as may run, or downstream does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does: futures in flight are dropped;
+    /// - *settles when* the closure or its future panicked (failed);
+    /// - *holds* up to the number in flight, results not asked for included;
+    /// - *costs* a little more than [`map_async`](Flow::map_async): receipts travel one by one.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::{source, time};
+    ///
+    /// let ends = source::iter([30, 1])
+    ///     .map_async_unordered(2, |ms| async move {
+    ///         time::sleep(Duration::from_millis(ms)).await;
+    ///         ms
+    ///     })
+    ///     .collect();
+    /// assert_eq!(ends.block_on()?, [1, 30]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn map_async_unordered<U, F, Fut>(self, concurrency: usize, f: F) -> Flow<U>
+    where
+        U: Send + 'static,
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = U> + Send + 'static,
+    {
+        let concurrency = Concurrency::limit(concurrency);
+        let spec = spec("map_async_unordered", concurrency);
+        self.then(spec, |input| {
+            Unordered::new(input, concurrency, |_: &T| None::<()>, f)
+        })
+    }
+
+    /// Runs a future for each element, several at once, but one at a time for each key: results of
+    /// one key keep their order, and no key waits for another.
+    ///
+    /// Elements of a key that is busy wait inside the window of [`Concurrency`]; make it larger than
+    /// the limit where keys repeat, so that others can be found behind them. Any number of keys is
+    /// allowed, and nothing is kept of a key that has no element inside.
+    ///
+    /// - *emits when* any element inside has its result;
+    /// - *back-pressures when* the window is full, or downstream does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does: futures in flight are dropped;
+    /// - *settles when* a closure or the future panicked (failed); the key goes on;
+    /// - *holds* up to the window;
+    /// - *costs* a look-up by key when an element comes and when it ends.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::operator::Concurrency;
+    /// use forebay::source;
+    ///
+    /// let events = [("ann", 1), ("bob", 1), ("ann", 2), ("bob", 2)];
+    /// let applied = source::iter(events)
+    ///     .map_async_keyed(Concurrency::limit(2).window(8), |(name, _)| *name, |event| async move { event })
+    ///     .collect()
+    ///     .block_on()?;
+    /// let of_ann: Vec<_> = applied.iter().filter(|(name, _)| *name == "ann").collect();
+    /// assert_eq!(of_ann, [&("ann", 1), &("ann", 2)]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn map_async_keyed<K, U, G, F, Fut>(
+        self,
+        concurrency: impl Into<Concurrency>,
+        mut key: G,
+        f: F,
+    ) -> Flow<U>
+    where
+        K: Ord + Clone + Send + 'static,
+        U: Send + 'static,
+        G: FnMut(&T) -> K + Send + 'static,
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = U> + Send + 'static,
+    {
+        let concurrency = concurrency.into();
+        let spec = spec("map_async_keyed", concurrency);
+        let key = move |value: &T| Some(key(value));
+        self.then(spec, |input| Unordered::new(input, concurrency, key, f))
+    }
+
+    /// Runs a closure that blocks its thread, on up to that many threads, and hands on the results in
+    /// order. The threads are those that tokio keeps for such work.
+    ///
+    /// - *emits when* the oldest element inside has its result;
+    /// - *back-pressures when* all threads are busy, or downstream does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does: what has not started does not start. What runs cannot be
+    ///   stopped; its result is dropped;
+    /// - *settles when* the closure panicked (failed);
+    /// - *holds* an element for each thread;
+    /// - *costs* a hand-off to a thread and back for each element, several microseconds: for work
+    ///   that takes longer than that. Refused in simulated time.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let sizes = source::iter(["Cargo.toml"])
+    ///     .map_blocking(4, |path| std::fs::metadata(path).map_or(0, |file| file.len()))
+    ///     .collect();
+    /// assert!(sizes.block_on()?[0] > 0);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn map_blocking<U, F>(self, threads: usize, f: F) -> Flow<U>
+    where
+        U: Send + 'static,
+        F: Fn(T) -> U + Send + Sync + 'static,
+    {
+        let concurrency = Concurrency::limit(threads);
+        let spec = NodeSpec::new("map_blocking")
+            .holds(concurrency.window)
+            .note(format!("{} threads", concurrency.limit))
+            .threads();
+        let f = Arc::new(f);
+        self.then(spec, |input| {
+            MapAsync::new(input, concurrency, move |value| {
+                let f = Arc::clone(&f);
+                Blocking::start(move || f(value))
+            })
+        })
+    }
+
+    /// Runs a closure on several lanes at once, on other cores where there are any, and hands on the
+    /// results in order: for work that keeps a core busy.
+    ///
+    /// Each lane is a task of the run; batches of up to 32 elements go to whichever is free.
+    ///
+    /// - *emits when* the oldest batch inside is done;
+    /// - *back-pressures when* there are two batches inside for each lane, or downstream does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does: a lane ends after the element it works on;
+    /// - *settles when* the closure panicked (failed);
+    /// - *holds* up to 64 elements for each lane, and a batch that is being handed on;
+    /// - *costs* two hand-offs between tasks for each batch.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let squares = source::iter(1..=1000_u64).map_parallel(2, |n| n * n).collect().block_on()?;
+    /// assert_eq!(squares[999], 1_000_000);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn map_parallel<U, F>(self, lanes: usize, f: F) -> Flow<U>
+    where
+        U: Send + 'static,
+        F: Fn(T) -> U + Send + Sync + 'static,
+    {
+        let lanes = lanes.max(1);
+        let spec = NodeSpec::new("map_parallel")
+            .holds((lanes * BATCHES_A_LANE + 1) * BATCH)
+            .note(format!("{lanes} lanes"));
+        self.then(spec, |input| MapParallel::new(input, lanes, f))
+    }
+
+    /// Ends the flow in a future for each element, several at once; an element is delivered when its
+    /// future has ended.
+    ///
+    /// - *emits when*: never, it is a sink;
+    /// - *back-pressures when* as many futures run as may;
+    /// - *completes when* upstream does and all futures have ended;
+    /// - *cancels when*: never by itself;
+    /// - *settles when* a future ends (delivered), or it or the closure panics (failed);
+    /// - *holds* an element for each future in flight;
+    /// - *costs* as [`map_async`](Flow::map_async); receipts are settled one by one.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let (send, receive) = async_channel::bounded(8);
+    /// source::iter(1..=3)
+    ///     .for_each_async(2, move |n| {
+    ///         let send = send.clone();
+    ///         async move { send.send(n).await.unwrap() }
+    ///     })
+    ///     .block_on()?;
+    /// assert_eq!(receive.len(), 3);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn for_each_async<F, Fut>(self, concurrency: usize, f: F) -> Pipeline<()>
+    where
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let spec = spec("for_each_async", Concurrency::limit(concurrency));
+        self.to_named(spec, ForEachAsync::new(concurrency, f))
     }
 }

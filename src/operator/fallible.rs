@@ -303,6 +303,10 @@ impl<U: Send, E: Send> Operator<U> for Ends<U, E> {
             if let Some(next) = self.next.take() {
                 return self.tell(cx, out, next);
             }
+            if !out.is_empty() && out.len() >= want.items {
+                // To ask for nothing would register no waker.
+                return Ok(Fill::More);
+            }
             let left = want.at_most(want.items - out.len());
             let next = self.attempts.fill(cx, &mut self.fetched, left);
             self.take_in(out);

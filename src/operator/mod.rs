@@ -81,8 +81,10 @@ mod intake;
 pub(crate) mod kill_switch;
 pub(crate) mod map;
 pub(crate) mod map_async;
+pub(crate) mod map_blocking;
 pub(crate) mod map_concat;
 pub(crate) mod map_in_place;
+pub(crate) mod map_parallel;
 pub(crate) mod merge;
 pub(crate) mod outlet;
 mod pace;
@@ -101,6 +103,7 @@ pub(crate) mod stage;
 pub(crate) mod stateful_map;
 pub(crate) mod take;
 pub(crate) mod watch_termination;
+pub(crate) mod unordered;
 pub(crate) mod weigh;
 pub(crate) mod zip;
 

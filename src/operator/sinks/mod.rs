@@ -2,5 +2,6 @@
 
 pub(crate) mod file;
 pub(crate) mod for_each;
+pub(crate) mod for_each_async;
 pub(crate) mod futures_sink;
 pub(crate) mod subscription;
