@@ -118,6 +118,7 @@ fn lines(end: u64) -> Flow<u64> {
 }
 
 /// Fails for numbers that end in 3.
+#[allow(clippy::trivially_copy_pass_by_ref)] // the form `try_map` calls
 fn no_threes(n: &u64) -> Result<u64, String> {
     if n % 10 == 3 {
         Err(format!("{n} ends in 3"))
@@ -755,7 +756,7 @@ fn a_retry_of_code_that_does_not_wait_needs_one_place() {
     let count = Arc::clone(&calls);
     let (result, _) = run(numbers(20)
         .try_map(move |n| {
-            if count.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+            if count.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                 Err("every second")
             } else {
                 Ok(*n)
@@ -876,15 +877,17 @@ enum CallError {
     Busy,
 }
 
+/// Counts drops.
+struct Count(Arc<AtomicUsize>);
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_future_that_takes_too_long_is_dropped_and_fails_timed_out() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    struct Count(Arc<AtomicUsize>);
-    impl Drop for Count {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
     let count = Arc::clone(&dropped);
     let (result, snapshot) = run(source::iter(0..10_u64)
         .try_map_async(10, move |n| {

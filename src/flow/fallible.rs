@@ -19,6 +19,9 @@ use crate::topology::NodeSpec;
 type MakeAttempts<T, U, E> =
     Box<dyn FnOnce(Input<T>, Options<T, E>) -> Box<dyn Operator<Attempt<U, E>>> + Send>;
 
+/// Copies an element for another try.
+type Copy<T> = fn(&T) -> T;
+
 /// A stage that may fail, before its failures have a destination.
 ///
 /// It is no [`Flow`] yet. Optionally say how to try again ([`retry`](Fallible::retry)), how long a
@@ -50,7 +53,7 @@ pub struct Fallible<T, U, E> {
     make: MakeAttempts<T, U, E>,
     encode: Option<Encode<T>>,
     timeout: Option<Timeout<E>>,
-    retry: Option<(Retry, fn(&T) -> T)>,
+    retry: Option<(Retry, Copy<T>)>,
     letters: Option<DeadLetters>,
     /// Why the declaration is refused.
     problem: Option<String>,

@@ -55,14 +55,14 @@ pub(crate) struct Failure<E> {
 
 impl<E> Failure<E> {
     /// A first try that failed.
-    pub(crate) fn first(error: E, reason: Reason, payload: Option<Bytes>) -> Box<Failure<E>> {
-        Box::new(Failure {
+    pub(crate) fn first(error: E, reason: Reason, payload: Option<Bytes>) -> Failure<E> {
+        Failure {
             error,
             reason,
             tries: 1,
             payload,
             decided: None,
-        })
+        }
     }
 }
 

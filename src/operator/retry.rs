@@ -207,11 +207,8 @@ where
     }
     Box::new(Map::new(input, move |value: T| {
         f(&value).map_err(|error| {
-            Failure::first(
-                error,
-                Reason::Error,
-                encode.as_mut().map(|encode| encode(&value)),
-            )
+            let payload = encode.as_mut().map(|encode| encode(&value));
+            Box::new(Failure::first(error, Reason::Error, payload))
         })
     }))
 }
@@ -245,7 +242,7 @@ where
         let future = f(value);
         async move {
             let result = within(timeout, future).await;
-            result.map_err(|(error, reason)| Failure::first(error, reason, payload))
+            result.map_err(|(error, reason)| Box::new(Failure::first(error, reason, payload)))
         }
     }))
 }
