@@ -198,6 +198,76 @@ fn every_stage_settles_what_it_holds_when_aborted() {
     }
 }
 
+/// Panics without a word, for tests that do so a thousand times.
+fn quiet_panic(n: u64) {
+    if n < u64::MAX {
+        std::panic::resume_unwind(Box::new("planned"));
+    }
+}
+
+#[test]
+fn an_endless_source_whose_elements_all_fail_can_be_aborted() {
+    let endless = || source::iter(0_u64..);
+    let call = |n: u64| async move {
+        quiet_panic(n);
+        n
+    };
+    for snapshot in [
+        abort(endless().map_async(8, call).ignore()),
+        abort(endless().map_async_unordered(8, call).ignore()),
+        abort(endless().map_async_keyed(4, |n| n % 3, call).ignore()),
+        abort(
+            endless()
+                .map_parallel(2, |n| {
+                    quiet_panic(n);
+                    n
+                })
+                .ignore(),
+        ),
+        abort(endless().for_each_async(8, |n| async move { quiet_panic(n) })),
+        abort(
+            endless()
+                .try_map(|n| Err::<u64, _>(*n))
+                .or_discard()
+                .ignore(),
+        ),
+    ] {
+        let total = snapshot.total();
+        assert!(
+            total.outcome(Kind::Failed) + total.outcome(Kind::Shed) > 8,
+            "{snapshot}"
+        );
+    }
+}
+
+#[test]
+fn a_sink_of_futures_drops_those_of_a_source_that_goes_back() {
+    let failed = AtomicUsize::new(0);
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let see = Arc::clone(&seen);
+    let numbers = Flow::from_source("numbers", Numbers { next: 0, end: 300 });
+    let (result, snapshot) = run(numbers
+        .on_unresolved(Answer::Rewind)
+        .try_map(move |n| {
+            if *n == 150 && failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                Err("once")
+            } else {
+                Ok(*n)
+            }
+        })
+        .or_fail()
+        .for_each_async(16, move |n| {
+            let seen = Arc::clone(&see);
+            async move {
+                turns(n % 7).await;
+                seen.lock().unwrap().insert(n);
+            }
+        }));
+    result.unwrap();
+    assert_eq!(*seen.lock().unwrap(), (0..300).collect::<BTreeSet<_>>());
+    assert_eq!(snapshot.total().outcome(Kind::Failed), 1);
+}
+
 #[test]
 fn unordered_hands_on_what_is_done_while_the_first_runs() {
     let gate = Arc::new(Semaphore::new(0));

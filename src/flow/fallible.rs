@@ -39,7 +39,7 @@ type Copy<T> = fn(&T) -> T;
 ///
 /// The order of elements is kept. An element whose code panics ends as failed, whatever the end.
 /// Nothing but an end makes a flow of it:
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// use forebay::source;
 ///
 /// source::iter(["1", "two"])

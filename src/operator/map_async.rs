@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 
 use super::in_flight::InFlight;
+use super::pace::Patience;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, guard};
 use crate::chunk::{Chunk, Columns};
 use crate::error::Stop;
@@ -266,6 +267,7 @@ where
         want: Demand,
     ) -> Result<Fill, Stop> {
         let mut rounds = 0;
+        let mut patience = Patience::default();
         loop {
             self.poll_woken();
             self.emit(cx, out, want);
@@ -292,7 +294,13 @@ where
                     self.done = true;
                     continue;
                 }
-                Ok(Some(Fill::More)) => continue,
+                Ok(Some(Fill::More)) => {
+                    // Everything may have failed: others must get their turn all the same.
+                    if out.is_empty() && patience.is_over(cx) {
+                        return Ok(Fill::Pending);
+                    }
+                    continue;
+                }
                 Ok(_) => {}
             }
             if self.mark.is_some() && self.order.is_empty() {

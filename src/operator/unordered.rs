@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 
 use super::in_flight::InFlight;
+use super::pace::Patience;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, guard};
 use crate::chunk::{Chunk, Element, Meta, Queue};
 use crate::error::Stop;
@@ -250,6 +251,7 @@ where
         want: Demand,
     ) -> Result<Fill, Stop> {
         let mut rounds = 0;
+        let mut patience = Patience::default();
         loop {
             self.poll_woken(cx);
             self.start(cx);
@@ -265,6 +267,9 @@ where
                 return self.failed.take().map_or(Ok(Fill::Done), Err);
             }
             let more = self.pull(cx);
+            if more && self.ready.is_empty() && patience.is_over(cx) {
+                return Ok(Fill::Pending);
+            }
             let told = self
                 .mark
                 .as_ref()
