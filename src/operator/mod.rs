@@ -102,8 +102,8 @@ pub(crate) mod sources;
 pub(crate) mod stage;
 pub(crate) mod stateful_map;
 pub(crate) mod take;
-pub(crate) mod watch_termination;
 pub(crate) mod unordered;
+pub(crate) mod watch_termination;
 pub(crate) mod weigh;
 pub(crate) mod zip;
 
