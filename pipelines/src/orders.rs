@@ -14,11 +14,11 @@ use forebay::error::{Cause, RunError};
 use forebay::flow::{DeadLetters, OnError, Pipeline};
 use forebay::operator::Concurrency;
 use forebay::runtime::Running;
+use forebay::sink::Written;
 use forebay::source::{self, LinesError};
 use forebay::topology::Guarantee;
 
 use crate::cli::{Form, OUT, OrdersOptions, unusable};
-use crate::delivered::Delivered;
 use crate::event::OrderPaid;
 use crate::http_log::HttpLog;
 use crate::input::Input;
@@ -93,12 +93,10 @@ fn declare(
     input: Input,
     poster: Poster,
     places: &Places,
-) -> anyhow::Result<Pipeline<()>> {
+) -> anyhow::Result<Pipeline<Written>> {
     let letters = DeadLetterFile::open(&places.dead_letters)
         .map_err(|error| unusable(format!("{}: {error}", places.dead_letters.display())))?;
     let dead_letters = DeadLetters::new(DEAD_LETTERS, letters).named("dead letters");
-    let delivered = Delivered::open(&places.delivered)
-        .map_err(|error| unusable(format!("{}: {error}", places.delivered.display())))?;
     let decode = input.decode;
     let mut lines = source::lines(input.lines)
         .window(options.window as usize)
@@ -131,7 +129,7 @@ fn declare(
             PostError::Misdirected(..) => OnError::Stop,
         })
         .named("post")
-        .to(delivered)
+        .to_file(&places.delivered)
         .named("delivered")
         .guarantee(Guarantee::AtLeastOnce);
     Ok(pipeline)
@@ -196,10 +194,10 @@ async fn serve(
 
 /// Waits for the end, shows how far it is, and obeys signals: the first drains, the second aborts.
 async fn watch(
-    running: &mut Running<()>,
+    running: &mut Running<Written>,
     signals: &mut Signals,
     progress: &mut Progress,
-) -> Result<(), RunError> {
+) -> Result<Written, RunError> {
     let mut ticks = tokio::time::interval(progress::EVERY);
     let mut draining = false;
     loop {
