@@ -1,6 +1,7 @@
 //! The order pipeline: from lines of a file to posts that a service has taken.
 
-use std::io::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -75,13 +76,29 @@ impl Places {
             std::fs::create_dir_all(ours)
                 .map_err(|error| unusable(format!("{}: {error}", ours.display())))?;
         }
+        let mut taken = Vec::from_iter(options.input.canonicalize());
         for path in [&self.dead_letters, &self.delivered] {
-            std::fs::OpenOptions::new()
+            let named = |error: io::Error| unusable(format!("{}: {error}", path.display()));
+            let file = OpenOptions::new()
                 .write(true)
                 .create(true)
-                .truncate(!self.append)
+                .truncate(false)
                 .open(path)
-                .map_err(|error| unusable(format!("{}: {error}", path.display())))?;
+                .map_err(named)?;
+            if !file.metadata().map_err(named)?.is_file() {
+                continue;
+            }
+            let place = path.canonicalize().map_err(named)?;
+            if taken.contains(&place) {
+                let path = path.display();
+                return Err(unusable(format!(
+                    "{path}: it is read or written already; name another file"
+                )));
+            }
+            taken.push(place);
+            if !self.append {
+                file.set_len(0).map_err(named)?;
+            }
         }
         Ok(())
     }
@@ -143,11 +160,11 @@ pub(crate) async fn run(options: Box<OrdersOptions>) -> anyhow::Result<ExitCode>
         return print_topology(&options, input, form);
     }
     let url = options.http.as_deref().map(parse_url).transpose()?;
-    places.prepare(&options)?;
     let mut signals = Signals::listen()?;
     let (service, url) = serve(&options, url).await?;
     let poster = Poster::new(url.clone(), usize::from(options.concurrency));
     poster.probe().await?;
+    places.prepare(&options)?;
 
     let title = format!("{} -> {url}", options.input.display());
     let mut progress = Progress::new(input.total, title);
