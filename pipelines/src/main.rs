@@ -1,7 +1,6 @@
 //! `forebay`: the runnable pipelines, and the servers they need. `forebay --help` says all.
 
 mod cli;
-mod delivered;
 mod event;
 mod http_log;
 mod input;

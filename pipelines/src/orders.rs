@@ -1,6 +1,7 @@
 //! The order pipeline: from lines of a file to posts that a service has taken.
 
-use std::io::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,11 +15,11 @@ use forebay::error::{Cause, RunError};
 use forebay::flow::{DeadLetters, OnError, Pipeline};
 use forebay::operator::Concurrency;
 use forebay::runtime::Running;
+use forebay::sink::Written;
 use forebay::source::{self, LinesError};
 use forebay::topology::Guarantee;
 
 use crate::cli::{Form, OUT, OrdersOptions, unusable};
-use crate::delivered::Delivered;
 use crate::event::OrderPaid;
 use crate::http_log::HttpLog;
 use crate::input::Input;
@@ -75,13 +76,29 @@ impl Places {
             std::fs::create_dir_all(ours)
                 .map_err(|error| unusable(format!("{}: {error}", ours.display())))?;
         }
+        let mut taken = Vec::from_iter(options.input.canonicalize());
         for path in [&self.dead_letters, &self.delivered] {
-            std::fs::OpenOptions::new()
+            let named = |error: io::Error| unusable(format!("{}: {error}", path.display()));
+            let file = OpenOptions::new()
                 .write(true)
                 .create(true)
-                .truncate(!self.append)
+                .truncate(false)
                 .open(path)
-                .map_err(|error| unusable(format!("{}: {error}", path.display())))?;
+                .map_err(named)?;
+            if !file.metadata().map_err(named)?.is_file() {
+                continue;
+            }
+            let place = path.canonicalize().map_err(named)?;
+            if taken.contains(&place) {
+                let path = path.display();
+                return Err(unusable(format!(
+                    "{path}: it is read or written already; name another file"
+                )));
+            }
+            taken.push(place);
+            if !self.append {
+                file.set_len(0).map_err(named)?;
+            }
         }
         Ok(())
     }
@@ -93,12 +110,10 @@ fn declare(
     input: Input,
     poster: Poster,
     places: &Places,
-) -> anyhow::Result<Pipeline<()>> {
+) -> anyhow::Result<Pipeline<Written>> {
     let letters = DeadLetterFile::open(&places.dead_letters)
         .map_err(|error| unusable(format!("{}: {error}", places.dead_letters.display())))?;
     let dead_letters = DeadLetters::new(DEAD_LETTERS, letters).named("dead letters");
-    let delivered = Delivered::open(&places.delivered)
-        .map_err(|error| unusable(format!("{}: {error}", places.delivered.display())))?;
     let decode = input.decode;
     let mut lines = source::lines(input.lines)
         .window(options.window as usize)
@@ -131,7 +146,7 @@ fn declare(
             PostError::Misdirected(..) => OnError::Stop,
         })
         .named("post")
-        .to(delivered)
+        .to_file(&places.delivered)
         .named("delivered")
         .guarantee(Guarantee::AtLeastOnce);
     Ok(pipeline)
@@ -145,11 +160,11 @@ pub(crate) async fn run(options: Box<OrdersOptions>) -> anyhow::Result<ExitCode>
         return print_topology(&options, input, form);
     }
     let url = options.http.as_deref().map(parse_url).transpose()?;
-    places.prepare(&options)?;
     let mut signals = Signals::listen()?;
     let (service, url) = serve(&options, url).await?;
     let poster = Poster::new(url.clone(), usize::from(options.concurrency));
     poster.probe().await?;
+    places.prepare(&options)?;
 
     let title = format!("{} -> {url}", options.input.display());
     let mut progress = Progress::new(input.total, title);
@@ -196,10 +211,10 @@ async fn serve(
 
 /// Waits for the end, shows how far it is, and obeys signals: the first drains, the second aborts.
 async fn watch(
-    running: &mut Running<()>,
+    running: &mut Running<Written>,
     signals: &mut Signals,
     progress: &mut Progress,
-) -> Result<(), RunError> {
+) -> Result<Written, RunError> {
     let mut ticks = tokio::time::interval(progress::EVERY);
     let mut draining = false;
     loop {

@@ -72,6 +72,37 @@ fn a_bad_file_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn what_is_read_is_never_written_over_and_old_results_stay_until_a_run_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = support::first_orders(dir.path(), 10);
+    let dead = dir.path().join("dead.ndjson");
+    std::fs::write(&dead, "old").unwrap();
+    let (input, dead) = (input.to_str().unwrap(), dead.to_str().unwrap());
+    let before = std::fs::read(input).unwrap();
+    let orders = [
+        "orders",
+        "--input",
+        input,
+        "--dead-letters",
+        dead,
+        "--delivered",
+    ];
+    is_refused(&[&orders[..], &[input]].concat(), input);
+    assert_eq!(std::fs::read(input).unwrap(), before);
+    is_refused(&[&orders[..], &[dead]].concat(), dead);
+    std::fs::write(dead, "old").unwrap();
+    is_refused(
+        &[
+            &orders[..],
+            &[&format!("{dead}.2"), "--http", "http://127.0.0.1:1/"],
+        ]
+        .concat(),
+        "127.0.0.1:1",
+    );
+    assert_eq!(std::fs::read(dead).unwrap(), b"old");
+}
+
+#[test]
 fn a_state_that_is_of_no_use_is_one_line_and_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
