@@ -6,7 +6,7 @@ use forebay::source;
 
 /// Runs the pipeline and returns what was delivered.
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut running = source::iter(1..=1000_u64)
         .map(|n| n * n)
         .buffer(64)

@@ -124,7 +124,7 @@ impl<T: PartialEq + Send> Operator<(T, usize)> for RunLengths<T> {
 
 /// Runs the stage and checks its account.
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut running = source::iter("aaabccccd".chars())
         .stage("run_lengths", |input| RunLengths {
             input,

@@ -40,7 +40,7 @@ fn pipeline(
 
 /// Runs, crashes, resumes, and checks that nothing was lost.
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("forebay-resume-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let (input, state) = (folder.join("lines.txt"), folder.join("state"));

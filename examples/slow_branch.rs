@@ -15,7 +15,7 @@ const ORDERS: u64 = 2_000;
 
 /// Runs the pipeline and checks what each branch saw.
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [archive, view] = source::iter(0..ORDERS).allow_loss().broadcast([
         Buffer::items(64),
         Buffer::items(16).when_full(WhenFull::DropHead),

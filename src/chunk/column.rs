@@ -136,10 +136,6 @@ impl<C: Cells> Column<C> {
         self.runs.iter()
     }
 
-    pub(crate) fn runs_mut(&mut self) -> impl Iterator<Item = &mut C> {
-        self.runs.iter_mut()
-    }
-
     /// Appends cells to a column of `len` elements.
     pub(crate) fn push(&mut self, len: usize, next: C) {
         self.fill(len);

@@ -262,14 +262,6 @@ impl Columns {
         &mut self.receipt
     }
 
-    pub(crate) fn has_receipts(&self) -> bool {
-        !self.receipt.is_absent()
-    }
-
-    pub(crate) fn receipt_runs(&self) -> impl Iterator<Item = &Run> {
-        self.receipt.runs()
-    }
-
     /// Elements by class: runs of (class, how many).
     pub(crate) fn classes(&self) -> impl Iterator<Item = (Option<Class>, usize)> + '_ {
         let none = self.class.is_absent().then_some((None, self.len));

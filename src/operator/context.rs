@@ -166,10 +166,6 @@ impl<'a, 'b> Context<'a, 'b> {
         self.turn.spawn.spawn(name, Box::pin(task));
     }
 
-    pub(crate) fn spawner(&self) -> Arc<dyn Spawn> {
-        Arc::clone(&self.turn.spawn)
-    }
-
     /// Tells how an element ended, and counts it for this stage.
     pub fn settle(&mut self, meta: Meta, outcome: Outcome) {
         let now = self.now();

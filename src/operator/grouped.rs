@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn groups(rig: &Rig<Vec<u64>>) -> Vec<(Vec<u64>, u64)> {
-        let in_ms = |time: Time| (time.as_nanos() / 1_000_000);
+        let in_ms = |time: Time| time.as_nanos() / 1_000_000;
         rig.out
             .iter()
             .map(|(group, time)| (group.clone(), in_ms(*time)))

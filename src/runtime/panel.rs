@@ -299,12 +299,6 @@ impl Panel {
         }
     }
 
-    /// Puts an error on record as what ended the run.
-    pub(crate) fn fail(&self, stop: Stop) {
-        lock(&self.state).stop.get_or_insert(stop);
-        self.end(Reason::RunFailed);
-    }
-
     /// Ends the run for a reason that no stage gave itself.
     #[cfg(feature = "testkit")]
     pub(crate) fn condemn(&self, stage: String, cause: Cause) {
