@@ -44,7 +44,8 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("forebay-resume-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let (input, state) = (folder.join("lines.txt"), folder.join("state"));
-    let text: String = (1..=LINES).map(|n| format!("line {n}\n")).collect();
+    let lines: Vec<String> = (1..=LINES).map(|n| format!("line {n}\n")).collect();
+    let text = lines.concat();
     std::fs::write(&input, text)?;
     let seen = Seen::default();
 

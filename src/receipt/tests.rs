@@ -54,9 +54,9 @@ fn splitting_and_joining_runs_keeps_every_element_in_order() {
         Run::push(&mut joined, piece);
     }
     assert_eq!(joined.iter().map(Run::count).sum::<usize>(), 64);
-    joined
-        .into_iter()
-        .for_each(|run| run.settle(Outcome::Delivered, 0));
+    for run in joined {
+        run.settle(Outcome::Delivered, 0);
+    }
     assert_eq!(counts(&tracker).outcome(Kind::Delivered), 64);
 }
 
