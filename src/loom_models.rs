@@ -20,6 +20,7 @@ use crate::operator::in_flight::Wakes;
 use crate::operator::{Context, Demand, Fill, Operator, Sink, Spawn, Stage, Turn};
 use crate::outcome::Outcome;
 use crate::position::{Passes, SourceId, Tracker};
+use crate::receipt::Run;
 
 struct NoSpawn;
 
@@ -155,6 +156,33 @@ fn halves_model(swap: bool) {
 fn two_settlers_of_one_page_do_not_disturb_each_other() {
     explore(2, || halves_model(false));
     explore(2, || halves_model(true));
+}
+
+fn branches_model(swap: bool) {
+    let tracker: Tracker<u64> = Tracker::new(SourceId::new(0), 8, Passes::resolved());
+    let mut whole = None;
+    tracker.issue(0..2, |page, mask| whole = Some(Run::page(page, mask)));
+    let mut branches = whole.unwrap().fork(2);
+    let (second, first) = (branches.pop().unwrap(), branches.pop().unwrap());
+    roles(
+        swap,
+        move || first.settle(Outcome::Delivered, 0),
+        move || second.settle(Outcome::Shed(crate::outcome::Reason::Plain), 0),
+    );
+    let counts = tracker.walker().counts();
+    assert_eq!(
+        counts.unsettled(),
+        0,
+        "neither branch saw that all parts had ended"
+    );
+    assert_eq!(counts.outcome(crate::outcome::Kind::Shed), 2);
+    assert!(counts.balances());
+}
+
+#[test]
+fn of_two_branches_that_settle_at_once_one_settles_the_element() {
+    explore(4, || branches_model(false));
+    explore(4, || branches_model(true));
 }
 
 fn wakes_model(swap: bool) {

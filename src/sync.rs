@@ -37,13 +37,44 @@ impl AtomicWaker {
     }
 }
 
+/// A lock of either library: the models replace only those they look at.
+pub(crate) trait Lockable {
+    type Guard<'a>
+    where
+        Self: 'a;
+
+    fn guard(&self) -> Self::Guard<'_>;
+}
+
+impl<T> Lockable for std::sync::Mutex<T> {
+    type Guard<'a>
+        = std::sync::MutexGuard<'a, T>
+    where
+        T: 'a;
+
+    fn guard(&self) -> std::sync::MutexGuard<'_, T> {
+        self.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(forebay_loom)]
+impl<T> Lockable for loom::sync::Mutex<T> {
+    type Guard<'a>
+        = loom::sync::MutexGuard<'a, T>
+    where
+        T: 'a;
+
+    fn guard(&self) -> loom::sync::MutexGuard<'_, T> {
+        self.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 /// Takes a lock whether or not a thread panicked while it held it: every structure behind these
 /// locks is left whole at each point where user code could panic.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(poisoned) => poisoned.into_inner(),
-    }
+pub(crate) fn lock<M: Lockable>(mutex: &M) -> M::Guard<'_> {
+    mutex.guard()
 }
 
 /// Takes a lock that is held for less than a microsecond at a time: by trying for a while before it

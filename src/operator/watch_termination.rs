@@ -34,14 +34,14 @@ impl Termination {
     /// How it ended, if it has.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
-        lock(&self.0).ended.clone()
+        lock(&*self.0).ended.clone()
     }
 
     /// Waits for the end. Cancel safe. A pipeline that is never run ends cancelled when it is
     /// dropped.
     pub async fn wait(&self) -> Ended {
         std::future::poll_fn(|cx| {
-            let mut state = lock(&self.0);
+            let mut state = lock(&*self.0);
             if let Some(ended) = &state.ended {
                 return Poll::Ready(ended.clone());
             }
@@ -58,7 +58,7 @@ impl Termination {
     }
 
     pub(crate) fn tell(&self, ended: Ended) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&*self.0);
         state.ended.get_or_insert(ended);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);

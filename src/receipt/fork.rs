@@ -6,7 +6,7 @@ use crate::class::Class;
 use crate::outcome::{Kind, Outcome, Reason};
 use crate::position::{NO_STAGE, Page};
 use crate::receipt::Receipt;
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering, full_fence, lock};
 
 pub(super) enum Parent {
     Page(Arc<Page>),
@@ -50,6 +50,9 @@ impl Fork {
             self.double(mask);
             return;
         }
+        // Two branches that settle the same element at once each write their mask and then read the
+        // other's: one of them at least must see both.
+        full_fence();
         let whole = self
             .done
             .iter()
