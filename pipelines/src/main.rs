@@ -1,6 +1,7 @@
 //! `forebay`: the runnable pipelines, and the servers they need. `forebay --help` says all.
 
 mod cli;
+mod csv;
 mod event;
 mod http_log;
 mod input;

@@ -1,10 +1,10 @@
 //! Decoding: one line of CSV or NDJSON is one order, or says why not.
 
-use std::borrow::Cow;
-
 use forebay::class::Class;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::csv::{self, BadCsv};
 
 /// The columns of an order, in the order they have where there is no header.
 const COLUMNS: [&str; 5] = ["order_id", "user_id", "paid_on", "quantity", "amount_usd"];
@@ -44,8 +44,8 @@ pub(crate) enum BadOrder {
     NotJson(String),
     #[error("{found} fields instead of {expected}")]
     Fields { found: usize, expected: usize },
-    #[error("a quoted field does not end as it should")]
-    Quotes,
+    #[error(transparent)]
+    Csv(#[from] BadCsv),
     #[error("no {0}")]
     Missing(&'static str),
     #[error("{column} is `{text}`: {expected}")]
@@ -79,7 +79,7 @@ impl Format {
         if first.trim_ascii_start().starts_with(b"{") {
             return (Format::NdJson, false);
         }
-        let Ok(names) = split(first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first)) else {
+        let Ok(names) = csv::split(first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first)) else {
             return (plain, false);
         };
         let mut columns = [0; 5];
@@ -115,7 +115,7 @@ impl Format {
 }
 
 fn from_csv(line: &[u8], columns: &[usize; 5], expected: usize) -> Result<Order, BadOrder> {
-    let fields = split(line)?;
+    let fields = csv::split(line)?;
     if fields.len() != expected {
         return Err(BadOrder::Fields {
             found: fields.len(),
@@ -124,48 +124,6 @@ fn from_csv(line: &[u8], columns: &[usize; 5], expected: usize) -> Result<Order,
     }
     let field = |column: usize| fields.get(columns[column]).map_or("", AsRef::as_ref).trim();
     order(field(0), field(1), field(2), field(3), field(4))
-}
-
-/// The fields of one record, as RFC 4180 has them, but that a record is one line. A parser of whole
-/// files would mend what is broken here; a dead letter needs to know that it is.
-fn split(line: &[u8]) -> Result<Vec<Cow<'_, str>>, BadOrder> {
-    let text = std::str::from_utf8(line).map_err(|_| BadOrder::NotText)?;
-    let mut rest = Some(text.strip_suffix('\r').unwrap_or(text));
-    let mut fields = Vec::with_capacity(COLUMNS.len());
-    while let Some(from) = rest {
-        let (field, after) = match from.strip_prefix('"') {
-            Some(quoted) => unquote(quoted)?,
-            None => {
-                let end = from.find(',').unwrap_or(from.len());
-                (Cow::Borrowed(&from[..end]), &from[end..])
-            }
-        };
-        fields.push(field);
-        rest = after.strip_prefix(',');
-    }
-    Ok(fields)
-}
-
-/// A field behind its opening quote, with doubled quotes undone, and what follows its closing one.
-fn unquote(quoted: &str) -> Result<(Cow<'_, str>, &str), BadOrder> {
-    let mut from = 0;
-    loop {
-        let end = from + quoted[from..].find('"').ok_or(BadOrder::Quotes)?;
-        let after = &quoted[end + 1..];
-        if after.starts_with('"') {
-            from = end + 2;
-        } else if after.is_empty() || after.starts_with(',') {
-            let field = &quoted[..end];
-            let field = if from == 0 {
-                Cow::Borrowed(field)
-            } else {
-                Cow::Owned(field.replace("\"\"", "\""))
-            };
-            return Ok((field, after));
-        } else {
-            return Err(BadOrder::Quotes);
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -366,9 +324,18 @@ mod tests {
                 expected: 5
             }
         );
-        assert_eq!(reason(b"1,\"1,1997-01-01,1,2"), BadOrder::Quotes);
-        assert_eq!(reason(b"1,\"1\"1,1997-01-01,1,2"), BadOrder::Quotes);
-        assert_eq!(reason(b"1,\xff,1997-01-01,1,2"), BadOrder::NotText);
+        assert_eq!(
+            reason(b"1,\"1,1997-01-01,1,2"),
+            BadOrder::Csv(BadCsv::Quotes)
+        );
+        assert_eq!(
+            reason(b"1,\"1\"1,1997-01-01,1,2"),
+            BadOrder::Csv(BadCsv::Quotes)
+        );
+        assert_eq!(
+            reason(b"1,\xff,1997-01-01,1,2"),
+            BadOrder::Csv(BadCsv::NotText)
+        );
         assert_eq!(reason(b",1,1997-01-01,1,2"), BadOrder::Missing("order_id"));
         for bad in ["1997-02-29", "1997-13-01", "97-01-01", "1997-00-10"] {
             let error = reason(format!("1,1,{bad},1,2").as_bytes());
