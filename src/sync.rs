@@ -20,7 +20,15 @@ pub(crate) use futures_util::task::AtomicWaker;
 
 /// Loom's, with the signatures of the other.
 #[cfg(forebay_loom)]
+#[derive(Debug)]
 pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+#[cfg(forebay_loom)]
+impl Default for AtomicWaker {
+    fn default() -> AtomicWaker {
+        AtomicWaker::new()
+    }
+}
 
 #[cfg(forebay_loom)]
 impl AtomicWaker {
@@ -68,6 +76,17 @@ impl<T> Lockable for loom::sync::Mutex<T> {
     fn guard(&self) -> loom::sync::MutexGuard<'_, T> {
         self.lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl<M: Lockable> Lockable for std::sync::Arc<M> {
+    type Guard<'a>
+        = M::Guard<'a>
+    where
+        M: 'a;
+
+    fn guard(&self) -> M::Guard<'_> {
+        M::guard(self)
     }
 }
 

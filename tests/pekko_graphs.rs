@@ -45,8 +45,8 @@ fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (O, Snapshot) {
 
 /// A flow that fails behind some elements.
 fn failing(elements: u64) -> Flow<u64> {
-    source::iter((0..=elements).inspect(move |&n| {
-        assert!(n < elements, "broken");
+    source::iter((0..=elements).inspect(move |n| {
+        assert!(*n < elements, "broken");
     }))
 }
 

@@ -47,6 +47,7 @@ impl Clock for HandClock {
         self.now_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
+    #[cfg(feature = "testkit")]
     fn step(&self, _: Time) -> bool {
         false
     }
