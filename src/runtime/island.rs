@@ -95,22 +95,28 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
         }
     }
 
-    /// One step of a running island: `Some` when its task has to wait.
-    fn step(&mut self, cx: &mut Context<'_, '_>) -> Option<Spent> {
-        let demand = match self.sink.poll_ready(cx) {
-            Poll::Ready(Ok(Some(demand))) => demand.at_most(self.target),
+    /// What the sink asks for: nothing while it is pending, `None` when it has ended the island. An
+    /// error is taken at once: a sink tells it only once.
+    fn poll_sink(&mut self, cx: &mut Context<'_, '_>) -> Option<Demand> {
+        match self.sink.poll_ready(cx) {
+            Poll::Ready(Ok(Some(demand))) => Some(demand.at_most(self.target)),
+            Poll::Pending => Some(Demand::NONE),
             Poll::Ready(Ok(None)) => {
                 self.cancel(cx);
-                return None;
+                None
             }
             Poll::Ready(Err(stop)) => {
                 let stop = stop.at(self.stage.id);
                 self.cancel_failed(cx);
                 self.fail(cx, stop);
-                return None;
+                None
             }
-            Poll::Pending => Demand::NONE,
-        };
+        }
+    }
+
+    /// One step of a running island: `Some` when its task has to wait.
+    fn step(&mut self, cx: &mut Context<'_, '_>) -> Option<Spent> {
+        let demand = self.poll_sink(cx)?;
         let filled = match self.ahead.take() {
             Some(fill) => Ok(fill),
             None => self.input.fill(cx, &mut self.chunk, demand),
@@ -141,8 +147,8 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             Fill::Pending if demand.is_none() => Some(Spent::WaitingForDemand),
             Fill::Pending => {
                 // The sink drives what it has in flight, and learns of a consumer that left.
-                if count > 0 && matches!(self.sink.poll_ready(cx), Poll::Ready(Ok(None) | Err(_))) {
-                    return None;
+                if count > 0 {
+                    self.poll_sink(cx)?;
                 }
                 Some(Spent::WaitingForInput)
             }
