@@ -1,7 +1,7 @@
 //! Instruction counts of the hot paths, under callgrind: the same on every run of one toolchain, so
 //! that a regression shows whatever else the machine does.
 //!
-//! `cargo bench --bench instructions`. The base is in benches/baseline; CI fails past +3 %.
+//! `cargo bench --bench instructions`. The base is benches/instructions.tsv; CI fails past +3 %.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::future::ready;
@@ -10,6 +10,7 @@ use std::hint::black_box;
 use forebay::boundary::{Buffer, WhenFull};
 use forebay::flow::{Flow, Pipeline};
 use forebay::source;
+use forebay::testkit::Simulation;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 
 const ELEMENTS: u64 = 20_000;
@@ -31,12 +32,10 @@ fn maps(mut flow: Flow<u64>, count: usize) -> Flow<u64> {
     flow
 }
 
+/// In simulated time: on the wall clock islands choose the size of chunks by how long they take, and
+/// no two runs are the same.
 fn run(pipeline: Pipeline<u64>) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(pipeline.into_future()).unwrap()
+    Simulation::new(1).run(pipeline).unwrap().0
 }
 
 #[library_benchmark]

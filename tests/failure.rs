@@ -730,7 +730,7 @@ fn succeeds_at(tries: usize) -> impl FnMut(u64) -> std::future::Ready<Result<u64
 
 #[test]
 fn a_retry_keeps_order_and_delivers_everything() {
-    let retry = Retry::tries(5).backoff(MS, 4 * MS);
+    let retry = Retry::tries(20).backoff(MS, 4 * MS);
     let mut fails = 0_u64;
     let (result, snapshot) = run(numbers(500)
         .try_map_async(Concurrency::limit(4).window(64), move |n| {
