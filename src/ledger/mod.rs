@@ -1,6 +1,6 @@
 //! Accounts: what each stage saw, and what became of it.
 //!
-//! Every stage has one [`StageLedger`]. The engine fills it: elements in and out are counted around
+//! Every stage has one account. The engine fills it: elements in and out are counted around
 //! each call of an operator, elements made, merged and settled by the functions that fork, group and
 //! settle. An operator cannot count for itself, and so cannot hide a loss: for every stage
 //! `entered + made = left + merged + settled + held` holds, or [`StageCounts::check`] names it.

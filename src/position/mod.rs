@@ -1,7 +1,7 @@
 //! Where a source stands: dense sequence numbers, a bit each, and the settled position.
 //!
 //! A source numbers its elements 0, 1, 2, … in the order in which it hands them over. Sixty-four
-//! numbers share a [page](Page): a mask of what is settled and three masks that hold how. The list
+//! numbers share a *page*: a mask of what is settled and three masks that hold how. The list
 //! of pages *is* the tracker: the settled position is the base of the first page plus its trailing
 //! ones, and a page that is settled whole is retired and used again.
 //!

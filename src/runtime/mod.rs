@@ -17,6 +17,8 @@ mod island;
 mod nested;
 mod panel;
 mod running;
+#[cfg(feature = "signals")]
+mod signals;
 #[cfg(feature = "testkit")]
 pub(crate) mod simulated;
 mod snapshot;

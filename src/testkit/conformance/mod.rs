@@ -31,7 +31,7 @@ use crate::outcome::Kind;
 type Part<O> = Box<dyn Fn(Flow<u64>) -> Flow<O>>;
 type Model<O> = Box<dyn Fn(Vec<u64>) -> Vec<O>>;
 
-/// The rules for one part of a pipeline: see the [module](self).
+/// The rules for one part of a pipeline: what they are is told where the test kit begins.
 ///
 /// The part gets a flow of 0, 1, 2, ..; the model says what it must make of a list of them.
 ///
