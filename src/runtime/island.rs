@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use super::inbox::Inbox;
 use crate::chunk::Chunk;
 use crate::error::{Cause, Stop};
 use crate::ledger::{Spent, TimeLedger};
@@ -25,7 +26,7 @@ pub(crate) trait Drive: Send {
         task: &mut std::task::Context<'_>,
         turn: &Turn,
         time: &TimeLedger,
-        controls: &mut Vec<Control>,
+        inbox: &Inbox,
     ) -> Poll<Result<(), Stop>>;
 
     /// Settles what is inside: the island ends here, whatever it was doing.
@@ -60,6 +61,8 @@ pub(crate) struct Island<T, S: Sink<T>> {
     /// How many elements a chunk should have, so that it takes no longer than a turn.
     target: usize,
     chunks: u32,
+    /// Eight chunks take longer than a turn: each is timed then.
+    slow: bool,
     waiting: Spent,
     /// When the last turn started, what it took if that was measured, and what a short one takes.
     started: Time,
@@ -84,8 +87,10 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             chunk: Chunk::default(),
             phase: Phase::Running,
             ahead: None,
-            target: 16,
+            // Small until it is known how long an element takes: a cancellation waits for a chunk.
+            target: 1,
             chunks: 0,
+            slow: true,
             waiting: Spent::WaitingForInput,
             started: time::now(),
             took_ns: Some(0),
@@ -199,10 +204,8 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
     }
 
     /// Takes messages from downstream and from the run.
-    fn obey(&mut self, cx: &mut Context<'_, '_>, controls: &mut Vec<Control>) {
-        let from_sink = std::iter::from_fn(|| self.sink.take_control());
-        controls.extend(from_sink);
-        for control in controls.drain(..) {
+    fn obey(&mut self, cx: &mut Context<'_, '_>, inbox: &Inbox) {
+        while let Some(control) = inbox.take().or_else(|| self.sink.take_control()) {
             match self.phase {
                 Phase::Running | Phase::Marking(_) => {
                     if control == Control::Cancel {
@@ -230,14 +233,14 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
     fn run(
         &mut self,
         cx: &mut Context<'_, '_>,
-        controls: &mut Vec<Control>,
+        inbox: &Inbox,
         started: Time,
         simulated: bool,
     ) -> Poll<Result<(), Stop>> {
         let mut timed = started;
         let mut entered = self.stage_entered();
         loop {
-            self.obey(cx, controls);
+            self.obey(cx, inbox);
             match &mut self.phase {
                 Phase::Running => {
                     if let Some(waiting) = self.step(cx) {
@@ -293,7 +296,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
             }
             self.chunks += 1;
             let moved = (self.stage_entered() - entered) as usize;
-            if moved >= SMALL || self.chunks >= 8 {
+            if self.slow || moved >= SMALL || self.chunks >= 8 {
                 let now = cx.clock();
                 self.adapt(now.since(timed), moved);
                 if simulated || now.since(started) >= TURN {
@@ -324,6 +327,7 @@ impl<T: Send, S: Sink<T>> Island<T, S> {
     /// Chooses the size of chunks by how long the last ones took.
     fn adapt(&mut self, took: Duration, moved: usize) {
         let each = took / self.chunks.max(1);
+        self.slow = each * 8 > TURN;
         if each > TURN {
             let factor = (each.as_nanos() / (TURN.as_nanos() / 2)).max(2) as usize;
             self.target = (self.target / factor).max(1);
@@ -339,7 +343,7 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
         task: &mut std::task::Context<'_>,
         turn: &Turn,
         time: &TimeLedger,
-        controls: &mut Vec<Control>,
+        inbox: &Inbox,
     ) -> Poll<Result<(), Stop>> {
         let started = time::now();
         turn.now.set(started);
@@ -347,7 +351,7 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
         let before = self.stage_entered();
         let stage = Arc::clone(&self.stage);
         let mut cx = Context::new(task, &stage, turn);
-        let result = self.run(&mut cx, controls, started, turn.simulated);
+        let result = self.run(&mut cx, inbox, started, turn.simulated);
         let held = self.sink.held();
         self.stage.ledger.hold(held.items, held.bytes as usize);
         // A short turn is worth no second look at the clock, except for every eighth of them, by

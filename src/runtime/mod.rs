@@ -13,6 +13,7 @@
 //! It makes no threads but those of the runtime it is asked to build, and keeps nothing running
 //! after the run: what outlives a deadline is named.
 
+mod inbox;
 mod island;
 mod nested;
 mod panel;

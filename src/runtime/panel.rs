@@ -1,12 +1,12 @@
 //! What a run, its handle and its islands share.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use super::inbox::Inbox;
 use super::island::Drive;
 use super::nested::{Home, Parts, Scope, report_source, report_stage};
 use super::snapshot::{IslandReport, Snapshot};
@@ -62,8 +62,7 @@ pub(crate) struct Seat {
     waker: Mutex<Option<Waker>>,
     /// The part of the run it belongs to, if it was added while that went on.
     scope: Option<Arc<Scope>>,
-    told: AtomicBool,
-    controls: Mutex<VecDeque<Control>>,
+    inbox: Inbox,
     pub(crate) time: TimeLedger,
     ended: AtomicBool,
 }
@@ -140,8 +139,7 @@ impl Panel {
                 name: name.clone(),
                 waker: Mutex::default(),
                 scope: scope.cloned(),
-                told: AtomicBool::new(false),
-                controls: Mutex::default(),
+                inbox: Inbox::default(),
                 time: TimeLedger::default(),
                 ended: AtomicBool::new(false),
             });
@@ -152,7 +150,6 @@ impl Panel {
                 seat,
                 waker: None,
                 panel: Arc::clone(self),
-                controls: Vec::new(),
                 ended: false,
             };
             self.spawn.spawn(&name, Box::pin(task));
@@ -162,8 +159,7 @@ impl Panel {
     /// Tells every island.
     pub(crate) fn tell(&self, control: Control) {
         for seat in lock(&self.islands).iter() {
-            lock(&seat.controls).push_back(control);
-            seat.told.store(true, Ordering::Release);
+            seat.inbox.put(control);
             let waker = lock(&seat.waker).clone();
             if let Some(waker) = waker {
                 waker.wake();
@@ -379,7 +375,6 @@ struct IslandTask {
     /// What `Seat::waker` holds.
     waker: Option<Waker>,
     panel: Arc<Panel>,
-    controls: Vec<Control>,
     ended: bool,
 }
 
@@ -391,7 +386,7 @@ impl Future for IslandTask {
         if this.ended {
             return Poll::Ready(());
         }
-        // The same waker as a rule: no lock then. It is in its place before `told` is read.
+        // The same waker as a rule: no lock then. It is in its place before the inbox is read.
         if this
             .waker
             .as_ref()
@@ -400,12 +395,9 @@ impl Future for IslandTask {
             this.waker = Some(cx.waker().clone());
             lock(&this.seat.waker).clone_from(&this.waker);
         }
-        if this.seat.told.swap(false, Ordering::AcqRel) {
-            this.controls.extend(lock(&this.seat.controls).drain(..));
-        }
         let turn = std::panic::AssertUnwindSafe(|| {
             this.drive
-                .turn(cx, &this.turn, &this.seat.time, &mut this.controls)
+                .turn(cx, &this.turn, &this.seat.time, &this.seat.inbox)
         });
         let result = match std::panic::catch_unwind(turn) {
             Ok(Poll::Pending) => return Poll::Pending,

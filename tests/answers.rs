@@ -1,0 +1,191 @@
+//! What a source does about an element that ended unresolved: stop, go back, divert, go on.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use forebay::chunk::Chunk;
+use forebay::error::{Cause, RunError, Stop};
+use forebay::flow::Flow;
+use forebay::operator::{Answer, Context, Demand, Fill, Source};
+use forebay::outcome::Kind;
+use forebay::position::Unresolved;
+use forebay::runtime::Snapshot;
+
+/// Numbers with their own value as position; what is diverted goes to a list, after a wait.
+struct Numbers {
+    next: u64,
+    end: u64,
+    diverted: Arc<Mutex<Vec<u64>>>,
+    asked: u32,
+}
+
+impl Source<u64> for Numbers {
+    type Position = u64;
+
+    fn fill(
+        &mut self,
+        _: &mut Context<'_, '_>,
+        out: &mut Chunk<u64>,
+        positions: &mut Vec<u64>,
+        want: Demand,
+    ) -> Result<Fill, Stop> {
+        for _ in 0..want.items.min(7) {
+            if self.next == self.end {
+                return Ok(Fill::Done);
+            }
+            out.push_value(self.next);
+            positions.push(self.next);
+            self.next += 1;
+        }
+        Ok(Fill::More)
+    }
+
+    fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&u64>) -> Result<(), Stop> {
+        self.next = to.map_or(0, |position| position + 1);
+        Ok(())
+    }
+
+    fn poll_divert(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        _: &Unresolved,
+        position: Option<&u64>,
+    ) -> Poll<Result<(), Stop>> {
+        self.asked += 1;
+        if self.asked.is_multiple_of(2) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.diverted.lock().unwrap().extend(position);
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn numbers(answer: Answer) -> (Flow<u64>, Arc<Mutex<Vec<u64>>>) {
+    let diverted = Arc::default();
+    let source = Numbers {
+        next: 0,
+        end: 100,
+        diverted: Arc::clone(&diverted),
+        asked: 0,
+    };
+    (
+        Flow::from_source("numbers", source)
+            .on_unresolved(answer)
+            .window(32),
+        diverted,
+    )
+}
+
+async fn run(flow: Flow<u64>) -> (Result<Vec<u64>, RunError>, Snapshot) {
+    let mut running = flow.collect().run().unwrap();
+    let result = running.join().await;
+    let snapshot = running.snapshot();
+    snapshot
+        .check()
+        .unwrap_or_else(|wrong| panic!("{wrong:?}\n{snapshot}"));
+    (result, snapshot)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_names_the_stage_and_the_position() {
+    let (flow, _) = numbers(Answer::Stop);
+    let refuses = flow
+        .try_map(|n| if *n == 42 { Err("no") } else { Ok(*n) })
+        .or_fail()
+        .named("refuses");
+    let (result, snapshot) = run(refuses).await;
+    let error = result.unwrap_err();
+    let RunError::Stopped { stage, cause } = &error else {
+        panic!("{error:?}")
+    };
+    let Cause::Unresolved { position, what, .. } = cause else {
+        panic!("{cause:?}")
+    };
+    assert_eq!((stage.as_str(), position.as_str()), ("refuses", "42"));
+    assert_eq!(what.outcome.kind(), Kind::Failed);
+    assert_eq!(snapshot.total().outcome(Kind::Failed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rewind_reads_again_from_the_settled_position_until_it_works() {
+    let (flow, _) = numbers(Answer::Rewind);
+    let tries = Arc::new(AtomicU64::new(0));
+    let flow = flow.buffer(8).map_async(4, move |n| {
+        let tries = Arc::clone(&tries);
+        async move {
+            tokio::task::yield_now().await;
+            let fails = n == 42 && tries.fetch_add(1, Ordering::Relaxed) < 2;
+            assert!(!fails, "not yet");
+            n
+        }
+    });
+    let (result, snapshot) = run(flow).await;
+    let mut all = result.unwrap();
+    let total = snapshot.total();
+    assert_eq!(total.outcome(Kind::Failed), 2);
+    assert!(total.replayed > 0, "it went back");
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all, (0..100).collect::<Vec<_>>(), "nothing is lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_third_time_at_one_position_it_stops() {
+    let (flow, _) = numbers(Answer::Rewind);
+    let (result, snapshot) = run(flow.map(|n| {
+        assert!(n != 42, "never");
+        n
+    }))
+    .await;
+    assert!(
+        matches!(result, Err(RunError::Stopped { .. })),
+        "{result:?}"
+    );
+    assert_eq!(snapshot.total().outcome(Kind::Failed), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn divert_hands_the_position_on_and_passes() {
+    let (flow, diverted) = numbers(Answer::Divert);
+    let third = |n: &u64| {
+        if n.is_multiple_of(3) {
+            Err("third")
+        } else {
+            Ok(*n)
+        }
+    };
+    let (result, snapshot) = run(flow.buffer(4).try_map(third).or_fail()).await;
+    assert_eq!(
+        result.unwrap(),
+        (0..100).filter(|n| n % 3 != 0).collect::<Vec<_>>()
+    );
+    let mut diverted = diverted.lock().unwrap().clone();
+    diverted.sort_unstable();
+    assert_eq!(
+        diverted,
+        (0..100).filter(|n| n % 3 == 0).collect::<Vec<_>>()
+    );
+    let total = snapshot.total();
+    assert_eq!(
+        (
+            total.outcome(Kind::DeadLettered),
+            total.outcome(Kind::Failed)
+        ),
+        (34, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn continue_goes_on_and_counts() {
+    let (flow, _) = numbers(Answer::Continue);
+    let (result, snapshot) = run(flow.map(|n| {
+        assert!(n % 10 != 3, "no");
+        n
+    }))
+    .await;
+    assert_eq!(result.unwrap().len(), 90);
+    assert_eq!(snapshot.total().outcome(Kind::Failed), 10);
+}
