@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay::boundary::{Buffer, WhenFull};
+use forebay::control::BatchLimits;
 use forebay::flow::{Flow, Pipeline};
 use forebay::source;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -264,6 +265,138 @@ fn map_async(criterion: &mut Criterion) {
         pair!("self_waking", self_waking);
         pair!("spawned", spawned);
     }
+}
+
+/// Work of about a microsecond, in lanes on other cores and in line.
+fn lanes(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = group(criterion, "map_parallel");
+    let churn = |mut n: u64| {
+        for _ in 0..400 {
+            n = black_box(n)
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .rotate_left(7);
+        }
+        n
+    };
+    for lanes in [1, 2] {
+        group.bench_function(format!("forebay_{lanes}_lanes"), |b| {
+            b.iter(|| {
+                let flow = numbers(true).map_parallel(lanes, churn);
+                runtime.block_on(sum(flow).into_future()).unwrap()
+            });
+        });
+    }
+    group.bench_function("in_line", |b| {
+        b.iter(|| {
+            runtime
+                .block_on(sum(numbers(true).map(churn)).into_future())
+                .unwrap()
+        });
+    });
+    group.finish();
+}
+
+fn grouping(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = group(criterion, "grouped_within/1000_in_10_ms");
+    for tracked in [false, true] {
+        let name = if tracked {
+            "forebay_tracked"
+        } else {
+            "forebay"
+        };
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let limits = BatchLimits::new(1000, Duration::from_millis(10));
+                let flow = numbers(tracked).grouped_within(limits);
+                let count = flow.fold(0, |count: &mut usize, group| *count += group.len());
+                runtime.block_on(count.into_future()).unwrap()
+            });
+        });
+    }
+    // The nearest of futures: by number alone.
+    group.bench_function("futures_chunks", |b| {
+        b.iter(|| {
+            let flow = stream::iter(0..ELEMENTS).chunks(1000);
+            runtime.block_on(flow.fold(0, |count, group| ready(count + group.len())))
+        });
+    });
+    group.finish();
+}
+
+fn graphs(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = group(criterion, "broadcast_4_and_merge");
+    for tracked in [false, true] {
+        let name = if tracked {
+            "forebay_tracked"
+        } else {
+            "forebay"
+        };
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let [first, second, third, fourth] = numbers(tracked).broadcast(1024);
+                let flow = first.merge([second, third, fourth]);
+                runtime.block_on(sum(flow).into_future()).unwrap()
+            });
+        });
+    }
+    group.bench_function("tokio_broadcast", |b| {
+        b.iter(|| {
+            runtime.block_on(async {
+                let (tx, _) = tokio::sync::broadcast::channel::<u64>(ELEMENTS as usize);
+                let readers: Vec<_> = (0..4)
+                    .map(|_| {
+                        let mut rx = tx.subscribe();
+                        tokio::spawn(async move {
+                            let mut sum = 0_u64;
+                            while let Ok(n) = rx.recv().await {
+                                sum = sum.wrapping_add(n);
+                            }
+                            sum
+                        })
+                    })
+                    .collect();
+                for n in 0..ELEMENTS {
+                    tx.send(n).unwrap();
+                }
+                drop(tx);
+                for reader in readers {
+                    black_box(reader.await.unwrap());
+                }
+            });
+        });
+    });
+    group.finish();
+
+    let mut group = self::group(criterion, "merge_2");
+    for tracked in [false, true] {
+        let name = if tracked {
+            "forebay_tracked"
+        } else {
+            "forebay"
+        };
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let half = || {
+                    let flow = source::iter(0..ELEMENTS / 2);
+                    if tracked { flow } else { flow.untracked() }
+                };
+                runtime
+                    .block_on(sum(half().merge([half()])).into_future())
+                    .unwrap()
+            });
+        });
+    }
+    group.bench_function("futures_select", |b| {
+        b.iter(|| {
+            let half = || stream::iter(0..ELEMENTS / 2);
+            let flow = stream::select(half(), half());
+            runtime.block_on(flow.fold(0_u64, |sum, n| ready(sum.wrapping_add(n))))
+        });
+    });
+    group.finish();
 }
 
 fn receipts(criterion: &mut Criterion) {
