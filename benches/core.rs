@@ -466,6 +466,9 @@ criterion_group!(
     flow_map,
     async_boundary,
     map_async,
+    lanes,
+    grouping,
+    graphs,
     receipts,
     over_fast_source
 );
