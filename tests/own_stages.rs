@@ -294,7 +294,7 @@ async fn flows_meet_in_a_stage_of_ones_own() {
 struct Gives {
     accounts: Accounts,
     tracker: Option<Tracker<u64>>,
-    given: bool,
+    given: u64,
     marked: bool,
     back: bool,
 }
@@ -323,17 +323,18 @@ impl Operator<u64> for Gives {
                 return Ok(Fill::Pending);
             };
             while tracker.take_unresolved().is_some() {}
-            (self.given, self.marked) = (false, false);
+            (self.given, self.marked) = (0, false);
             let mark = Mark::Rewind(tracker.source(), settled.generation);
             return Ok(Fill::Mark(mark));
         }
-        if !self.given {
+        if self.given < 4 {
             if want.is_none() {
                 return Ok(Fill::Pending);
             }
-            self.given = true;
-            (0..4).for_each(|value| out.push_value(value));
-            cx.track(out, &tracker, 0..4);
+            let given = self.given..4.min(self.given + want.items as u64);
+            self.given = given.end;
+            given.clone().for_each(|value| out.push_value(value));
+            cx.track(out, &tracker, given);
             return Ok(Fill::More);
         }
         if !std::mem::replace(&mut self.marked, true) {
@@ -410,7 +411,7 @@ async fn a_barrier_behind_a_failure_is_not_committed() {
     let mut running = Flow::from_operator("gives", |accounts| Gives {
         accounts,
         tracker: None,
-        given: false,
+        given: 0,
         marked: false,
         back: false,
     })

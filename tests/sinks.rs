@@ -196,14 +196,14 @@ async fn an_error_of_a_futures_sink_stops_the_run_and_fails_what_was_in_it() {
     assert_eq!(error.to_string(), "stage `futures_sink`: it is full");
     let snapshot = running.snapshot();
     snapshot.check().unwrap();
+    // Those before the error may have been flushed, chunk by chunk; the one it came for was not.
+    let total = snapshot.total();
+    let (delivered, failed) = (total.outcome(Kind::Delivered), total.outcome(Kind::Failed));
+    assert!(delivered <= 10, "{delivered} of the 10 that were taken");
+    assert!(failed >= 1, "what was in the sink failed");
     assert_eq!(
-        snapshot.total().outcome(Kind::Delivered),
-        0,
-        "nothing was flushed"
-    );
-    assert_eq!(
-        snapshot.total().outcome(Kind::Failed),
-        snapshot.total().entered
+        delivered + failed + total.outcome(Kind::Cancelled),
+        total.entered
     );
 }
 
