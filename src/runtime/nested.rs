@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
@@ -20,14 +20,8 @@ use crate::error::{Cause, Stop};
 use crate::operator::part::{Part, Positions};
 use crate::outcome::Reason;
 use crate::position::{SourceCounts, Walk};
+use crate::sync::lock;
 use crate::topology::Guarantee;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(poisoned) => poisoned.into_inner(),
-    }
-}
 
 /// Where a stage finds the run it is part of.
 #[derive(Clone, Default)]

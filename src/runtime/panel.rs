@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use super::inbox::Inbox;
@@ -15,6 +15,7 @@ use crate::ledger::TimeLedger;
 use crate::operator::source::Walkers;
 use crate::operator::{Control, Spawn, Stage, Turn};
 use crate::outcome::Reason;
+use crate::sync::lock;
 use crate::topology::Guarantee;
 
 /// A stage as the run reports it.
@@ -65,13 +66,6 @@ pub(crate) struct Seat {
     inbox: Inbox,
     pub(crate) time: TimeLedger,
     ended: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(poisoned) => poisoned.into_inner(),
-    }
 }
 
 impl Panel {

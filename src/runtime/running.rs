@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::snapshot::Snapshot;
 use crate::error::{Refused, RunError};
 use crate::operator::{Control, Spawn};
 use crate::outcome::Reason;
+use crate::sync::lock;
 use crate::time;
 use crate::topology::{Plan, Topology};
 
@@ -39,13 +40,6 @@ impl RuntimeKind {
             .enable_all()
             .build()
             .map_err(|error| Refused::Runtime(error.to_string()))
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(poisoned) => poisoned.into_inner(),
     }
 }
 

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -28,18 +28,12 @@ use crate::ledger::Progress;
 use crate::operator::{Control, Spawn};
 use crate::outcome::Reason;
 use crate::random::Seeded;
+use crate::sync::lock;
 use crate::time::{Clock, Time};
 use crate::topology::{Plan, Topology};
 
 /// Polls at one instant after which a run is taken to turn in circles.
 const POLLS_AT_ONCE: u64 = 1 << 18;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(poisoned) => poisoned.into_inner(),
-    }
-}
 
 type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use super::deadlock::{Takes, Wiring};
 use super::guarantee::Guarantee;
@@ -13,6 +13,7 @@ use crate::operator::feedback::Members;
 use crate::operator::source::{Settings, Walkers};
 use crate::operator::{Answer, Stage};
 use crate::runtime::{Drive, Home, SourceInfo, StageInfo};
+use crate::sync::lock;
 
 /// What a stage declares about itself. Of a kind alone, it is one that holds nothing between two
 /// calls, loses nothing, and keeps barriers and rewinds.
@@ -247,13 +248,6 @@ pub(crate) struct Taken {
 
 /// Stage numbers are unique in the process: flows are declared apart and joined later.
 static NEXT: AtomicU32 = AtomicU32::new(1);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(poisoned) => poisoned.into_inner(),
-    }
-}
 
 impl Plan {
     pub(crate) fn new() -> Plan {
