@@ -7,6 +7,8 @@
 //! # Invariants
 //! - A policy reads no clock: `now` is an argument, and never goes back.
 //! - Its state is bounded by what it was configured with.
+//! - What it changes it explains: in a [`History`] of its last adjustments.
+//! - A setting that cannot be is refused as [`Invalid`], before anything runs.
 //!
 //! # Example
 //! ```
@@ -22,7 +24,13 @@
 //! ```
 
 mod batch_window;
+mod history;
+mod invalid;
 mod retry;
+mod sample;
 
 pub use batch_window::{BatchLimits, BatchWindow, Room};
+pub use history::{Adjustment, History};
+pub use invalid::Invalid;
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
+pub use sample::Sample;
