@@ -12,6 +12,7 @@
 //! - An error overtakes the elements, which count as cancelled.
 //! - A cancellation reaches the producer at its next turn, and wakes it.
 
+mod bell;
 mod buffer;
 mod ring;
 

@@ -155,28 +155,44 @@ impl<F: Future, M> InFlight<F, M> {
         slot
     }
 
-    /// Starts a future and polls it at once. Its result if it is ready; else `meta` is asked for,
-    /// and the future stays. There must be room.
+    /// Has user code make a future and polls it at once. Its result if it is ready, or the message
+    /// of a panic; else `meta` is asked for, and the future stays. There must be room.
+    ///
+    /// All user code of an element that is ready at once runs under one guard.
     pub(crate) fn start(
         &mut self,
-        future: F,
+        make: impl FnOnce() -> F,
         stays: impl FnOnce() -> (u64, M),
     ) -> Option<Result<F::Output, String>> {
         let index = self.slot();
         let slot = &mut self.slots[index];
-        slot.future.set(Some(future));
-        match Self::poll(slot) {
-            Poll::Ready(result) => {
-                self.free.push(index);
-                Some(result)
+        let mut output = None;
+        let polled = guard(|| {
+            slot.future.set(Some(make()));
+            let mut cx = Context::from_waker(&slot.waker);
+            if let Some(future) = slot.future.as_mut().as_pin_mut()
+                && let Poll::Ready(ready) = future.poll(&mut cx)
+            {
+                output = Some(ready);
+                slot.future.set(None);
             }
-            Poll::Pending => {
+        });
+        let result = match (output, polled) {
+            // A destructor of user code may panic as well; the element has ended all the same.
+            (Some(output), _) => Ok(output),
+            (None, Err(panic)) => {
+                let _ = guard(|| slot.future.set(None));
+                Err(panic)
+            }
+            (None, Ok(())) => {
                 let (key, meta) = stays();
                 slot.key = key;
                 slot.meta = Some(meta);
-                None
+                return None;
             }
-        }
+        };
+        self.free.push(index);
+        Some(result)
     }
 
     fn poll(slot: &mut Slot<F, M>) -> Poll<Result<F::Output, String>> {

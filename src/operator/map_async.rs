@@ -5,7 +5,7 @@ use std::future::Future;
 
 use super::in_flight::InFlight;
 use super::pace::Patience;
-use super::{Context, Control, Demand, Fill, Held, Input, Operator, guard};
+use super::{Context, Control, Demand, Fill, Held, Input, Operator};
 use crate::chunk::{Chunk, Columns};
 use crate::error::Stop;
 use crate::mark::Mark;
@@ -169,11 +169,7 @@ where
         let (mut straight, mut staying) = (0, 0);
         for value in values.drain(..) {
             let key = *first + order.len() as u64;
-            let ready = match guard(|| f(value)) {
-                Ok(future) => flight.start(future, || (key, ())),
-                Err(panic) => Some(Err(panic)),
-            };
-            match ready {
+            match flight.start(|| f(value), || (key, ())) {
                 Some(Ok(value)) if order.is_empty() && out.values.len() < want.items => {
                     out.values.push(value);
                     straight += 1;

@@ -113,12 +113,10 @@ where
                 return;
             };
             let mut belongs = Some((meta, key));
-            let result = match guard(|| (self.f)(value)) {
-                Ok(future) => self
-                    .flight
-                    .start(future, || (0, belongs.take().unwrap_or_default())),
-                Err(panic) => Some(Err(panic)),
-            };
+            let f = &mut self.f;
+            let result = self
+                .flight
+                .start(|| f(value), || (0, belongs.take().unwrap_or_default()));
             if let (Some(result), Some((meta, key))) = (result, belongs) {
                 self.finish(cx, result, meta, key);
             }

@@ -20,10 +20,11 @@ const SMALL: usize = 32;
 
 /// An island of whatever types.
 pub(crate) trait Drive: Send {
-    /// Runs for a turn. Ready when the island has ended.
+    /// Runs for a turn, at the stage of its sink. Ready when the island has ended.
     fn turn(
         &mut self,
         task: &mut std::task::Context<'_>,
+        stage: &Stage,
         turn: &Turn,
         time: &TimeLedger,
         inbox: &Inbox,
@@ -341,6 +342,7 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
     fn turn(
         &mut self,
         task: &mut std::task::Context<'_>,
+        stage: &Stage,
         turn: &Turn,
         time: &TimeLedger,
         inbox: &Inbox,
@@ -349,8 +351,7 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
         turn.now.set(started);
         self.account(time, started);
         let before = self.stage_entered();
-        let stage = Arc::clone(&self.stage);
-        let mut cx = Context::new(task, &stage, turn);
+        let mut cx = Context::new(task, stage, turn);
         let result = self.run(&mut cx, inbox, started, turn.simulated);
         let held = self.sink.held();
         self.stage.ledger.hold(held.items, held.bytes as usize);

@@ -125,9 +125,10 @@ impl Panel {
     ) {
         lock(&self.state).running += islands.len();
         for drive in islands {
+            let stage = Arc::clone(drive.stage());
             let name = stages
                 .iter()
-                .find(|info| info.stage.id == drive.stage().id)
+                .find(|info| info.stage.id == stage.id)
                 .map_or_else(|| "island".to_owned(), |info| info.name.clone());
             let seat = Arc::new(Seat {
                 name: name.clone(),
@@ -140,6 +141,7 @@ impl Panel {
             lock(&self.islands).push(Arc::clone(&seat));
             let task = IslandTask {
                 drive,
+                stage,
                 turn: Turn::new(Arc::clone(&self.spawn)),
                 seat,
                 waker: None,
@@ -364,6 +366,8 @@ impl Panel {
 /// An island as a task.
 struct IslandTask {
     drive: Box<dyn Drive>,
+    /// That of its sink.
+    stage: Arc<Stage>,
     turn: Turn,
     seat: Arc<Seat>,
     /// What `Seat::waker` holds.
@@ -390,15 +394,15 @@ impl Future for IslandTask {
             lock(&this.seat.waker).clone_from(&this.waker);
         }
         let turn = std::panic::AssertUnwindSafe(|| {
+            let seat = &this.seat;
             this.drive
-                .turn(cx, &this.turn, &this.seat.time, &this.seat.inbox)
+                .turn(cx, &this.stage, &this.turn, &seat.time, &seat.inbox)
         });
         let result = match std::panic::catch_unwind(turn) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => result,
             Err(payload) => {
-                let stage = this.drive.stage().id;
-                Err(Stop::cause(Cause::Panicked(panic_message(&*payload))).at(stage))
+                Err(Stop::cause(Cause::Panicked(panic_message(&*payload))).at(this.stage.id))
             }
         };
         this.finish(result);

@@ -7,7 +7,7 @@ use crate::chunk::{Chunk, Meta};
 use crate::error::Stop;
 use crate::mark::Mark;
 use crate::operator::in_flight::InFlight;
-use crate::operator::{Context, Demand, Held, Sink, guard};
+use crate::operator::{Context, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 
 /// How many rounds of futures that wake themselves one call may poll.
@@ -66,12 +66,9 @@ where
         for element in chunk.drain() {
             let mut meta = Some(element.meta);
             let f = &mut self.f;
-            let result = match guard(|| f(element.value)) {
-                Ok(future) => self
-                    .flight
-                    .start(future, || (0, meta.take().unwrap_or_default())),
-                Err(panic) => Some(Err(panic)),
-            };
+            let result = self
+                .flight
+                .start(|| f(element.value), || (0, meta.take().unwrap_or_default()));
             if let (Some(result), Some(meta)) = (result, meta) {
                 cx.settle(meta, outcome(&result));
             }
