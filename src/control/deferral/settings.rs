@@ -92,6 +92,24 @@ impl DeferralSettings {
         self
     }
 
+    /// The most elements that are put aside.
+    #[must_use]
+    pub fn max_items(&self) -> usize {
+        self.items
+    }
+
+    /// Whether there is a place outside memory.
+    #[must_use]
+    pub fn spills(&self) -> bool {
+        self.spill
+    }
+
+    /// The most bytes that are put aside; `u64::MAX` if they are not limited.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether all settings are in range. (The rate and its burst are checked by
     /// [`Deferral::new`](super::Deferral::new).)
     ///

@@ -153,6 +153,24 @@ impl PrioritySettings {
         self
     }
 
+    /// The most elements that are held.
+    #[must_use]
+    pub fn max_items(&self) -> usize {
+        self.items
+    }
+
+    /// The most bytes that are held; `u64::MAX` if they are not limited.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether that is the policy of any class.
+    #[must_use]
+    pub fn any(&self, policy: WhenNoRoom) -> bool {
+        self.when_no_room.contains(&policy)
+    }
+
     /// Whether elements of that class may be given up or refused, so that a stage knows whether it
     /// loses any.
     #[must_use]
