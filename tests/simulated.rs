@@ -492,3 +492,39 @@ fn groups_that_come_and_go_repeat() {
         assert_eq!(runs.iter().any(|run| run.2 != runs[0].2), islands);
     }
 }
+
+#[test]
+fn a_group_that_wakes_itself_lets_other_islands_run() {
+    const PATIENCE: u64 = 100_000;
+    for seed in 0..10 {
+        let released = Arc::new(AtomicU64::new(0));
+        let release = Arc::clone(&released);
+        let [left, right] = source::iter(0..2_u64).broadcast(4);
+        let waits = left.group_by(
+            4,
+            |n| *n,
+            move |_, group| {
+                let released = Arc::clone(&released);
+                group.map_async(1, move |_| {
+                    let released = Arc::clone(&released);
+                    let mut polls = 0;
+                    std::future::poll_fn(move |cx| {
+                        polls += 1;
+                        if released.load(Ordering::Relaxed) == 2 || polls == PATIENCE {
+                            return std::task::Poll::Ready(polls);
+                        }
+                        cx.waker().wake_by_ref();
+                        std::task::Poll::Pending
+                    })
+                })
+            },
+        );
+        let releases = right.for_each(move |_| {
+            release.fetch_add(1, Ordering::Relaxed);
+        });
+        let pipeline = waits.collect().and(releases);
+        let ((polls, ()), accounts) = Simulation::new(seed).run(pipeline).unwrap();
+        accounts.check().unwrap();
+        assert!(polls.iter().all(|polls| *polls < PATIENCE), "{polls:?}");
+    }
+}

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::in_flight::Wakes;
 use super::outlet::Outlet;
+use super::pace::Patience;
 use super::part::Part;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, Stage, guard};
 use crate::chunk::{Chunk, Queue};
@@ -566,6 +567,7 @@ where
         out: &mut Chunk<U>,
         want: Demand,
     ) -> Result<Fill, Stop> {
+        let mut patience = Patience::default();
         loop {
             self.take_woken();
             if let Some(fill) = self.poll_groups(cx, out, want)? {
@@ -595,10 +597,12 @@ where
                 }
             }
             moved |= self.poll_idle(cx).is_ready();
-            if moved || (!want.is_none() && !self.ready.is_empty()) {
-                continue;
+            let goes_on = moved || (!want.is_none() && !self.ready.is_empty());
+            if !goes_on && self.wakes.sleep(cx.waker()) {
+                return Ok(Fill::Pending);
             }
-            if self.wakes.sleep(cx.waker()) {
+            // Groups may wake themselves for ever, and elements end here without an end.
+            if patience.is_over(cx) {
                 return Ok(Fill::Pending);
             }
         }
