@@ -78,10 +78,10 @@ conformance! {
     group_by_with_idle_keys:
         |flow| flow.group_by(
             Groups::keys(40).idle_after(Duration::from_micros(30)),
-            |n| n / 4,
+            |n| n / 16,
             |_, group| group.map(|n| n * 2),
         ),
-        doubled, |suite| suite.unordered().errors_overtake();
+        doubled, |suite| suite.unordered().errors_overtake().seeds(12);
     group_by_islands:
         |flow| flow.group_by(4, |n| n % 3, |_, group| group.buffer(2).map_async(2, call)), doubled,
         |suite| suite.unordered().errors_overtake();
