@@ -100,6 +100,7 @@ mod sieve;
 pub(crate) mod sinks;
 pub(crate) mod skip;
 pub(crate) mod source;
+pub(crate) mod source_stage;
 pub(crate) mod sources;
 pub(crate) mod stage;
 pub(crate) mod stateful_map;
