@@ -76,6 +76,7 @@ pub(crate) mod fuzz;
 pub(crate) mod group_by;
 pub(crate) mod grouped;
 pub(crate) mod in_flight;
+mod in_place;
 mod input;
 mod intake;
 pub(crate) mod kill_switch;
