@@ -15,8 +15,8 @@ pub trait Source<T>: Send {
     type Position: Clone + Send + Sync + fmt::Debug + 'static;
 
     /// Reads at most `want` elements into `out`, and pushes a position for each. The contract is
-    /// that of [`Operator::fill`](super::Operator::fill), but that an error may come with the elements before it: they are
-    /// handed over first.
+    /// that of [`Operator::fill`](super::Operator::fill), but that an error may come with the
+    /// elements before it: they are handed over first.
     fn fill(
         &mut self,
         cx: &mut Context<'_, '_>,
