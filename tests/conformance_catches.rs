@@ -214,6 +214,10 @@ impl Operator<u64> for Line {
 }
 
 fn conform(defect: Defect) -> Result<Conformed, Violation> {
+    suite(defect).run()
+}
+
+fn suite(defect: Defect) -> Conformance<u64> {
     Conformance::new(
         "delay line",
         move |flow| {
@@ -230,7 +234,6 @@ fn conform(defect: Defect) -> Result<Conformed, Violation> {
         },
         |input| input.into_iter().filter(|n| *n != LEFT_OUT).collect(),
     )
-    .run()
 }
 
 /// The violation must name the stage and say what is wrong; the same seed must show it again.
@@ -286,4 +289,33 @@ catches! {
     an_error_that_overtakes: ErrorOvertakes, "`error`";
     a_result_that_depends_on_chunks: DependsOnChunks, "`model`";
     a_run_that_ignores_its_seed: IgnoresSeed, "one seed gave two runs";
+}
+
+#[test]
+fn the_wall_clock_catches_as_well() {
+    let on_threads = |defect| suite(defect).wall_clock().seeds(3).run();
+    on_threads(D::Nothing).unwrap();
+    for defect in [
+        D::LosesElement,
+        D::LosesReceipt,
+        D::ExceedsDemand,
+        D::SwallowsError,
+    ] {
+        let violation = on_threads(defect).expect_err("the defect was not caught");
+        assert_eq!(violation.stage, "line", "{violation}");
+    }
+}
+
+#[test]
+fn elements_that_the_model_did_not_leave_out() {
+    let conform = |model: fn(Vec<u64>) -> Vec<u64>| {
+        let part = |flow: forebay::flow::Flow<u64>| {
+            flow.try_map(|n| if n % 2 == 0 { Ok(*n) } else { Err("odd") })
+                .or_discard()
+        };
+        let suite = Conformance::new("discards", part, model);
+        suite.leaves_out(forebay::outcome::Kind::Shed).run()
+    };
+    conform(|input| input.into_iter().filter(|n| n % 2 == 0).collect()).unwrap();
+    assert_eq!(conform(|input| input).unwrap_err().rule, "model");
 }

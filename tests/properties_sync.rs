@@ -11,7 +11,7 @@ use forebay::chunk::Chunk;
 use forebay::class::Class;
 use forebay::control::BatchLimits;
 use forebay::error::{RunError, Stop};
-use forebay::flow::Flow;
+use forebay::flow::{Flow, Restart, restarting};
 use forebay::operator::{
     Answer, Context, Control, Demand, Fill, Held, Input, Operator, Sink, Source,
 };
@@ -793,29 +793,73 @@ fn a_group_larger_than_the_window_of_its_source_is_refused() {
     }
 }
 
-#[test]
-fn a_stage_that_leaves_everything_out_lets_others_run() {
-    // One thread, an endless source and a filter that keeps nothing: an abort must get through.
+/// One thread, an endless source, and a part that lets nothing through: an abort must get through.
+fn lets_others_run(part: impl FnOnce(Flow<u64>) -> Flow<u64>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut running = source::iter(0_u64..)
-            .filter(|_| false)
-            .ignore()
-            .run()
-            .unwrap();
+        let mut running = part(source::iter(0_u64..)).ignore().run().unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
         running.abort().await;
         running.snapshot().check().unwrap();
-        let mut running = source::iter(0_u64..)
-            .map(|_| panic_unless(false))
-            .ignore()
-            .run()
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        running.abort().await;
-        running.snapshot().check().unwrap();
+    });
+}
+
+#[test]
+fn a_stage_that_leaves_everything_out_lets_others_run() {
+    lets_others_run(|flow| flow.filter(|_| false));
+    lets_others_run(|flow| flow.filter_map(|_| None));
+    lets_others_run(|flow| flow.map_concat(|_| []));
+    lets_others_run(|flow| flow.skip(usize::MAX));
+    lets_others_run(|flow| flow.aggregate(0, |sum: &mut u64, n| *sum ^= n));
+    lets_others_run(|flow| flow.try_map(|_| Err::<u64, _>("none")).or_discard());
+    lets_others_run(|flow| flow.deadline(Duration::ZERO).expire());
+    lets_others_run(|flow| flow.divert_to(4, |_| true, |side| side.take(0).ignore()));
+    lets_others_run(|flow| flow.group_by(4, |n| n % 2, |_, group| group.take(0)));
+    lets_others_run(|flow| flow.group_by(4, |n| n % 2, |_, group| group.filter(|_| false)));
+}
+
+#[test]
+fn a_stage_whose_closure_always_panics_lets_others_run() {
+    fn never(n: u64) -> u64 {
+        panic_unless(n == u64::MAX);
+        n
+    }
+    lets_others_run(|flow| flow.map(never));
+    lets_others_run(|flow| flow.map_in_place(|n| *n = never(*n)));
+    lets_others_run(|flow| flow.filter(|n| never(*n) > 0));
+    lets_others_run(|flow| flow.map_concat(|n| Some(never(n))));
+    lets_others_run(|flow| flow.weigh(|n| never(*n)));
+    lets_others_run(|flow| flow.map_async(4, |n| async move { never(n) }));
+    lets_others_run(|flow| flow.map_async_unordered(4, |n| async move { never(n) }));
+    lets_others_run(|flow| flow.map_async_keyed(4, |n| never(*n), |n| async move { n }));
+    lets_others_run(|flow| flow.map_parallel(2, never));
+    lets_others_run(|flow| {
+        flow.try_map(|n| Ok::<_, std::fmt::Error>(never(*n)))
+            .or_stop()
+    });
+    lets_others_run(|flow| {
+        let (left, right) = flow.divert(4, |n| never(*n) > 0);
+        left.merge([right])
+    });
+    lets_others_run(|flow| {
+        let [left, right] = flow.partition(4, |n| never(*n) as usize);
+        left.merge([right])
+    });
+    lets_others_run(|flow| flow.group_by(4, |n| never(*n), |_, group| group));
+}
+
+#[test]
+fn a_flow_that_is_built_anew_without_a_wait_lets_others_run() {
+    let at_once = || Restart::backoff(Duration::ZERO, Duration::ZERO);
+    lets_others_run(|flow| {
+        flow.filter(|_| false)
+            .merge([restarting(at_once().on_completion(), |_| source::iter([]))])
+    });
+    lets_others_run(|flow| {
+        flow.filter(|_| false)
+            .merge([restarting(at_once(), |_| source::failed("always"))])
     });
 }

@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forebay::boundary::{Buffer, WhenFull};
-use forebay::error::{Cause, Refused, RunError};
+use forebay::chunk::Chunk;
+use forebay::error::{Cause, Refused, RunError, Stop};
+use forebay::flow::{Flow, Groups, Pipeline, Restart, WhenExhausted, restarting};
+use forebay::operator::{Context, Demand, Fill, Source};
 use forebay::outcome::{Kind, Reason};
+use forebay::runtime::Snapshot;
 use forebay::source;
-use forebay::testkit::{Simulation, What};
+use forebay::testkit::{Simulation, Trace, What};
 use forebay::time::{self, Time};
 
 #[path = "../examples/spike_time.rs"]
@@ -304,4 +308,223 @@ fn block_on_runs_a_script_beside_the_pipeline() {
             ..
         }
     ));
+}
+
+#[test]
+fn an_element_is_late_from_its_deadline_on_and_not_before() {
+    let pipeline = source::iter(1..=10_u64)
+        .deadline(5 * MS)
+        .buffer(100)
+        .map_async(1, move |n| async move {
+            time::sleep(MS).await;
+            n
+        })
+        .expire()
+        .collect();
+    let (in_time, accounts) = Simulation::new(3).run(pipeline).unwrap();
+    assert_eq!(
+        in_time,
+        [1, 2, 3, 4],
+        "the fifth comes at its very deadline"
+    );
+    accounts.check().unwrap();
+    let late = accounts
+        .stage("expire")
+        .unwrap()
+        .counts
+        .outcome(Kind::Expired);
+    assert_eq!(late, 6);
+}
+
+#[test]
+fn groups_by_time_and_number_between_uneven_stages() {
+    let ms = Duration::from_millis;
+    for seed in 0..40 {
+        let pipeline = source::iter(0..400_u64)
+            .map_async(1, move |n| async move {
+                time::sleep(ms(n * n % 7)).await;
+                n
+            })
+            .grouped_within((10, ms(12)))
+            .map_async(1, move |group| async move {
+                time::sleep(ms(group[0] * seed % 90)).await;
+                group
+            })
+            .collect();
+        let (groups, accounts) = Simulation::new(seed).run(pipeline).unwrap();
+        accounts.check().unwrap();
+        assert_eq!(groups.concat(), (0..400).collect::<Vec<_>>());
+        assert!(groups.iter().all(|group| (1..=10).contains(&group.len())));
+        assert!(
+            groups.iter().any(|group| group.len() < 10),
+            "time closed some"
+        );
+        assert!(accounts.stage("grouped_within").unwrap().counts.held_peak <= 20);
+    }
+}
+
+/// Runs a declaration twice with each of some seeds: the runs of a seed must be one, event by event.
+/// Gives what each seed came to.
+fn repeats<O: Send + PartialEq + std::fmt::Debug + 'static>(
+    declare: impl Fn() -> Pipeline<O>,
+) -> Vec<(O, Snapshot, Trace)> {
+    let play = |seed| {
+        let simulation = Simulation::new(seed);
+        let (output, accounts) = simulation.run(declare()).unwrap();
+        accounts.check().unwrap();
+        (output, accounts, simulation.trace())
+    };
+    (0..20)
+        .map(|seed| {
+            let (first, second) = (play(seed), play(seed));
+            assert_eq!(first.0, second.0, "seed {seed}");
+            let events = first.2.events().iter().zip(second.2.events());
+            for (number, (one, other)) in events.enumerate() {
+                assert_eq!(one, other, "event {number} of seed {seed}");
+            }
+            assert!(first.2 == second.2, "seed {seed}");
+            first
+        })
+        .collect()
+}
+
+/// Numbers up to 60 that can be read from any position, until it fails.
+struct Numbers {
+    next: u64,
+    fails_at: u64,
+}
+
+impl Source<u64> for Numbers {
+    type Position = u64;
+
+    fn fill(
+        &mut self,
+        _: &mut Context<'_, '_>,
+        out: &mut Chunk<u64>,
+        positions: &mut Vec<u64>,
+        want: Demand,
+    ) -> Result<Fill, Stop> {
+        while out.len() < want.items && self.next < 60 {
+            if self.next == self.fails_at {
+                return Err(Stop::error("as planned"));
+            }
+            out.push_value(self.next);
+            positions.push(self.next);
+            self.next += 1;
+        }
+        Ok(if self.next == 60 {
+            Fill::Done
+        } else {
+            Fill::More
+        })
+    }
+}
+
+#[test]
+fn a_restarting_flow_waits_in_simulated_time_and_repeats() {
+    let runs = repeats(|| {
+        restarting(Restart::backoff(MS, 60_000 * MS), |resume| {
+            let next = resume.position().map_or(0, |last: u64| last + 1);
+            let fails_at = if next < 50 { next + 10 } else { u64::MAX };
+            Flow::from_source("numbers", Numbers { next, fails_at })
+                .map_async(1, |n| async move {
+                    time::sleep(Duration::from_micros(n % 3 * 100)).await;
+                    n
+                })
+                .buffer(4)
+        })
+        .map(|n| (n, time::now()))
+        .collect()
+    });
+    for (all, accounts, _) in &runs {
+        let counts = accounts.total();
+        assert_eq!(counts.entered, 60, "{accounts}");
+        assert_eq!(
+            counts.outcome(Kind::Delivered) + counts.outcome(Kind::Cancelled),
+            60
+        );
+        let times: Vec<u64> = all.iter().map(|(_, at)| at.as_nanos()).collect();
+        // Five waits that double from a millisecond, each up to a fifth longer.
+        let (least, most) = (31_000_000, 31_000_000 * 6 / 5 + 60 * 200_000);
+        let last = *times.last().unwrap();
+        assert!((least..=most).contains(&last), "{last}");
+    }
+    assert!(
+        runs.iter().any(|run| run.2 != runs[0].2),
+        "the seed decides the order of tasks"
+    );
+}
+
+#[test]
+fn groups_that_come_and_go_repeat() {
+    for islands in [false, true] {
+        let runs = repeats(|| {
+            let groups = Groups::keys(5)
+                .buffer(3)
+                .idle_after(Duration::from_micros(700))
+                .when_exhausted(WhenExhausted::CloseOldest);
+            source::iter(0..300_u64)
+                .group_by(
+                    groups,
+                    |n| n * n % 13,
+                    move |key, group| {
+                        let key = *key;
+                        let group = if islands { group.buffer(2) } else { group };
+                        group.map_async(2, move |n| async move {
+                            time::sleep(Duration::from_micros((n ^ key) % 5 * 90)).await;
+                            (key, n)
+                        })
+                    },
+                )
+                .collect()
+        });
+        for (all, accounts, _) in &runs {
+            let mut numbers: Vec<u64> = all.iter().map(|(_, n)| *n).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+            for key in 0..13 {
+                let of_key = all.iter().filter(|(of, _)| *of == key);
+                assert!(of_key.map(|(_, n)| n).is_sorted(), "order of key {key}");
+            }
+            assert_eq!(accounts.total().outcome(Kind::Delivered), 300);
+        }
+        // One island leaves nothing to the seed.
+        assert_eq!(runs.iter().any(|run| run.2 != runs[0].2), islands);
+    }
+}
+
+#[test]
+fn a_group_that_wakes_itself_lets_other_islands_run() {
+    const PATIENCE: u64 = 100_000;
+    for seed in 0..10 {
+        let released = Arc::new(AtomicU64::new(0));
+        let release = Arc::clone(&released);
+        let [left, right] = source::iter(0..2_u64).broadcast(4);
+        let waits = left.group_by(
+            4,
+            |n| *n,
+            move |_, group| {
+                let released = Arc::clone(&released);
+                group.map_async(1, move |_| {
+                    let released = Arc::clone(&released);
+                    let mut polls = 0;
+                    std::future::poll_fn(move |cx| {
+                        polls += 1;
+                        if released.load(Ordering::Relaxed) == 2 || polls == PATIENCE {
+                            return std::task::Poll::Ready(polls);
+                        }
+                        cx.waker().wake_by_ref();
+                        std::task::Poll::Pending
+                    })
+                })
+            },
+        );
+        let releases = right.for_each(move |_| {
+            release.fetch_add(1, Ordering::Relaxed);
+        });
+        let pipeline = waits.collect().and(releases);
+        let ((polls, ()), accounts) = Simulation::new(seed).run(pipeline).unwrap();
+        accounts.check().unwrap();
+        assert!(polls.iter().all(|polls| *polls < PATIENCE), "{polls:?}");
+    }
 }

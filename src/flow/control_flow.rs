@@ -2,6 +2,7 @@
 
 use super::{Flow, nested};
 use crate::error::{Cause, Stop};
+use crate::operator::fuzz::Later;
 use crate::operator::kill_switch::Killable;
 use crate::operator::restarting::Restarting;
 use crate::operator::watch_termination::Watch;
@@ -134,9 +135,13 @@ pub fn restarting<T: Send + 'static>(
     let spec = NodeSpec::new("restarting").changes_count();
     let stage = plan.add_inlet(spec, false);
     let home = plan.home(&stage);
+    let mut later = Later::new();
     let operator = Restarting::new(restart, move |resume| {
-        let flow = guard(|| make(resume)).map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
-        nested::launch(&home, flow, true)
+        later.declare(|| {
+            let flow =
+                guard(|| make(resume)).map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
+            nested::launch(&home, flow, true)
+        })
     });
     Flow::from_parts(Box::new(operator), stage, plan)
 }

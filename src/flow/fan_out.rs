@@ -11,6 +11,7 @@ use crate::error::{Cause, Stop};
 use crate::operator::balance::Balance;
 use crate::operator::broadcast::Broadcast;
 use crate::operator::divert::Divert;
+use crate::operator::fuzz::Later;
 use crate::operator::group_by::{GroupBy, Groups, NewGroup, WhenExhausted};
 use crate::operator::outlet::{Outlet, Outlets};
 use crate::operator::partition::Partition;
@@ -387,6 +388,7 @@ impl<T: Send + 'static> Flow<T> {
             .changes_count();
         let stage = self.plan.add(spec, &[&split], false);
         let home = self.plan.home(&split);
+        let mut later = Later::new();
         let make = move |key: &K| {
             let plan = Plan::new();
             let spec = NodeSpec::new("group").boundary().holds(groups.buffer);
@@ -394,9 +396,11 @@ impl<T: Send + 'static> Flow<T> {
             let (sink, source) = ring(Buffer::items(groups.buffer), &stage);
             let outlet = Outlet::new(sink, Arc::clone(&stage));
             let flow = Flow::from_parts(Box::new(source), stage, plan);
-            let flow =
-                guard(|| part(key, flow)).map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
-            let (input, part) = nested::launch(&home, flow, false)?;
+            let (input, part) = later.declare(|| {
+                let flow = guard(|| part(key, flow))
+                    .map_err(|panic| Stop::cause(Cause::Panicked(panic)))?;
+                nested::launch(&home, flow, false)
+            })?;
             Ok(NewGroup {
                 outlet,
                 input,

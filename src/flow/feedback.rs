@@ -43,8 +43,8 @@ impl Cycle {
         self
     }
 
-    /// After how long without a move a cycle that is full, or whose input has completed, stops the
-    /// run: longer than its slowest stage takes.
+    /// After how long without a move a cycle that is full, that must empty before a barrier, or
+    /// whose input has completed, stops the run: longer than its slowest stage takes.
     #[must_use]
     pub fn stalled_after(mut self, span: Duration) -> Cycle {
         self.stalled_after = span;
@@ -65,17 +65,18 @@ impl<T: Send + 'static> Flow<T> {
     /// A retry loop sends back what failed; paging sends back the next request. Elements from
     /// outside are admitted while fewer than the declared number are inside, those that come back
     /// go first, and the back edge never waits: so the cycle cannot fill itself up. It completes
-    /// when its input has and nothing is inside any more.
+    /// when its input has and nothing is inside any more. At a barrier it admits nothing until all
+    /// that is inside has left or ended, and then hands the barrier on.
     ///
     /// - *emits when* the body's first flow does.
-    /// - *back-pressures when* downstream does, or as many elements are inside as may be.
+    /// - *back-pressures when* downstream does, as many elements are inside as may be, or a barrier
+    ///   waits for those inside.
     /// - *completes when* the input has completed and nothing is inside; fails when more come back
     ///   than may be inside (or sheds, as declared), and when nothing inside has moved for
     ///   [`Cycle::stalled_after`]: a stage that waits for more elements than there are.
     /// - *cancels when* downstream does; if the way back ends, the cycle goes on without it.
     /// - *settles when* the back edge sheds.
-    /// - *holds* the declared number of elements; under exactly-once it is refused, for it holds
-    ///   them across barriers. `group_by` and `restarting` cannot be part of it.
+    /// - *holds* the declared number of elements. `group_by` and `restarting` cannot be part of it.
     /// - *costs* reading the accounts of its stages, a chunk.
     ///
     /// # Example
@@ -104,8 +105,7 @@ impl<T: Send + 'static> Flow<T> {
         } = cycle.into();
         let spec = NodeSpec::new("feedback")
             .changes_count()
-            .note(format!("at most {items} inside"))
-            .no_barrier("holds elements across barriers");
+            .note(format!("at most {items} inside"));
         let head = self.plan.add(spec, &[&self.stage], false);
         let mut spec = NodeSpec::new("feedback")
             .named("feedback[back]")

@@ -54,7 +54,8 @@ pub use pipeline::Pipeline;
 
 pub use crate::operator::fallible::OnError;
 
-use crate::operator::source::{Settings, SourceStage, Walkers};
+use crate::operator::source::{Settings, Walkers};
+use crate::operator::source_stage::SourceStage;
 use crate::operator::{Answer, Input, Operator, Sink, Source, Stage};
 use crate::position::{SourceId, Tracker};
 use crate::runtime::Island;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::Flow;
 use crate::chunk::Chunk;
 use crate::class::Class;
-use crate::operator::classify::Classify;
-use crate::operator::deadline::{Deadline, DeadlineBy};
-use crate::operator::expire::Expire;
-use crate::operator::filter::Filter;
+use crate::operator::classify::classify;
+use crate::operator::deadline::{deadline, deadline_by};
+use crate::operator::expire::expire;
+use crate::operator::filter::filter;
 use crate::operator::filter_map::FilterMap;
 use crate::operator::map::Map;
 use crate::operator::map_concat::MapConcat;
-use crate::operator::map_in_place::MapInPlace;
+use crate::operator::map_in_place::map_in_place;
 use crate::operator::skip::Skip;
 use crate::operator::stateful_map::StatefulMap;
 use crate::operator::take::Take;
@@ -75,7 +75,7 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(&mut T) + Send + 'static,
     {
         self.then(NodeSpec::new("map_in_place"), |input| {
-            MapInPlace::new(input, f)
+            map_in_place(input, f)
         })
     }
 
@@ -109,7 +109,7 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(&T) + Send + 'static,
     {
         let f = move |value: &mut T| f(value);
-        self.then(NodeSpec::new("inspect"), |input| MapInPlace::new(input, f))
+        self.then(NodeSpec::new("inspect"), |input| map_in_place(input, f))
     }
 
     /// Keeps the elements for which the predicate holds.
@@ -136,7 +136,7 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(&T) -> bool + Send + 'static,
     {
         self.then(NodeSpec::new("filter").changes_count(), |input| {
-            Filter::new(input, predicate)
+            filter(input, predicate)
         })
     }
 
@@ -405,7 +405,7 @@ impl<T: Send + 'static> Flow<T> {
     where
         F: FnMut(&T) -> Class + Send + 'static,
     {
-        self.then(NodeSpec::new("classify"), |input| Classify::new(input, f))
+        self.then(NodeSpec::new("classify"), |input| classify(input, f))
     }
 
     /// Gives all elements a deadline: so long after their source took them in. An earlier one they
@@ -437,7 +437,7 @@ impl<T: Send + 'static> Flow<T> {
     /// ```
     pub fn deadline(self, span: Duration) -> Flow<T> {
         let spec = NodeSpec::new("deadline").note(format!("{span:?}"));
-        self.then(spec, |input| Deadline::new(input, span))
+        self.then(spec, |input| deadline(input, span))
     }
 
     /// Gives each element a deadline of its own: so long after its source took it in, or none. An
@@ -470,7 +470,7 @@ impl<T: Send + 'static> Flow<T> {
     where
         F: FnMut(&T) -> Option<Duration> + Send + 'static,
     {
-        self.then(NodeSpec::new("deadline"), |input| DeadlineBy::new(input, f))
+        self.then(NodeSpec::new("deadline"), |input| deadline_by(input, f))
     }
 
     /// Lets the elements go whose deadline has passed: put it before what is dear, and behind what
@@ -501,7 +501,7 @@ impl<T: Send + 'static> Flow<T> {
         let spec = NodeSpec::new("expire")
             .changes_count()
             .loses("lets late elements go (expired): leave it out");
-        self.then(spec, |input| Expire::new(input))
+        self.then(spec, expire)
     }
 
     /// Weighs each element, in bytes: limits of bytes further down go by that, until another

@@ -3,6 +3,7 @@
 use std::task::Poll;
 
 use super::outlet::Outlet;
+use super::pace::Patience;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, guard};
 use crate::chunk::Chunk;
 use crate::error::Stop;
@@ -114,6 +115,7 @@ impl<T: Send, F: FnMut(&T) -> bool + Send> Operator<T> for Divert<T, F> {
         while let Some(signal) = self.side.take_control() {
             self.input.control(cx, signal);
         }
+        let mut patience = Patience::default();
         loop {
             let room = self.poll_side(cx)?;
             if self.next.is_some() {
@@ -128,18 +130,12 @@ impl<T: Send, F: FnMut(&T) -> bool + Send> Operator<T> for Divert<T, F> {
             let fill = self.input.fill(cx, &mut self.buf, want.at_most(room));
             self.sort(cx, out);
             match fill {
-                Ok(Fill::More) => {
-                    if out.is_empty() {
-                        continue;
-                    }
-                    return Ok(Fill::More);
-                }
+                Ok(Fill::More) => {}
                 Ok(Fill::Pending) => {
                     // Elements the side output must take may have come as well.
-                    if !self.waiting.is_empty() && self.poll_side(cx)? > 0 && out.is_empty() {
-                        continue;
+                    if self.waiting.is_empty() || self.poll_side(cx)? == 0 || !out.is_empty() {
+                        return Ok(Fill::Pending);
                     }
-                    return Ok(Fill::Pending);
                 }
                 Ok(Fill::Mark(mark)) => self.next = Some(Next::Mark(mark)),
                 Ok(Fill::Done) => self.next = Some(Next::Done),
@@ -151,6 +147,9 @@ impl<T: Send, F: FnMut(&T) -> bool + Send> Operator<T> for Divert<T, F> {
             }
             if !out.is_empty() {
                 return Ok(Fill::More);
+            }
+            if patience.is_over(cx) {
+                return Ok(Fill::Pending);
             }
         }
     }

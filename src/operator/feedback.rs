@@ -3,6 +3,9 @@
 //! What is inside the cycle follows from the accounts of its stages: what came in or was made there,
 //! less what left, was merged or ended. The removals are read before the additions, so that an
 //! element on its way is never overlooked.
+//!
+//! A barrier waits at the head until nothing is inside: all that came before it has left by then, or
+//! has ended. A rewind passes at once, and what comes back of the source that went back is dropped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -83,6 +86,8 @@ pub(crate) struct Head<T> {
     cycle: Arc<Cycle>,
     /// What has gone back: the input is 0, the back edge 1.
     rewinds: Align,
+    /// Waits for what is inside; until then nothing more is admitted.
+    barrier: Option<Mark>,
     capacity: usize,
     stalled_after: Duration,
     admitted: u64,
@@ -104,6 +109,7 @@ impl<T: Send> Head<T> {
             back,
             cycle,
             rewinds: Align::new(2),
+            barrier: None,
             capacity,
             stalled_after,
             admitted: 0,
@@ -113,6 +119,7 @@ impl<T: Send> Head<T> {
     }
 
     fn cancel(&mut self, cx: &mut Context<'_, '_>) {
+        self.barrier = None;
         self.back.control(cx, Control::Cancel);
         self.input.control(cx, Control::Cancel);
     }
@@ -181,24 +188,24 @@ impl<T: Send> Operator<T> for Head<T> {
         }
         let inside = self.cycle.inside(self.admitted);
         let room = (self.capacity as u64).saturating_sub(inside) as usize;
-        if !self.input.is_done() {
+        if !self.input.is_done() && self.barrier.is_none() {
             let fill = self.input.fill(cx, out, want.at_most(room))?;
             self.admitted += out.len() as u64;
             match fill {
-                Fill::Mark(mark) => {
-                    if let Mark::Rewind(..) = mark {
-                        let _ = self.rewinds.take(0, mark.clone());
-                    }
+                Fill::Mark(mark @ Mark::Rewind(..)) => {
+                    let _ = self.rewinds.take(0, mark.clone());
                     return Ok(Fill::Mark(mark));
                 }
+                Fill::Mark(barrier) => self.barrier = Some(barrier),
                 _ if !out.is_empty() => return Ok(Fill::More),
                 _ => {}
             }
         }
-        if self.input.is_done() && self.cycle.inside(self.admitted) == 0 {
-            return Ok(Fill::Done);
+        let must_empty = self.input.is_done() || self.barrier.is_some();
+        if must_empty && self.cycle.inside(self.admitted) == 0 {
+            return Ok(self.barrier.take().map_or(Fill::Done, Fill::Mark));
         }
-        if inside > 0 && (room == 0 || self.input.is_done()) {
+        if inside > 0 && (room == 0 || must_empty) {
             self.poll_stalled(cx, inside)?;
         } else {
             self.patience = None;

@@ -1,60 +1,16 @@
 //! `filter`: the elements a predicate holds for.
 
-use super::pace::Patience;
-use super::sieve::Sieve;
-use super::{Context, Control, Demand, Fill, Held, Input, Operator};
-use crate::chunk::Chunk;
-use crate::error::Stop;
+use super::in_place::in_place;
+use super::{Input, Operator};
 use crate::outcome::{Outcome, Reason};
 
-pub(crate) struct Filter<T, F> {
-    input: Input<T>,
-    sieve: Sieve,
-    f: F,
-}
-
-impl<T, F> Filter<T, F> {
-    pub(crate) fn new(input: Input<T>, f: F) -> Filter<T, F> {
-        Filter {
-            input,
-            sieve: Sieve::default(),
-            f,
-        }
-    }
-}
-
-impl<T: Send, F: FnMut(&T) -> bool + Send> Operator<T> for Filter<T, F> {
-    fn fill(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        out: &mut Chunk<T>,
-        want: Demand,
-    ) -> Result<Fill, Stop> {
-        let mut patience = Patience::default();
-        loop {
-            let fill = self.input.fill(cx, out, want)?;
-            let f = &mut self.f;
-            self.sieve.run(&mut out.values, |value| f(value));
-            self.sieve
-                .settle(cx, out, Outcome::Filtered(Reason::Predicate));
-            if !out.is_empty() || !matches!(fill, Fill::More) {
-                return Ok(fill);
-            }
-            if patience.is_over(cx) {
-                return Ok(Fill::Pending);
-            }
-        }
-    }
-
-    fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
-        self.input.control(cx, signal);
-    }
-
-    fn held(&self) -> Held {
-        Held::NONE
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> std::task::Poll<Result<(), Stop>> {
-        self.input.poll_close(cx)
-    }
+pub(crate) fn filter<T, F>(input: Input<T>, mut f: F) -> impl Operator<T> + use<T, F>
+where
+    T: Send,
+    F: FnMut(&T) -> bool + Send,
+{
+    in_place(input, move |cx, sieve, chunk| {
+        sieve.run(&mut chunk.values, |value| f(value));
+        sieve.settle(cx, chunk, Outcome::Filtered(Reason::Predicate));
+    })
 }

@@ -29,6 +29,24 @@ pub(crate) fn fuzzing<R>(seed: u64, declare: impl FnOnce() -> R) -> R {
     declare()
 }
 
+/// Disturbs the flows that a stage declares as it runs, if the stage was declared inside
+/// [`fuzzing`].
+pub(crate) struct Later(Option<Seeded>);
+
+impl Later {
+    pub(crate) fn new() -> Later {
+        let seed = SEEDS.with(|seeds| seeds.borrow_mut().as_mut().map(Seeded::next));
+        Later(seed.map(Seeded::new))
+    }
+
+    pub(crate) fn declare<R>(&mut self, declare: impl FnOnce() -> R) -> R {
+        match &mut self.0 {
+            Some(seeds) => fuzzing(seeds.next(), declare),
+            None => declare(),
+        }
+    }
+}
+
 /// Puts an edge before an operator, if its declaration is fuzzed.
 pub(super) fn wrap<T: 'static>(operator: Box<dyn Operator<T>>) -> Box<dyn Operator<T>> {
     let seed = SEEDS.with(|seeds| seeds.borrow_mut().as_mut().map(Seeded::next));

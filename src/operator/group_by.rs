@@ -3,7 +3,7 @@
 //! The flows of groups run in the same island, each with a waker of its own: none is polled unless
 //! it was woken. Elements reach them through bounded queues.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::in_flight::Wakes;
 use super::outlet::Outlet;
+use super::pace::Patience;
 use super::part::Part;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, Stage, guard};
 use crate::chunk::{Chunk, Queue};
@@ -148,6 +149,8 @@ pub(crate) struct GroupBy<K, T, U, F, G> {
     uses: u64,
     /// Groups that may have something to hand on.
     ready: VecDeque<usize>,
+    /// Groups that were asked for nothing since, to be asked again once there is demand.
+    unasked: BTreeSet<usize>,
     wakes: Arc<Wakes>,
     wakers: Vec<Waker>,
     idle: Option<Sleep>,
@@ -187,6 +190,7 @@ where
             order: BTreeMap::new(),
             uses: 0,
             ready: VecDeque::new(),
+            unasked: BTreeSet::new(),
             wakes: Arc::new(Wakes::new(settings.max_keys)),
             wakers: Vec::new(),
             idle: None,
@@ -257,7 +261,9 @@ where
             let fill = cx.with_waker(&waker, |cx| input.fill(cx, out, want))?;
             match fill {
                 Fill::More => self.queue(slot),
-                Fill::Pending if want.is_none() => self.queue(slot),
+                Fill::Pending if want.is_none() => {
+                    self.unasked.insert(slot);
+                }
                 Fill::Pending => {}
                 Fill::Mark(_) => group.marked = true,
                 Fill::Done => self.ended(cx, slot, &waker)?,
@@ -566,6 +572,12 @@ where
         out: &mut Chunk<U>,
         want: Demand,
     ) -> Result<Fill, Stop> {
+        let mut patience = Patience::default();
+        if !want.is_none() {
+            for slot in std::mem::take(&mut self.unasked) {
+                self.queue(slot);
+            }
+        }
         loop {
             self.take_woken();
             if let Some(fill) = self.poll_groups(cx, out, want)? {
@@ -595,10 +607,12 @@ where
                 }
             }
             moved |= self.poll_idle(cx).is_ready();
-            if moved || (!want.is_none() && !self.ready.is_empty()) {
-                continue;
+            let goes_on = moved || !self.ready.is_empty();
+            if !goes_on && self.wakes.sleep(cx.waker()) {
+                return Ok(Fill::Pending);
             }
-            if self.wakes.sleep(cx.waker()) {
+            // Groups may wake themselves for ever, and elements end here without an end.
+            if patience.is_over(cx) {
                 return Ok(Fill::Pending);
             }
         }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::pace::Patience;
 use super::part::{AnyPosition, Part, Positions};
 use super::{Context, Control, Demand, Fill, Held, Input, Operator};
 use crate::chunk::Chunk;
@@ -287,6 +288,7 @@ where
         out: &mut Chunk<T>,
         want: Demand,
     ) -> Result<Fill, Stop> {
+        let mut patience = Patience::default();
         loop {
             if self.done {
                 return Ok(Fill::Done);
@@ -297,17 +299,20 @@ where
             let Some((input, part)) = &mut self.live else {
                 return Ok(Fill::Pending);
             };
-            if let Some(stop) = part.poll_failure(cx.waker()) {
-                self.again(cx, Some(stop))?;
-                continue;
-            }
-            match input.fill(cx, out, want) {
-                Ok(Fill::Done) if self.waits.settings.on_completion => self.again(cx, None)?,
-                Err(stop) => self.again(cx, Some(stop))?,
-                fill => return fill,
+            match part.poll_failure(cx.waker()) {
+                Some(stop) => self.again(cx, Some(stop))?,
+                None => match input.fill(cx, out, want) {
+                    Ok(Fill::Done) if self.waits.settings.on_completion => self.again(cx, None)?,
+                    Err(stop) => self.again(cx, Some(stop))?,
+                    fill => return fill,
+                },
             }
             if !out.is_empty() {
                 return Ok(Fill::More);
+            }
+            // Without a wait, one that ends at once would be built for ever.
+            if patience.is_over(cx) {
+                return Ok(Fill::Pending);
             }
         }
     }

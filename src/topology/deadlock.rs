@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::NodeSpec;
+use super::node::NodeSpec;
 
 /// How a join takes from its inputs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,12 +8,15 @@
 //! # What it does not do
 //! It runs nothing. [`runtime`](crate::runtime) takes what it holds.
 
+mod check;
 mod deadlock;
+mod graph;
 mod guarantee;
+mod node;
 mod plan;
 mod print;
 
 pub use guarantee::Guarantee;
-pub use plan::NodeSpec;
+pub use node::NodeSpec;
 pub(crate) use plan::Plan;
 pub use print::{EdgeInfo, NodeInfo, Topology};

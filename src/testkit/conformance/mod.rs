@@ -1,6 +1,7 @@
 //! The conformance suite: one part of a pipeline through the rules every stage has to keep.
 //!
-//! Each rule is tried with many seeds, in simulated time, between a source that hands over in
+//! Each rule is tried with many seeds, in simulated time (or on the wall clock for what has threads),
+//! between a source that hands over in
 //! pieces and with rests and a sink that asks for little, rests and settles late; the edges between
 //! are those of the [fuzzing scheduler](super::fuzzed).
 //!
@@ -9,7 +10,7 @@
 //! | `model` | the result is the model's, whatever the chunks; every element is delivered or filtered |
 //! | `empty` | no element in: the model's result of nothing, and the end |
 //! | `barrier` | every barrier comes through, behind all that came before it and nothing held back |
-//! | `rewind` | the mark comes through; nothing of the older generation after it; all comes again |
+//! | `rewind` | the mark comes through; nothing of the older generation after it; all comes again; a stage that cannot go back is refused |
 //! | `cancel` | with and without demand: the run ends, the source is told, nothing is left inside |
 //! | `error` | an error of the source ends the run as it was, after what came before it |
 //! | `drain` | the source ends, and what it had handed over is finished |
@@ -21,6 +22,7 @@
 //! more than it declares, the accounts balance by stage and by source, and no receipt is abandoned.
 
 mod rules;
+mod run;
 mod script;
 
 use std::fmt;
@@ -58,6 +60,9 @@ pub struct Conformance<O> {
     regroups: bool,
     errors_overtake: bool,
     may: Vec<Kind>,
+    lossy: bool,
+    sources: bool,
+    wall_clock: bool,
 }
 
 impl<O> fmt::Debug for Conformance<O> {
@@ -115,6 +120,9 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
             regroups: false,
             errors_overtake: false,
             may: Vec::new(),
+            lossy: false,
+            sources: false,
+            wall_clock: false,
         }
     }
 
@@ -147,7 +155,36 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
     /// Elements may end so as well: `Cancelled` in a part that ends early, `Delivered` where stages
     /// of the part deliver them. With anything else the result may leave some of the model's out.
     pub fn may(mut self, kind: Kind) -> Self {
+        self.lossy |= !matches!(kind, Kind::Cancelled | Kind::Delivered);
         self.may.push(kind);
+        self
+    }
+
+    /// The result may leave out some of the model's.
+    pub fn partial(mut self) -> Self {
+        self.lossy = true;
+        self
+    }
+
+    /// The elements that the model leaves out may end so, and no others: the result is the model's,
+    /// whole.
+    pub fn leaves_out(mut self, kind: Kind) -> Self {
+        self.may.push(kind);
+        self
+    }
+
+    /// The part has sources of its own, in whose elements the model ends or begins: a drain ends them
+    /// where they are, and the result is then any part of the model's.
+    pub fn sources(mut self) -> Self {
+        self.sources = true;
+        self
+    }
+
+    /// Runs on the wall clock, with a tokio runtime of one thread and one of several in turn: for
+    /// stages with threads of their own, which simulated time refuses. The rule `seed` is left out;
+    /// a run takes milliseconds, so fewer [`seeds`](Self::seeds) will do.
+    pub fn wall_clock(mut self) -> Self {
+        self.wall_clock = true;
         self
     }
 

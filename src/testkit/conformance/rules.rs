@@ -3,16 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::run::Run;
 use super::script::{CancelAt, PLANNED, Script, ScriptSink, ScriptSource, Seen, Shared, lock};
 use super::{Conformance, Conformed, Part, Violation};
-use crate::error::{Cause, RunError};
+use crate::error::{Cause, Refused, RunError};
 use crate::flow::{Flow, Pipeline};
 use crate::operator::Answer;
 use crate::outcome::Kind;
 use crate::random::Seeded;
 use crate::runtime::Snapshot;
-use crate::testkit::{Simulation, Trace, fuzzed};
-use crate::time::Time;
+use crate::testkit::{Trace, fuzzed};
 use crate::topology::Topology;
 
 /// How a run is brought to its end.
@@ -56,6 +56,10 @@ fn at<R>(stage: &str, what: impl Into<String>) -> Result<R, Broken> {
 const SLICE: Duration = Duration::from_micros(10);
 /// In simulated time: long past anything a run of a hundred elements needs.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// The same on the wall clock.
+const WALL_PATIENCE: Duration = Duration::from_secs(20);
+/// How much longer everything takes on the wall clock, whose timers tick each millisecond.
+const WALL_FACTOR: u32 = 50;
 
 type Rule<'a> = &'a dyn Fn(&mut Conformed) -> Result<(), Broken>;
 
@@ -112,6 +116,37 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
         inner(&pipeline.topology()).collect::<Vec<_>>().join(", ")
     }
 
+    fn span(&self, span: Duration) -> Duration {
+        if self.wall_clock {
+            span * WALL_FACTOR
+        } else {
+            span
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.wall_clock {
+            WALL_PATIENCE
+        } else {
+            PATIENCE
+        }
+    }
+
+    fn start(
+        &self,
+        part: &Part<O>,
+        script: &Script,
+        answer: Answer,
+        seen: &Shared<O>,
+    ) -> Result<Run, Refused> {
+        let declare = || fuzzed(script.seed, || declare(part, script, answer, seen));
+        if self.wall_clock {
+            Run::wall(script.seed, declare)
+        } else {
+            Run::simulated(script.seed, declare)
+        }
+    }
+
     fn play(
         &self,
         part: &Part<O>,
@@ -121,29 +156,28 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
         done: &mut Conformed,
     ) -> Result<Ended<O>, Broken> {
         let seen: Shared<O> = Shared::default();
-        let simulation = Simulation::new(script.seed);
-        let pipeline = fuzzed(script.seed, || declare(part, script, answer, &seen));
-        let mut run = match simulation.start(pipeline) {
+        let mut run = match self.start(part, script, answer, &seen) {
             Ok(run) => run,
             Err(refused) => return broken(format!("it was refused: {refused}")),
         };
+        let slice = self.span(SLICE);
         let until = match end {
-            End::Own => SLICE * 32,
-            End::Drain(after) | End::Abort(after) => after,
+            End::Own => slice * 32,
+            End::Drain(after) | End::Abort(after) => self.span(after),
         };
         // Between two polls every element is in some stage's account, held ones included.
         let mut unbalanced = None;
-        while !run.is_ended() && simulation.now().since(Time::ZERO) < until {
-            run.advance(SLICE);
-            unbalanced = unbalanced.or_else(|| balanced(&run.snapshot()).err());
+        while !run.is_ended() && run.elapsed() < until {
+            run.advance(slice);
+            if run.rests_between_calls() {
+                unbalanced = unbalanced.or_else(|| balanced(&run.snapshot()).err());
+            }
         }
         let running = !run.is_ended();
         match end {
             End::Drain(_) if running => {
                 let ended_before = lock(&seen).source_ended;
-                if let Ok(drained) = run.drain(PATIENCE)
-                    && !drained.still_running.is_empty()
-                {
+                if !run.drain(self.patience()) {
                     return broken("a drain did not end it");
                 }
                 let seen = lock(&seen);
@@ -159,13 +193,13 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
             }
             _ => {}
         }
-        if !run.advance(PATIENCE) {
+        if !run.advance(self.patience()) {
             return broken("it came to no end: nothing wakes what waits (a lost wake-up?)");
         }
         let ended = Ended {
             result: run.join(),
             accounts: run.snapshot(),
-            trace: simulation.trace(),
+            trace: run.trace(),
             seen: std::mem::take(&mut *lock(&seen)),
         };
         done.runs += 1;
@@ -184,6 +218,9 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
     }
 
     fn seed_rule(&self, script: &Script, done: &mut Conformed) -> Result<(), Broken> {
+        if self.wall_clock {
+            return Ok(());
+        }
         let first = self.play(&self.part, script, Answer::Continue, End::Own, done)?;
         let second = self.play(&self.part, script, Answer::Continue, End::Own, done)?;
         let differs = |(a, b): &(_, _)| a != b;
@@ -246,11 +283,23 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
             ..script.clone()
         };
         let pipeline = declare(&self.part, &script, Answer::Rewind, &Shared::default());
+        let (barriers, rewinds) = pipeline.plan().keeps_marks();
+        if !rewinds {
+            return match self.start(&self.part, &script, Answer::Rewind, &Shared::default()) {
+                Err(Refused::Guarantee { .. }) => Ok(()),
+                Err(other) => broken(format!("it cannot go back, and is refused for: {other}")),
+                Ok(_) => broken("it cannot go back, and runs behind a source that does"),
+            };
+        }
         // A source that may go back ends with a barrier, by which the sink settles what it holds.
-        if pipeline.plan().keeps_marks() != (true, true) {
+        if !barriers {
             return Ok(());
         }
         let ended = self.play(&self.part, &script, Answer::Rewind, End::Own, done)?;
+        if self.may.contains(&Kind::Failed) && ended.result.is_err() {
+            // What fails each time it comes stops the source at last.
+            return Ok(());
+        }
         went_well(&ended)?;
         let seen = &ended.seen;
         if seen.stale > 0 {
@@ -269,7 +318,7 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
                 script.count
             ));
         }
-        if self.regroups || self.lossy() {
+        if self.regroups || self.lossy {
             return Ok(());
         }
         let mut left = seen.out.clone();
@@ -353,10 +402,14 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
         went_well_or_taken(&ended)?;
         self.outcomes(&ended)?;
         if self.regroups {
-            Ok(())
-        } else {
-            self.compare(&ended.seen.out, ended.seen.read)
+            return Ok(());
         }
+        if self.sources {
+            // The part's own sources ended where they were.
+            let model = (self.model)((0..ended.seen.read).collect());
+            return self.within(&ended.seen.out, &model, true);
+        }
+        self.compare(&ended.seen.out, ended.seen.read)
     }
 
     fn abort_rule(
@@ -380,7 +433,7 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
             Err(RunError::Aborted) | Ok(()) => {}
             Err(error) => return broken(format!("an abort became {error}")),
         }
-        if ended.accounts.total().outcome(Kind::Failed) > 0 {
+        if !self.may.contains(&Kind::Failed) && ended.accounts.total().outcome(Kind::Failed) > 0 {
             return broken("an abort made elements fail: they were dropped, not cancelled");
         }
         self.compare_start(&ended.seen.out, script.count)
@@ -413,11 +466,6 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
         self.may.contains(&Kind::Cancelled)
     }
 
-    fn lossy(&self) -> bool {
-        let loses = |kind: &Kind| !matches!(kind, Kind::Cancelled | Kind::Delivered);
-        self.may.iter().any(loses)
-    }
-
     /// Elements ended only as they may.
     fn outcomes(&self, ended: &Ended<O>) -> Result<(), Broken> {
         let total = ended.accounts.total();
@@ -437,7 +485,7 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
     /// The result is the model's, of that many elements.
     fn compare(&self, out: &[O], count: u64) -> Result<(), Broken> {
         let model = (self.model)((0..count).collect());
-        if out.len() != model.len() && !self.lossy() {
+        if out.len() != model.len() && !self.lossy {
             let first = out.iter().zip(&model).take_while(|(a, b)| a == b).count();
             return broken(format!(
                 "{} elements came out, the model has {}; the first {first} are alike, then {:?} for {:?}",
@@ -447,7 +495,7 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
                 model.get(first)
             ));
         }
-        self.within(out, &model, self.lossy())
+        self.within(out, &model, self.lossy)
     }
 
     /// The result is the start of the model's.
@@ -459,7 +507,7 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + 'static> Conformance<O> {
         } else {
             out
         };
-        self.within(out, &model, self.lossy())
+        self.within(out, &model, self.lossy)
     }
 
     /// `out` is in the model: its start, a part of it where elements may be left out, or any of it

@@ -318,16 +318,26 @@ impl<O: Send + 'static> Sink<O> for ScriptSink<O> {
                 self.settle(cx, all);
                 let mut seen = lock(&self.seen);
                 let settled = seen.settled();
-                let epochs = barrier.tokens().iter().map(|token| token.epoch().0);
+                // The part may have sources of its own, which send theirs.
+                let source = seen.tracker.as_ref().map(Tracker::source);
+                let tokens = barrier.tokens().iter();
+                let mine = tokens.filter(|token| Some(token.source()) == source);
+                let epochs = mine.map(|token| token.epoch().0);
                 seen.barriers
                     .extend(epochs.map(|epoch| SeenBarrier { epoch, settled }));
             }
-            Mark::Rewind(..) => {
-                for meta in self.open.drain(..) {
-                    cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
-                }
+            Mark::Rewind(source, _) => {
                 let mut seen = lock(&self.seen);
-                seen.out.truncate(self.committed);
+                let values = seen.out.split_off(self.committed);
+                let open = std::mem::take(&mut self.open);
+                for (meta, value) in open.into_iter().zip(values) {
+                    if meta.receipt.is_of(*source) {
+                        cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
+                    } else {
+                        self.open.push(meta);
+                        seen.out.push(value);
+                    }
+                }
                 seen.rewinds += 1;
             }
         }
