@@ -23,14 +23,19 @@
 //! assert_eq!(window.emit(), Some(2), "its time was up");
 //! ```
 
+pub mod batch_size;
 mod batch_window;
+mod bounded;
 mod history;
 mod invalid;
+pub mod limit;
 mod retry;
 mod sample;
 
+pub use batch_size::{BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
+pub use limit::Limit;
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
