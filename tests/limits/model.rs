@@ -87,8 +87,8 @@ pub struct Seen {
     /// Calls answered.
     pub answered: u64,
     pub drops: u64,
-    /// Answered calls over what all workers could have answered.
-    pub goodput: f64,
+    /// Workers that were busy, of all: throughput without the chance that is in service times.
+    pub busy: f64,
     /// The limit on average, over calls; its least and most.
     pub limit: f64,
     pub least: usize,
@@ -153,11 +153,13 @@ impl Model {
             ..Seen::default()
         };
         let mut judged = 0_u64;
+        let mut busy_ns = 0.0;
         while let Some(Reverse((at, _, event))) = self.events.peek().copied() {
             if at > until {
                 break;
             }
             self.events.pop();
+            busy_ns += (at - self.now) as f64 * self.busy.min(self.service.workers) as f64;
             self.now = at;
             match event {
                 Event::Arrives => self.arrive(),
@@ -167,7 +169,12 @@ impl Model {
                 }
             }
             seen.drops += self.begin(limit.limit()) as u64;
-            if self.sample.count >= self.service.together {
+            // Calls that end at one instant are seen by one fill of the stage.
+            let alone = self
+                .events
+                .peek()
+                .is_none_or(|Reverse((at, ..))| *at > self.now);
+            if alone && self.sample.count >= self.service.together {
                 self.tell(limit);
             }
             seen.least = seen.least.min(limit.limit());
@@ -175,9 +182,11 @@ impl Model {
             seen.limit += limit.limit() as f64;
             judged += 1;
         }
+        busy_ns += (until - self.now) as f64 * self.busy.min(self.service.workers) as f64;
         self.now = until;
         seen.limit /= judged.max(1) as f64;
-        seen.goodput = seen.answered as f64 / (services * self.service.workers as f64);
+        let passed = services * self.service.mean_ns;
+        seen.busy = busy_ns / (passed * self.service.workers as f64);
         seen
     }
 

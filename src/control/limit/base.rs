@@ -14,6 +14,8 @@ use super::round::Round;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Base {
     ns: Option<f64>,
+    /// Its standard error, as a share of it.
+    error: f64,
     /// The mean of the last round, if that was below the base.
     below: Option<f64>,
     /// Throughput was seen to follow the limit where this was measured: there was no queue.
@@ -36,36 +38,60 @@ impl Base {
         };
         let Some(ns) = self.ns else {
             self.ns = Some(mean);
+            self.error = round.error;
             return;
         };
-        if mean >= ns * (1.0 - 2.0 * round.error) || mean >= ns {
+        // The upper end of what it may be.
+        let most = mean * (1.0 + round.error);
+        if mean >= ns * (1.0 - 2.0 * round.error.hypot(self.error)) || most >= ns {
             self.below = None;
             return;
         }
         match self.below.take() {
-            None => self.below = Some(mean),
-            Some(before) => self.ns = Some(f64::midpoint(before, mean).min(ns)),
+            None => self.below = Some(most),
+            Some(before) => {
+                self.ns = Some(f64::midpoint(before, most));
+                self.error = round.error;
+            }
         }
     }
 
-    /// It was measured where there is no queue.
-    pub(super) fn prove(&mut self, ns: f64) {
+    /// It was measured where there is no queue, with that standard error.
+    pub(super) fn prove(&mut self, ns: f64, error: f64) {
         *self = Base {
-            ns: Some(ns),
+            ns: Some(ns.max(1.0)),
+            error,
             below: None,
             proven: true,
         };
     }
 
     /// Calls that wait inside the service if its latency is that: of `limit` in flight, those beyond
-    /// the ones that the base accounts for.
-    pub(super) fn queue(&self, limit: f64, mean_ns: f64, error: f64) -> f64 {
+    /// the ones that the base accounts for. As likely as not, and at least.
+    pub(super) fn queue(&self, limit: f64, mean_ns: f64, error: f64) -> Queue {
+        let waits = |ns: f64| (limit * (1.0 - ns / mean_ns)).clamp(0.0, limit);
         match self.ns {
-            // The doubt is in favour of the service.
-            Some(ns) if mean_ns > 0.0 => (limit * (1.0 - ns * (1.0 + error) / mean_ns)).max(0.0),
-            _ => 0.0,
+            Some(ns) if mean_ns > 0.0 => {
+                let doubt = 2.0 * error.hypot(self.error);
+                Queue {
+                    least: waits(ns * (1.0 + doubt)),
+                    likely: waits(ns),
+                    most: waits(ns * (1.0 - doubt)),
+                }
+            }
+            _ => Queue::default(),
         }
     }
+}
+
+/// How many calls wait inside the service.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(super) struct Queue {
+    /// Two standard errors below.
+    pub(super) least: f64,
+    pub(super) likely: f64,
+    /// Two standard errors above.
+    pub(super) most: f64,
 }
 
 /// What was measured under one limit, over some rounds.
@@ -75,7 +101,7 @@ pub(super) struct Point {
     pub(super) rate: f64,
     pub(super) ns: f64,
     /// The standard error of the rate, as a share of it.
-    error: f64,
+    pub(super) error: f64,
     rounds: u32,
 }
 
@@ -91,10 +117,23 @@ pub(super) enum Verdict {
 }
 
 /// Compares what was measured under two limits.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Experiment {
     before: Option<Point>,
     here: Option<Point>,
+    /// By how much, on average, the throughput of one call differs from that of the next, squared
+    /// and as a share: latencies in a queue differ less than the services that cause them.
+    uneven: f64,
+}
+
+impl Default for Experiment {
+    fn default() -> Self {
+        Experiment {
+            before: None,
+            here: None,
+            uneven: 0.5,
+        }
+    }
 }
 
 impl Experiment {
@@ -106,8 +145,15 @@ impl Experiment {
         let (Some(rate), Some(ns)) = (round.rate, round.mean_ns) else {
             return;
         };
-        // Latencies in a queue differ less among themselves than the services that cause them.
-        let error = round.error.max(0.7 / (round.answered.max(1) as f64).sqrt());
+        let calls = round.answered.max(1) as f64;
+        let error = round.error.max((self.uneven / calls).sqrt());
+        if let Some(here) = self.here
+            && (limit as f64 / here.limit).ln().abs() < 0.1
+        {
+            let apart = (rate / here.rate).ln().abs().min(4.0 * error);
+            let uneven = calls * apart * apart / (1.0 + 1.0 / f64::from(here.rounds));
+            self.uneven = (self.uneven + 0.1 * (uneven - self.uneven)).max(0.5);
+        }
         let new = Point {
             limit: limit as f64,
             rate,
@@ -128,9 +174,20 @@ impl Experiment {
         self.before.is_some()
     }
 
-    /// Forgets both sides.
+    /// Throughput is the same on both sides: what is known of it is taken together.
+    pub(super) fn pool(&mut self) {
+        let (Some(before), Some(here)) = (self.before, &mut self.here) else {
+            return;
+        };
+        let (theirs, ours) = (before.error.powi(-2), here.error.powi(-2));
+        here.rate = (before.rate * theirs + here.rate * ours) / (theirs + ours);
+        here.error = (theirs + ours).powf(-0.5);
+    }
+
+    /// Forgets both sides, but not how uneven calls are.
     pub(super) fn end(&mut self) {
-        *self = Experiment::default();
+        self.before = None;
+        self.here = None;
     }
 
     pub(super) fn before(&self) -> Option<Point> {
@@ -147,8 +204,9 @@ impl Experiment {
         (10.0 * error).exp().clamp(1.25, 2.0)
     }
 
-    /// The answer, if it differs from its opposite by so many standard errors.
-    pub(super) fn verdict(&self, follows: f64, saturated: f64) -> Option<Verdict> {
+    /// The answer: whether the share of the change of the limit that is found in throughput is over
+    /// or under that `border`, if it is so by that many standard errors.
+    pub(super) fn verdict(&self, border: f64, follows: f64, saturated: f64) -> Option<Verdict> {
         let (before, here) = (self.before?, self.here?);
         let moved = (here.limit / before.limit).ln();
         let answered = (here.rate / before.rate).ln();
@@ -158,7 +216,7 @@ impl Experiment {
         // 0: throughput stayed. 1: it went with the limit.
         let share = answered / moved;
         let error = before.error.hypot(here.error);
-        let beyond = (share - 0.5) * moved.abs();
+        let beyond = (share - border) * moved.abs();
         if (share - 1.0) * moved.abs() > 3.0 * error.max(0.05) {
             Some(Verdict::Void)
         } else if beyond >= follows * error {
@@ -168,6 +226,11 @@ impl Experiment {
         } else {
             None
         }
+    }
+
+    /// The likelier answer.
+    pub(super) fn likely(&self, border: f64) -> Option<Verdict> {
+        self.verdict(border, 0.0, 0.0)
     }
 }
 
@@ -220,13 +283,13 @@ mod tests {
         base.see(&round(100.0, 1.0, 0.1));
         base.see(&round(60.0, 1.0, 0.1));
         base.see(&round(50.0, 1.0, 0.1));
-        assert_eq!(base.ns(), Some(55.0));
+        assert!((base.ns().unwrap() - 60.5).abs() < 1e-9);
         for _ in 0..100 {
             base.see(&round(50.0, 1.0, 0.1));
         }
-        assert_eq!(base.ns(), Some(55.0), "within what chance explains");
+        assert!((base.ns().unwrap() - 60.5).abs() < 1e-9, "within chance");
         base.see(&round(500.0, 1.0, 0.1));
-        assert_eq!(base.ns(), Some(55.0), "latency alone does not raise it");
+        assert!((base.ns().unwrap() - 60.5).abs() < 1e-9, "latency alone");
     }
 
     #[test]
@@ -240,7 +303,7 @@ mod tests {
             for _ in 0..16 {
                 experiment.see(15, &round(100.0, rate, 0.1));
             }
-            experiment.verdict(3.0, 2.0)
+            experiment.verdict(0.5, 3.0, 2.0)
         };
         assert_eq!(asked(1.5), Some(Verdict::Follows));
         assert_eq!(asked(1.0), Some(Verdict::Saturated));

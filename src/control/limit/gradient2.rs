@@ -193,7 +193,7 @@ impl Gradient2 {
         let base = self.base.ns().unwrap_or(short);
         let at_least = self.value.get() == self.value.least();
         if at_least && self.value.least() < self.value.most() && short > base {
-            self.base.prove(base + 0.05 * (short - base));
+            self.base.prove(base + 0.05 * (short - base), round.error);
         }
         let cap = self.settings.drift * self.base.ns().unwrap_or(short);
         let weight = 2.0 / (f64::from(self.settings.long) + 1.0);
@@ -257,7 +257,7 @@ impl Limit for Gradient2 {
     fn snapshot(&self) -> LimitSnapshot {
         let queue = self.recent_ns.map(|mean| {
             let limit = self.value.get() as f64;
-            self.base.queue(limit, mean, 0.0)
+            self.base.queue(limit, mean, 0.0).likely
         });
         LimitSnapshot {
             algorithm: "gradient2",

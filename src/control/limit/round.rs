@@ -38,10 +38,10 @@ impl Round {
     }
 }
 
-/// Gathers samples.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Rounds {
-    /// When the round began; `None` before the first sample.
+/// What was gathered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    /// Since when; `None` before the first sample.
     began: Option<Time>,
     ended: u64,
     drops: u64,
@@ -55,70 +55,57 @@ pub(super) struct Rounds {
     /// Sum of the squares of the samples' means, each as often as it has answers.
     squares: f64,
     peak: usize,
+}
+
+/// Gathers samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rounds {
+    open: Sums,
+    /// The round that was closed last, in case more is to be seen of it.
+    closed: Sums,
+    /// Calls that the open round had when it was opened again.
+    had: u64,
     /// Calls still to end that were begun before the limit was changed.
     stale: usize,
     judged: u64,
-    all_drops: u64,
+    drops: u64,
 }
 
 impl Rounds {
     /// Takes a sample in. The round, if it is complete: with at least `need` calls.
     pub(super) fn add(&mut self, now: Time, sample: &Sample, need: usize) -> Option<Round> {
-        let drops = sample.drops.min(sample.count);
-        self.all_drops += drops as u64;
+        self.drops += sample.drops.min(sample.count) as u64;
         if self.stale > 0 {
             self.stale = self.stale.saturating_sub(sample.count);
-            self.began = Some(now);
+            self.open.began = Some(now);
             return None;
         }
-        let answered = sample.answered() as u64;
-        self.ended += sample.count as u64;
-        self.drops += drops as u64;
-        self.answered += answered;
-        if self.began.is_some() {
-            self.timed += answered;
-        }
-        if answered > 0 {
-            let mean = sample.service.as_nanos() as f64;
-            self.parts += 1;
-            self.sum_ns += answered as f64 * mean;
-            self.squares += answered as f64 * mean * mean;
-        }
-        self.peak = self.peak.max(sample.busiest());
-        let began = *self.began.get_or_insert(now);
-        if self.ended < need.max(1) as u64 {
+        self.open.add(now, sample);
+        if self.open.ended - self.had < need.max(1) as u64 {
             return None;
         }
-        let elapsed = now.since(began).as_nanos() as f64;
-        let mean_ns = (self.answered > 0).then(|| self.sum_ns / self.answered as f64);
-        let round = Round {
-            ended: self.ended,
-            drops: self.drops,
-            answered: self.answered,
-            mean_ns,
-            rate: (elapsed > 0.0).then(|| self.timed as f64 / elapsed),
-            peak: self.peak,
-            error: self.error(mean_ns.unwrap_or(0.0)),
-        };
-        *self = Rounds {
-            began: Some(now),
-            stale: 0,
-            judged: self.judged + 1,
-            all_drops: self.all_drops,
-            ..Rounds::default()
-        };
+        let round = self.open.round(now);
+        self.judged += 1;
+        self.closed = std::mem::take(&mut self.open);
+        self.open.began = Some(now);
+        self.had = 0;
         Some(round)
+    }
+
+    /// The round that was just closed told too little: the next one goes on with it.
+    pub(super) fn reopen(&mut self) {
+        self.open = self.closed;
+        self.had = self.open.ended;
     }
 
     /// The limit was changed: so many calls in flight were begun before.
     pub(super) fn restart(&mut self, now: Time, in_flight: usize) {
-        *self = Rounds {
+        self.open = Sums {
             began: Some(now),
-            stale: in_flight,
-            judged: self.judged,
-            all_drops: self.all_drops,
-            ..Rounds::default()
+            ..Sums::default()
         };
+        self.had = 0;
+        self.stale = in_flight;
     }
 
     /// Rounds closed so far.
@@ -128,7 +115,42 @@ impl Rounds {
 
     /// Calls dropped so far, in all.
     pub(super) fn drops(&self) -> u64 {
-        self.all_drops
+        self.drops
+    }
+}
+
+impl Sums {
+    fn add(&mut self, now: Time, sample: &Sample) {
+        let answered = sample.answered() as u64;
+        self.ended += sample.count as u64;
+        self.drops += sample.drops.min(sample.count) as u64;
+        self.answered += answered;
+        if self.began.is_some() {
+            self.timed += answered;
+        } else {
+            self.began = Some(now);
+        }
+        if answered > 0 {
+            let mean = sample.service.as_nanos() as f64;
+            self.parts += 1;
+            self.sum_ns += answered as f64 * mean;
+            self.squares += answered as f64 * mean * mean;
+        }
+        self.peak = self.peak.max(sample.busiest());
+    }
+
+    fn round(&self, now: Time) -> Round {
+        let elapsed = now.since(self.began.unwrap_or(now)).as_nanos() as f64;
+        let mean_ns = (self.answered > 0).then(|| self.sum_ns / self.answered as f64);
+        Round {
+            ended: self.ended,
+            drops: self.drops,
+            answered: self.answered,
+            mean_ns,
+            rate: (elapsed > 0.0).then(|| self.timed as f64 / elapsed),
+            peak: self.peak,
+            error: self.error(mean_ns.unwrap_or(0.0)),
+        }
     }
 
     /// The standard error of the mean, as a share of it, from how far samples differ among
@@ -185,6 +207,16 @@ mod tests {
             (round.rate.unwrap() - 0.1).abs() < 1e-9,
             "since the last stale one"
         );
+    }
+
+    #[test]
+    fn a_round_that_told_too_little_goes_on() {
+        let mut rounds = Rounds::default();
+        assert!(rounds.add(Time::ZERO, &sample(4, 10), 4).is_some());
+        rounds.reopen();
+        assert_eq!(rounds.add(Time::from_nanos(5), &sample(3, 30), 4), None);
+        let round = rounds.add(Time::from_nanos(9), &sample(1, 30), 4).unwrap();
+        assert_eq!((round.ended, round.mean_ns), (8, Some(20_000.0)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A limit that keeps a small queue inside the service, and no more.
 
-use super::base::{Base, Experiment, Verdict};
+use super::base::{Base, Experiment, Queue, Verdict};
 use super::round::{Round, Rounds};
 use super::{Limit, LimitSnapshot, check_bounds, nanos};
 use crate::control::bounded::Bounded;
@@ -10,7 +10,7 @@ use crate::time::Time;
 /// The settings of a [`Vegas`].
 ///
 /// Defaults: initial 20, 1 to 1000, a queue of 3 to 6 times log10(limit) as in Netflix's
-/// `VegasLimit`, rounds of 50 calls as in failsafe-go, a look at the base every 32 rounds.
+/// `VegasLimit`, rounds of 50 calls as in failsafe-go, a look at the base every 128 rounds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct VegasBuilder {
     initial: usize,
@@ -31,7 +31,7 @@ impl Default for VegasBuilder {
             alpha: 3.0,
             beta: 6.0,
             round: 50,
-            probe_rounds: 32,
+            probe_rounds: 128,
         }
     }
 }
@@ -71,9 +71,9 @@ impl VegasBuilder {
         self
     }
 
-    /// After how many quiet rounds the limit is raised for a moment, to see whether the service has
-    /// become slow rather than full; each time in vain doubles it, up to 8 times as many. 1 to
-    /// 1 000 000. Default 32.
+    /// After how many quiet rounds at most the limit is raised for a moment, to see whether the
+    /// service has become slow rather than full. After a cut it is 8 rounds, and each time in vain
+    /// doubles them up to this. 1 to 1 000 000. Default 128.
     #[must_use]
     pub fn probe_every(mut self, rounds: u32) -> Self {
         self.probe_rounds = rounds;
@@ -163,6 +163,10 @@ impl Default for Vegas {
 }
 
 impl Vegas {
+    /// Rounds that are taken together where one does not tell.
+    const PATIENT_ROUNDS: u64 = 8;
+    /// Quiet rounds until the base is looked for the first time after a cut.
+    const FIRST_PROBE: u32 = 8;
     /// The rounds after which an experiment without an answer is given up.
     const EXPERIMENT_ROUNDS: u32 = 16;
 
@@ -181,7 +185,7 @@ impl Vegas {
             experiment: Experiment::default(),
             phase: Phase::Doubling,
             quiet: 0,
-            patience: settings.probe_rounds,
+            patience: Vegas::FIRST_PROBE.min(settings.probe_rounds),
             streak: 0,
             recent_ns: None,
             queue: None,
@@ -220,8 +224,8 @@ impl Vegas {
         let limit = self.value.get();
         self.recent_ns = round.mean_ns.or(self.recent_ns);
         if round.drops > 0 {
-            self.patience = self.settings.probe_rounds;
             self.enter(Phase::Tracking);
+            self.patience = Vegas::FIRST_PROBE.min(self.settings.probe_rounds);
             let share = round.drop_share().clamp(0.1, 0.5);
             let to = (limit as f64 * (1.0 - share)).floor();
             return self.set(now, in_flight, to, "calls were dropped");
@@ -229,12 +233,17 @@ impl Vegas {
         let (Some(mean), Some(rate)) = (round.mean_ns, round.rate) else {
             return;
         };
-        self.base.see(round);
         let queue = self.base.queue(limit as f64, mean, round.error);
-        self.queue = Some(queue);
+        self.queue = Some(queue.likely);
         if !round.used(limit) {
+            self.base.see(round);
             return self.rest(now, in_flight);
         }
+        self.quiet += 1;
+        if self.phase == Phase::Tracking && self.is_unsure(queue, round) {
+            return self.rounds.reopen();
+        }
+        self.base.see(round);
         // Little's law: how much of the limit was in use on average.
         if mean * rate >= 0.7 * limit as f64 {
             self.experiment.see(limit, round);
@@ -245,6 +254,16 @@ impl Vegas {
             Phase::Tracking => self.track(now, in_flight, queue),
             Phase::Probing { from } => self.probe(now, in_flight, from),
         }
+    }
+
+    /// Whether more calls could still decide what these did not.
+    fn is_unsure(&self, queue: Queue, round: &Round) -> bool {
+        let (alpha, beta) = self.aim();
+        let too_long = queue.least > beta;
+        let short = queue.most < alpha;
+        let right = queue.least >= alpha && queue.most <= beta;
+        let need = self.settings.round.max(self.value.get()) as u64;
+        !(too_long || short || right) && round.ended < need * Vegas::PATIENT_ROUNDS
     }
 
     /// Little is asked for: latency says nothing about the limit, and an experiment has no answer.
@@ -269,10 +288,9 @@ impl Vegas {
             }
             return;
         };
-        self.quiet += 1;
-        match self.experiment.verdict(2.0, 2.0) {
+        match self.verdict(0.5, 2.0) {
             Some(Verdict::Follows) => {
-                self.base.prove(before.ns);
+                self.base.prove(before.ns, before.error);
                 if limit == self.value.most() {
                     return self.enter(Phase::Tracking);
                 }
@@ -289,47 +307,56 @@ impl Vegas {
                 self.compare(now, in_flight, before.limit / 2.0, Phase::Halving, why);
             }
             Some(Verdict::Void) => self.enter(Phase::Tracking),
-            None if self.quiet >= Vegas::EXPERIMENT_ROUNDS => self.enter(Phase::Tracking),
             None => {}
         }
     }
 
+    /// What the experiment says; after enough rounds, what is likelier.
+    fn verdict(&self, border: f64, follows: f64) -> Option<Verdict> {
+        match self.experiment.verdict(border, follows, 2.0) {
+            None if self.quiet >= Vegas::EXPERIMENT_ROUNDS => self.experiment.likely(border),
+            verdict => verdict,
+        }
+    }
+
     fn halve(&mut self, now: Time, in_flight: usize, limit: usize) {
-        self.quiet += 1;
         let (Some(before), Some(here)) = (self.experiment.before(), self.experiment.here()) else {
-            return self.enter(Phase::Tracking);
+            return;
         };
-        match self.experiment.verdict(2.0, 2.0) {
+        // The knee may be anywhere between: that throughput fell at all tells that there is no queue
+        // below.
+        match self.verdict(0.25, 3.0) {
+            Some(Verdict::Saturated) if limit == self.value.least() => {
+                self.base.prove(here.ns, here.error);
+                self.enter(Phase::Tracking);
+            }
+            Some(Verdict::Saturated) => {
+                self.experiment.pool();
+                let why = "halving cost no throughput";
+                self.compare(now, in_flight, limit as f64 / 2.0, Phase::Halving, why);
+            }
+            Some(Verdict::Void) => self.enter(Phase::Tracking),
+            None => {}
             Some(Verdict::Follows) => {
-                self.base.prove(here.ns);
+                self.base.prove(here.ns, here.error);
                 self.enter(Phase::Tracking);
                 let to = before.rate * here.ns + self.aim().0;
                 let to = to.clamp(limit as f64, before.limit.max(limit as f64));
                 self.set(now, in_flight, to, "throughput fell: this is the knee");
             }
-            Some(Verdict::Saturated) if limit == self.value.least() => {
-                self.base.prove(here.ns);
-                self.enter(Phase::Tracking);
-            }
-            Some(Verdict::Saturated) => {
-                let why = "halving cost no throughput";
-                self.compare(now, in_flight, limit as f64 / 2.0, Phase::Halving, why);
-            }
-            Some(Verdict::Void) => self.enter(Phase::Tracking),
-            None if self.quiet >= Vegas::EXPERIMENT_ROUNDS => self.enter(Phase::Tracking),
-            None => {}
         }
     }
 
-    fn track(&mut self, now: Time, in_flight: usize, queue: f64) {
+    fn track(&mut self, now: Time, in_flight: usize, queue: Queue) {
         let limit = self.value.get() as f64;
         let (alpha, beta) = self.aim();
-        self.quiet += 1;
-        if queue > beta {
+        let none = alpha / self.settings.alpha.max(1.0);
+        let step = limit.log10().max(1.0);
+        let streak = std::mem::take(&mut self.streak);
+        if queue.least > beta {
             self.quiet = 0;
-            self.streak = 0;
-            self.patience = self.settings.probe_rounds;
-            let to = (limit - (queue - alpha)).max(limit / 2.0);
+            self.patience = Vegas::FIRST_PROBE.min(self.settings.probe_rounds);
+            let to = (limit - (queue.least - alpha)).max(limit / 2.0);
             self.set(now, in_flight, to, "the queue is too long");
         } else if self.quiet > self.patience && limit < self.value.most() as f64 {
             let to = limit * self.experiment.factor();
@@ -340,35 +367,38 @@ impl Vegas {
                 let why = "probe: does throughput follow?";
                 self.compare(now, in_flight, to.max(limit + 1.0), phase, why);
             }
-        } else if queue <= alpha / self.settings.alpha.max(1.0) {
-            let step = alpha * 2_f64.powi(self.streak.min(30) as i32);
-            self.streak += 1;
-            self.set(now, in_flight, limit + step.min(limit), "there is no queue");
-        } else {
-            self.streak = 0;
-            if queue < alpha {
-                let step = limit.log10().max(1.0);
-                self.set(now, in_flight, limit + step, "the queue is short");
-            }
+        } else if queue.likely > beta {
+            let why = "the queue is rather long";
+            self.set(now, in_flight, limit - step, why);
+        } else if queue.likely <= none && queue.most < beta {
+            let more = alpha * 2_f64.powi(streak.min(30) as i32);
+            self.streak = streak + 1;
+            self.set(now, in_flight, limit + more.min(limit), "there is no queue");
+        } else if queue.likely < alpha {
+            self.set(now, in_flight, limit + step, "the queue is short");
         }
     }
 
     fn probe(&mut self, now: Time, in_flight: usize, from: usize) {
-        self.quiet += 1;
-        let verdict = self.experiment.verdict(3.0, 2.0);
+        let verdict = self.experiment.verdict(0.5, 3.0, 2.0);
         if verdict.is_none() && self.quiet < Vegas::EXPERIMENT_ROUNDS {
             return;
         }
-        if let (Some(Verdict::Follows), Some(before)) = (verdict, self.experiment.before()) {
+        let before = self.experiment.before();
+        if let (Some(Verdict::Follows), Some(before)) = (verdict, before) {
             // Latency at the lower limit was no queue: the service has become slow.
-            self.base.prove(before.ns);
-            self.patience = self.settings.probe_rounds;
-            return self.enter(Phase::Tracking);
+            self.base.prove(before.ns, before.error);
+            self.patience = Vegas::FIRST_PROBE.min(self.settings.probe_rounds);
+            let to = self.value.get() as f64 * 2.0;
+            let why = "the probe brought throughput";
+            return self.compare(now, in_flight, to, Phase::Doubling, why);
         }
-        self.patience = self
-            .patience
-            .saturating_mul(2)
-            .min(self.settings.probe_rounds.saturating_mul(8));
+        if verdict == Some(Verdict::Saturated) && !self.base.is_proven() {
+            let why = "throughput stays: is there a queue already?";
+            return self.compare(now, in_flight, from as f64 / 2.0, Phase::Halving, why);
+        }
+        let most = self.settings.probe_rounds;
+        self.patience = self.patience.saturating_mul(2).min(most);
         self.enter(Phase::Tracking);
         self.set(now, in_flight, from as f64, "the probe is over");
     }
