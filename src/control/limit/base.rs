@@ -131,7 +131,7 @@ impl Default for Experiment {
         Experiment {
             before: None,
             here: None,
-            uneven: 0.5,
+            uneven: 1.0,
         }
     }
 }
@@ -226,6 +226,14 @@ impl Experiment {
         } else {
             None
         }
+    }
+
+    /// The latency without a queue, with its error, if throughput follows: on both sides it is that,
+    /// or one of them tells of another time.
+    pub(super) fn unqueued(&self) -> Option<(f64, f64)> {
+        let (before, here) = (self.before?, self.here?);
+        let least = if here.ns < before.ns { here } else { before };
+        Some((least.ns, least.error))
     }
 
     /// The likelier answer.

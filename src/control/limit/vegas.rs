@@ -288,9 +288,9 @@ impl Vegas {
             }
             return;
         };
-        match self.verdict(0.5, 2.0) {
+        match self.verdict(0.5, 3.0) {
             Some(Verdict::Follows) => {
-                self.base.prove(before.ns, before.error);
+                self.prove();
                 if limit == self.value.most() {
                     return self.enter(Phase::Tracking);
                 }
@@ -336,14 +336,18 @@ impl Vegas {
                 self.compare(now, in_flight, limit as f64 / 2.0, Phase::Halving, why);
             }
             Some(Verdict::Void) => self.enter(Phase::Tracking),
-            None => {}
             Some(Verdict::Follows) => {
-                self.base.prove(here.ns, here.error);
-                self.enter(Phase::Tracking);
-                let to = before.rate * here.ns + self.aim().0;
-                let to = to.clamp(limit as f64, before.limit.max(limit as f64));
-                self.set(now, in_flight, to, "throughput fell: this is the knee");
+                // If that is so, throughput comes back with the limit.
+                let why = "throughput fell: is this the knee?";
+                self.compare(now, in_flight, before.limit, Phase::Doubling, why);
             }
+            None => {}
+        }
+    }
+
+    fn prove(&mut self) {
+        if let Some((ns, error)) = self.experiment.unqueued() {
+            self.base.prove(ns, error);
         }
     }
 
@@ -384,10 +388,9 @@ impl Vegas {
         if verdict.is_none() && self.quiet < Vegas::EXPERIMENT_ROUNDS {
             return;
         }
-        let before = self.experiment.before();
-        if let (Some(Verdict::Follows), Some(before)) = (verdict, before) {
+        if verdict == Some(Verdict::Follows) {
             // Latency at the lower limit was no queue: the service has become slow.
-            self.base.prove(before.ns, before.error);
+            self.prove();
             self.patience = Vegas::FIRST_PROBE.min(self.settings.probe_rounds);
             let to = self.value.get() as f64 * 2.0;
             let why = "the probe brought throughput";
