@@ -119,10 +119,15 @@ pub struct Model {
 
 impl Model {
     pub fn new(service: Service, seed: u64) -> Model {
+        Model::after(service, seed, 0)
+    }
+
+    /// It begins so many nanoseconds after the start.
+    pub fn after(service: Service, seed: u64, now: u64) -> Model {
         let mut model = Model {
             service,
             random: Random::new(seed),
-            now: 0,
+            now,
             events: BinaryHeap::new(),
             number: 0,
             inside: VecDeque::new(),
@@ -131,13 +136,17 @@ impl Model {
             sample: Sample::default(),
             service_ns: 0,
         };
-        model.at(1, Event::Arrives);
+        model.at(now + 1, Event::Arrives);
         model
     }
 
     fn at(&mut self, ns: u64, event: Event) {
         self.number += 1;
         self.events.push(Reverse((ns, self.number, event)));
+    }
+
+    pub fn now(&self) -> Time {
+        Time::from_nanos(self.now)
     }
 
     fn in_flight(&self) -> usize {
