@@ -29,6 +29,12 @@ pub mod deferral;
 mod history;
 mod invalid;
 pub mod priority;
+pub mod batch_size;
+mod batch_window;
+mod bounded;
+mod history;
+mod invalid;
+pub mod limit;
 mod retry;
 mod sample;
 pub mod throttle;
@@ -37,6 +43,7 @@ pub use admission::{
     Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Alert, Codel,
     Emergency, EmergencySettings, Forecast, Gate, Scheduler, Turn,
 };
+pub use batch_size::{BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
 pub use history::{Adjustment, History};
@@ -45,6 +52,7 @@ pub use priority::{
     Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, Placed, PriorityQueue, PrioritySettings,
     PrioritySnapshot, Refusal, Served, Victims, WhenNoRoom,
 };
+pub use limit::Limit;
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
 pub use throttle::{Throttle, ThrottleMode, ThrottleSnapshot, Throttled, TooFast};
