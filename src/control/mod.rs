@@ -24,12 +24,17 @@
 //! ```
 
 mod batch_window;
+mod breaker;
 mod history;
 mod invalid;
 mod retry;
 mod sample;
 
 pub use batch_window::{BatchLimits, BatchWindow, Room};
+pub use breaker::{
+    Breaker, BreakerCounts, BreakerEvent, BreakerEventKind, BreakerHandle, BreakerSettings,
+    BreakerSnapshot, BreakerState, BreakerWindow, Call, Permit, Refusal, Ticket, Trigger, WhenOpen,
+};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};

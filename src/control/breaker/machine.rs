@@ -1,0 +1,506 @@
+//! The state machine: no clock, no lock, no I/O.
+
+use std::time::Duration;
+
+use super::event::{BreakerCounts, BreakerEvent, BreakerEventKind, EventLog, Trigger};
+use super::flight::Flight;
+use super::settings::BreakerSettings;
+use super::trial::{Trial, Verdict};
+use super::window::{SpanWindow, Tally, Window};
+use super::{BreakerSnapshot, BreakerState, Refusal};
+use crate::control::{Adjustment, History, Invalid};
+use crate::time::Time;
+
+/// A call that was let through, and must be reported once: to the breaker that let it.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a call that is never reported counts as in flight for ever"]
+pub struct Ticket {
+    pub(super) generation: u64,
+    pub(super) started: Time,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// Well, after so long.
+    Success(Duration),
+    /// Not well, after so long.
+    Failure(Duration),
+    /// In a way that says nothing about its destination: the element itself was wrong.
+    Ignored,
+    /// Nobody knows: its permit was dropped.
+    Abandoned,
+}
+
+/// A circuit breaker, for one owner. Stages share a [`BreakerHandle`](super::BreakerHandle).
+///
+/// `now` is an argument everywhere; one that is before an earlier one counts as that one.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    settings: BreakerSettings,
+    state: BreakerState,
+    /// How often the state changed: a call of an earlier one judges nothing.
+    generation: u64,
+    since: Time,
+    /// The latest time seen.
+    seen: Time,
+    /// Open: when it becomes half open.
+    until: Time,
+    /// For how long it was open last.
+    open_span: Duration,
+    repeats: u32,
+    window: Window,
+    /// The calls that ended within the time after which a call is slow.
+    recent: SpanWindow,
+    flight: Flight,
+    /// Calls in flight that were let through before the last change of state.
+    late: usize,
+    trial: Trial,
+    /// Calls that hang are not judged before that: whoever looks was late itself.
+    grace_until: Time,
+    pressure: f64,
+    high_scores: u32,
+    /// Metrics only: which rules are broken.
+    broken: [bool; Trigger::COUNT],
+    counts: BreakerCounts,
+    log: EventLog,
+    history: History,
+}
+
+impl Breaker {
+    /// A closed one.
+    ///
+    /// # Errors
+    /// [`Invalid`]: a setting that is out of its range.
+    pub fn new(settings: BreakerSettings, now: Time) -> Result<Breaker, Invalid> {
+        settings.check()?;
+        Ok(Breaker {
+            state: BreakerState::Closed,
+            generation: 0,
+            since: now,
+            seen: now,
+            until: Time::ZERO,
+            open_span: Duration::ZERO,
+            repeats: 0,
+            window: Window::new(settings.window),
+            recent: SpanWindow::new(settings.slow_after, 20),
+            flight: Flight::new(settings.slow_after),
+            late: 0,
+            trial: Trial::new(&settings),
+            grace_until: Time::ZERO,
+            pressure: 0.0,
+            high_scores: 0,
+            broken: [false; Trigger::COUNT],
+            counts: BreakerCounts::default(),
+            log: EventLog::new(settings.log_bound, settings.log_calls),
+            history: History::default(),
+            settings,
+        })
+    }
+
+    /// Lets a call begin, or refuses it.
+    ///
+    /// # Errors
+    /// [`Refusal`] while it is open, forced open, or half open with as many calls in flight as may be.
+    pub fn try_acquire(&mut self, now: Time) -> Result<Ticket, Refusal> {
+        self.tick(now);
+        if let Err(refusal) = self.admits() {
+            self.refused(1);
+            return Err(refusal);
+        }
+        if self.state == BreakerState::HalfOpen {
+            self.trial.on_start(self.seen);
+        }
+        self.started(self.generation, self.seen, 1);
+        Ok(Ticket {
+            generation: self.generation,
+            started: self.seen,
+        })
+    }
+
+    /// What `try_acquire` would answer.
+    pub(super) fn admits(&self) -> Result<(), Refusal> {
+        let refuse = |retry_at| {
+            Err(Refusal {
+                state: self.state,
+                retry_at,
+            })
+        };
+        match self.state {
+            BreakerState::Open => refuse(Some(self.until)),
+            BreakerState::ForcedOpen => refuse(None),
+            BreakerState::HalfOpen if self.flight.in_flight() >= self.trial.permits() => {
+                refuse(None)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// So many calls were let through then, in that generation.
+    pub(super) fn started(&mut self, generation: u64, at: Time, calls: usize) {
+        self.counts.permitted += calls as u64;
+        if generation == self.generation {
+            self.flight.start(at, calls);
+        } else {
+            self.late += calls;
+        }
+    }
+
+    pub(super) fn refused(&mut self, calls: u64) {
+        self.counts.not_permitted += calls;
+        self.event(BreakerEventKind::NotPermitted { calls });
+    }
+
+    /// A call ended.
+    pub fn report(&mut self, now: Time, ticket: Ticket, call: Call) {
+        self.look(now);
+        let (failed, service) = match call {
+            Call::Success(service) => {
+                self.counts.success += 1;
+                self.event(BreakerEventKind::Success { service });
+                (false, Some(service))
+            }
+            Call::Failure(service) => {
+                self.counts.error += 1;
+                self.event(BreakerEventKind::Error { service });
+                (true, Some(service))
+            }
+            Call::Ignored => {
+                self.counts.ignored += 1;
+                self.event(BreakerEventKind::Ignored);
+                (false, None)
+            }
+            Call::Abandoned => {
+                self.counts.abandoned += 1;
+                self.event(BreakerEventKind::Abandoned);
+                (false, None)
+            }
+        };
+        if ticket.generation != self.generation {
+            self.late = self.late.saturating_sub(1);
+            self.counts.late += 1;
+            return;
+        }
+        self.flight.end(ticket.started);
+        if let Some(service) = service
+            && self.state != BreakerState::Disabled
+        {
+            let one = Tally::one(failed, service > self.settings.slow_after);
+            self.window.add(self.seen, one);
+            self.recent.add(self.seen, one);
+            self.trial.on_end(one);
+        }
+        self.judge();
+    }
+
+    /// The score of the pressure, 0 to 1. It matters only where
+    /// [`pressure`](BreakerSettings::pressure) was declared.
+    pub fn on_pressure(&mut self, now: Time, score: f64) {
+        self.look(now);
+        self.pressure = score;
+        let high = self.settings.pressure.is_some_and(|(at, _)| score >= at);
+        self.high_scores = if high {
+            self.high_scores.saturating_add(1)
+        } else {
+            0
+        };
+        self.judge();
+    }
+
+    /// Looks at what only time changes: calls that hang, the end of the open time, the deadline of
+    /// half open. To be called at [`Breaker::deadline`]; `try_acquire` does it as well.
+    pub fn tick(&mut self, now: Time) {
+        self.look(now);
+        if self.state == BreakerState::Open && self.seen >= self.until {
+            self.transition(BreakerState::HalfOpen, "its open time is over");
+            return;
+        }
+        self.judge();
+    }
+
+    /// When [`Breaker::tick`] must be called, if nothing happens before.
+    pub fn deadline(&mut self) -> Option<Time> {
+        let aging = self.flight.next_aged_at();
+        let hung = (self.flight.aged() > 0).then(|| {
+            let turns = (self.recent.sum().calls > 0).then(|| self.recent.turns_at());
+            let grace = (self.grace_until > self.seen).then_some(self.grace_until);
+            turns.into_iter().chain(grace).min()
+        });
+        let aging = aging.into_iter().chain(hung.flatten()).min();
+        match self.state {
+            BreakerState::Open => Some(self.until),
+            BreakerState::HalfOpen => self.trial.deadline().into_iter().chain(aging).min(),
+            BreakerState::Closed | BreakerState::MetricsOnly => aging,
+            BreakerState::ForcedOpen | BreakerState::Disabled => None,
+        }
+    }
+
+    /// Brings everything up to `now`.
+    fn look(&mut self, now: Time) {
+        let (due, aged) = (self.flight.next_aged_at(), self.flight.aged());
+        self.seen = self.seen.max(now);
+        self.flight.advance(self.seen);
+        self.window.advance(self.seen);
+        self.recent.advance(self.seen);
+        // Who comes late to see the first calls age was perhaps held up together with those who
+        // report them: they get some time to do so before calls that hang are judged.
+        let late = due.map_or(Duration::ZERO, |due| self.seen.since(due));
+        if aged == 0 && self.flight.aged() > 0 && late > self.settings.slow_after / 20 {
+            self.grace_until = self.seen + self.settings.slow_after / 10;
+        }
+    }
+
+    /// The calls that hang, once they may be judged.
+    fn hung(&self) -> usize {
+        if self.seen < self.grace_until {
+            0
+        } else {
+            self.flight.aged()
+        }
+    }
+
+    /// Which rule is broken now, with what was seen and the limit.
+    fn rules(&self) -> [Option<(f64, f64)>; Trigger::COUNT] {
+        let settings = &self.settings;
+        let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
+        let over = |value: f64, limit: f64| (value >= limit).then_some((value, limit));
+        let (sum, recent, aged) = (self.window.sum(), self.recent.sum(), self.hung());
+        let enough = |calls: usize| (calls >= settings.minimum_calls).then_some(());
+        [
+            enough(sum.calls)
+                .and_then(|()| over(share(sum.failed, sum.calls), settings.failure_rate)),
+            enough(sum.calls + aged).and_then(|()| {
+                let slow = share(sum.slow + aged, sum.calls + aged);
+                over(slow, settings.slow_rate)
+            }),
+            (aged >= settings.hung_calls)
+                .then(|| share(aged, aged + recent.calls))
+                .and_then(|hung| over(hung, settings.hung_share)),
+            settings
+                .pressure
+                .filter(|(_, in_a_row)| self.high_scores >= *in_a_row)
+                .map(|(at, _)| (self.pressure, at)),
+        ]
+    }
+
+    fn judge(&mut self) {
+        match self.state {
+            BreakerState::Closed => {
+                if let Some((trigger, seen)) = self.first_broken() {
+                    self.exceeded(trigger, seen);
+                    self.open(trigger.because());
+                }
+            }
+            BreakerState::MetricsOnly => {
+                let rules = self.rules();
+                for (trigger, rule) in TRIGGERS.into_iter().zip(rules) {
+                    let was = std::mem::replace(&mut self.broken[trigger as usize], rule.is_some());
+                    if let (Some(seen), false) = (rule, was) {
+                        self.exceeded(trigger, seen);
+                    }
+                }
+            }
+            BreakerState::HalfOpen => self.judge_trial(),
+            BreakerState::Open | BreakerState::ForcedOpen | BreakerState::Disabled => {}
+        }
+    }
+
+    fn first_broken(&self) -> Option<(Trigger, (f64, f64))> {
+        let mut rules = TRIGGERS.into_iter().zip(self.rules());
+        rules.find_map(|(trigger, rule)| Some((trigger, rule?)))
+    }
+
+    fn judge_trial(&mut self) {
+        let hard = self
+            .first_broken()
+            .filter(|(trigger, _)| matches!(trigger, Trigger::HungCalls | Trigger::Pressure));
+        if let Some((trigger, seen)) = hard {
+            self.exceeded(trigger, seen);
+            self.open(trigger.because());
+            return;
+        }
+        let before = self.trial.permits();
+        match self.trial.judge(self.seen, &self.settings, self.hung()) {
+            Verdict::Wait => {}
+            Verdict::More => {
+                self.adjust(
+                    "half_open_permits",
+                    before,
+                    self.trial.permits(),
+                    "the calls before it went well",
+                );
+            }
+            Verdict::Good => {
+                self.transition(BreakerState::Closed, "the calls let through went well");
+            }
+            Verdict::Bad(because) => self.open(because),
+        }
+    }
+
+    fn exceeded(&mut self, trigger: Trigger, (value, limit): (f64, f64)) {
+        self.event(BreakerEventKind::RateExceeded {
+            trigger,
+            value,
+            limit,
+        });
+    }
+
+    /// Opens for a time: the longer the sooner it had to after it closed.
+    fn open(&mut self, because: &'static str) {
+        let soon = self.state == BreakerState::HalfOpen
+            || (self.counts.trips > 0 && self.seen.since(self.since) < self.open_span);
+        self.repeats = if soon {
+            self.repeats.saturating_add(1)
+        } else {
+            0
+        };
+        self.open_span = self.settings.open_span(self.repeats);
+        self.until = self.seen + self.open_span;
+        self.counts.trips += 1;
+        self.transition(BreakerState::Open, because);
+    }
+
+    fn transition(&mut self, to: BreakerState, because: &'static str) {
+        let from = self.state;
+        if from == to {
+            return;
+        }
+        self.state = to;
+        self.since = self.seen;
+        self.generation += 1;
+        self.late += self.flight.clear();
+        // What was seen last stays to be read while it is open.
+        if !matches!(to, BreakerState::Open | BreakerState::ForcedOpen) {
+            self.window.clear();
+        }
+        self.recent.clear();
+        self.trial = Trial::new(&self.settings);
+        self.broken = [false; Trigger::COUNT];
+        self.high_scores = 0;
+        self.grace_until = Time::ZERO;
+        self.adjust("state", from as usize, to as usize, because);
+        self.event(BreakerEventKind::Transition { from, to, because });
+    }
+
+    fn adjust(&mut self, what: &'static str, from: usize, to: usize, because: &'static str) {
+        self.history.add(Adjustment {
+            at: self.seen,
+            what,
+            from: from as f64,
+            to: to as f64,
+            because,
+        });
+    }
+
+    fn event(&mut self, kind: BreakerEventKind) {
+        self.log.add(self.seen, kind);
+    }
+
+    fn command(&mut self, now: Time, to: BreakerState) {
+        self.look(now);
+        self.transition(to, "told to");
+    }
+
+    /// Opens for its open time, as if a rule had been broken.
+    pub fn trip(&mut self, now: Time) {
+        self.look(now);
+        if self.state != BreakerState::Open {
+            self.open("told to");
+        }
+    }
+
+    /// Refuses everything until told otherwise.
+    pub fn force_open(&mut self, now: Time) {
+        self.command(now, BreakerState::ForcedOpen);
+    }
+
+    /// Lets everything through and records nothing until told otherwise.
+    pub fn disable(&mut self, now: Time) {
+        self.command(now, BreakerState::Disabled);
+    }
+
+    /// Lets everything through, records, and tells when a rule is broken, until told otherwise.
+    pub fn metrics_only(&mut self, now: Time) {
+        self.command(now, BreakerState::MetricsOnly);
+    }
+
+    /// Closes, from whatever state, and forgets the calls seen and how often it opened before.
+    pub fn reset(&mut self, now: Time) {
+        self.command(now, BreakerState::Closed);
+        self.window.clear();
+        self.recent.clear();
+        self.repeats = 0;
+        self.open_span = Duration::ZERO;
+        self.event(BreakerEventKind::Reset);
+    }
+
+    /// The state as of the last call of a method.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// What was declared.
+    #[must_use]
+    pub fn settings(&self) -> &BreakerSettings {
+        &self.settings
+    }
+
+    /// The last changes of the state and of the calls that half open allows, and why.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The last events, the oldest first: those of the state, and those of calls if declared.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &BreakerEvent> + '_ {
+        self.log.last()
+    }
+
+    /// Everything there is to see.
+    pub fn snapshot(&mut self, now: Time) -> BreakerSnapshot {
+        self.look(now);
+        let sum = self.window.sum();
+        let aged = self.flight.aged();
+        let share = |part: usize, of: usize| (of > 0).then(|| part as f64 / of as f64);
+        BreakerSnapshot {
+            at: self.seen,
+            state: self.state,
+            since: self.since,
+            until: (self.state == BreakerState::Open).then_some(self.until),
+            calls: sum.calls,
+            failure_rate: share(sum.failed, sum.calls),
+            slow_rate: share(sum.slow + aged, sum.calls + aged),
+            in_flight: self.flight.in_flight() + self.late,
+            late: self.late,
+            hung: aged,
+            half_open_permits: (self.state == BreakerState::HalfOpen).then(|| self.trial.permits()),
+            pressure: self.pressure,
+            open_for: self.settings.open_span(self.repeats),
+            counts: self.counts,
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn seen(&self) -> Time {
+        self.seen
+    }
+
+    pub(super) fn width_ns(&self) -> u64 {
+        self.flight.width_ns()
+    }
+
+    pub(super) fn log(&mut self) -> &mut EventLog {
+        &mut self.log
+    }
+}
+
+const TRIGGERS: [Trigger; Trigger::COUNT] = [
+    Trigger::Failures,
+    Trigger::SlowCalls,
+    Trigger::HungCalls,
+    Trigger::Pressure,
+];
