@@ -25,8 +25,10 @@
 
 mod batch_window;
 mod breaker;
+mod emergency;
 mod history;
 mod invalid;
+mod pressure;
 mod retry;
 mod sample;
 
@@ -35,7 +37,12 @@ pub use breaker::{
     Breaker, BreakerCounts, BreakerEvent, BreakerEventKind, BreakerHandle, BreakerSettings,
     BreakerSnapshot, BreakerState, BreakerWindow, Call, Permit, Refusal, Ticket, Trigger, WhenOpen,
 };
+pub use emergency::{Emergency, EmergencyEvent, EmergencyMode, EmergencySettings};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
+pub use pressure::{
+    Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureSettings, Reading,
+    Signal, Thresholds,
+};
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
