@@ -24,11 +24,11 @@
 //! ```
 
 mod batch_window;
-mod breaker;
-mod emergency;
+pub mod breaker;
+pub mod emergency;
 mod history;
 mod invalid;
-mod pressure;
+pub mod pressure;
 mod retry;
 mod sample;
 

@@ -10,7 +10,7 @@ use crate::time::Time;
 /// use forebay::host::{HostSample, HostSource, Script};
 /// use forebay::time::Time;
 ///
-/// let at = |seconds| Time::from_nanos(seconds * 1_000_000_000);
+/// let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
 /// let script = Script::new([
 ///     HostSample::at(at(0)).with_memory(10, 100),
 ///     HostSample::at(at(5)).with_memory(95, 100),

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// A bucket is this wide at most, as long as the ring may have enough of them.
-const WIDTH_NS_MOST: u64 = 10_000_000;
+/// A bucket is this wide at most (8.4 ms), as long as the ring may have enough of them.
+const SHIFT_MOST: u32 = 23;
 
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
     age_ns: u64,
-    width_ns: u64,
+    /// A bucket is 2 to the power of that nanoseconds wide: a shift is cheaper than a division.
+    shift: u32,
     /// A ring over the buckets from `first` on.
     young: Box<[u32]>,
     /// The oldest bucket in the ring: all calls before it are aged.
@@ -29,12 +30,14 @@ impl Flight {
     /// Tells calls older than that from others.
     pub(super) fn new(age: Duration) -> Flight {
         let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let buckets = (age_ns / WIDTH_NS_MOST).clamp(100, 1000);
-        let width_ns = age_ns.div_ceil(buckets);
+        // At most a hundredth of the age, and as few as that if the age is long.
+        let fine = (age_ns / 100).max(1).ilog2();
+        let coarse = (age_ns / 1000).max(1).next_power_of_two().ilog2();
+        let shift = fine.min(coarse.max(SHIFT_MOST));
         Flight {
             age_ns,
-            width_ns,
-            young: vec![0; (age_ns / width_ns) as usize + 3].into(),
+            shift,
+            young: vec![0; (age_ns >> shift) as usize + 3].into(),
             first: 0,
             oldest: 0,
             young_sum: 0,
@@ -42,12 +45,12 @@ impl Flight {
         }
     }
 
-    pub(super) fn width_ns(&self) -> u64 {
-        self.width_ns
+    pub(super) fn shift(&self) -> u32 {
+        self.shift
     }
 
     fn bucket(&self, at: Time) -> u64 {
-        at.as_nanos() / self.width_ns
+        at.as_nanos() >> self.shift
     }
 
     fn place(&mut self, bucket: u64) -> Option<&mut u32> {
@@ -57,7 +60,7 @@ impl Flight {
 
     /// Lets those age whose time it is.
     pub(super) fn advance(&mut self, now: Time) {
-        let first = now.as_nanos().saturating_sub(self.age_ns) / self.width_ns;
+        let first = now.as_nanos().saturating_sub(self.age_ns) >> self.shift;
         while self.first < first && self.young_sum > 0 {
             let bucket = self.first;
             let aged = self.place(bucket).map_or(0, std::mem::take) as usize;
@@ -119,7 +122,7 @@ impl Flight {
         while self.place(self.oldest).is_some_and(|count| *count == 0) {
             self.oldest += 1;
         }
-        let end_ns = (self.oldest + 1).saturating_mul(self.width_ns);
+        let end_ns = (self.oldest + 1).saturating_mul(1 << self.shift);
         Some(Time::from_nanos(end_ns.saturating_add(self.age_ns)))
     }
 
@@ -149,7 +152,7 @@ mod tests {
             steps in proptest::collection::vec((0..400_u64, 0..3_u8, any::<prop::sample::Index>()), 1..120),
         ) {
             let mut flight = Flight::new(Duration::from_nanos(age));
-            let width = flight.width_ns();
+            let width = 1 << flight.shift();
             let mut model: Vec<u64> = Vec::new();
             let mut now = 0;
             for (after, step, which) in steps {
@@ -185,9 +188,9 @@ mod tests {
 
     #[test]
     fn a_bucket_is_no_wider_than_a_hundredth_of_the_age() {
-        for ms in [1, 100, 1000, 60_000] {
+        for ms in [1, 100, 1000, 60_000, 86_400_000] {
             let flight = Flight::new(Duration::from_millis(ms));
-            assert!(flight.width_ns() <= ms * 10_000, "{ms} ms");
+            assert!(1 << flight.shift() <= ms * 10_000, "{ms} ms");
             assert!(flight.young.len() <= 1004, "{ms} ms");
         }
     }

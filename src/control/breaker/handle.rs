@@ -11,10 +11,11 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::machine::{Breaker, Call, Ticket};
+use super::machine::Breaker;
+use super::permit::{Generation, Permit};
 use super::settings::{BreakerSettings, WhenOpen};
+use super::words::{gate, starts};
 use super::{BreakerEvent, BreakerSnapshot, BreakerState, Refusal};
 use crate::control::{Adjustment, Invalid};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
@@ -31,12 +32,13 @@ pub struct BreakerHandle {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     gate: AtomicU64,
     starts: AtomicU64,
     /// Refusals the machine was not told of yet.
     refused: AtomicU64,
-    width_ns: u64,
+    /// A bucket of time is 2 to the power of that nanoseconds wide.
+    shift: u32,
     settings: BreakerSettings,
     inner: Mutex<Inner>,
     listener: Option<Listener>,
@@ -47,62 +49,6 @@ struct Inner {
     /// The generation and the whole number of the bucket for which `starts` counts.
     generation: u64,
     bucket: u64,
-}
-
-/// `starts`: whether calls are let through without the lock, for which generation and bucket (their
-/// lower bits), and how many were.
-mod starts {
-    pub(super) const COUNT_MASK: u64 = (1 << 12) - 1;
-    const BUCKET_BITS: u64 = 24;
-    const GENERATION_BITS: u64 = 27;
-    /// Nobody is let through without the lock.
-    pub(super) const NONE: u64 = 0;
-
-    pub(super) fn none_yet(generation: u64, bucket: u64) -> u64 {
-        let generation = generation & ((1 << GENERATION_BITS) - 1);
-        let bucket = bucket & ((1 << BUCKET_BITS) - 1);
-        1 << 63 | generation << 36 | bucket << 12
-    }
-
-    /// Whether one more may be let through whose time is in that bucket.
-    pub(super) fn admits(word: u64, bucket: u64) -> bool {
-        let bucket = bucket & ((1 << BUCKET_BITS) - 1);
-        word >> 63 == 1
-            && word >> 12 & ((1 << BUCKET_BITS) - 1) == bucket
-            && word & COUNT_MASK < COUNT_MASK
-    }
-
-    pub(super) fn generation(word: u64) -> u64 {
-        word >> 36 & ((1 << GENERATION_BITS) - 1)
-    }
-
-    /// The whole number of a generation of which the lower bits are known, not long before `latest`.
-    pub(super) fn whole(low: u64, latest: u64) -> u64 {
-        let mask = (1 << GENERATION_BITS) - 1;
-        latest - (latest.wrapping_sub(low) & mask).min(latest)
-    }
-}
-
-/// `gate`: the state in the lower 3 bits, and until when it refuses; 0 while it may not.
-mod gate {
-    use super::{BreakerState, Time};
-
-    pub(super) const NONE: u64 = 0;
-    const NS_MOST: u64 = u64::MAX >> 3;
-
-    pub(super) fn refuses(state: BreakerState, until: Time) -> u64 {
-        until.as_nanos().min(NS_MOST) << 3 | state as u64
-    }
-
-    /// The state for which a call at that time is refused.
-    pub(super) fn refusing(word: u64, now: Time) -> Option<(BreakerState, Time)> {
-        let until = Time::from_nanos(word >> 3);
-        if word == NONE || now >= until {
-            return None;
-        }
-        let state = BreakerState::ALL.get((word & 7) as usize).copied();
-        state.map(|state| (state, until))
-    }
 }
 
 impl BreakerHandle {
@@ -137,13 +83,13 @@ impl BreakerHandle {
         if listener.is_some() {
             breaker.log().listen();
         }
-        let width_ns = breaker.width_ns();
-        let (generation, bucket) = (breaker.generation(), now.as_nanos() / width_ns);
+        let shift = breaker.shift();
+        let (generation, bucket) = (breaker.generation(), now.as_nanos() >> shift);
         let shared = Shared {
             gate: AtomicU64::new(gate::NONE),
             starts: AtomicU64::new(starts::none_yet(generation, bucket)),
             refused: AtomicU64::new(0),
-            width_ns,
+            shift,
             settings,
             inner: Mutex::new(Inner {
                 breaker,
@@ -164,7 +110,7 @@ impl BreakerHandle {
     /// [`Refusal`] while it is open, forced open, or half open with as many calls in flight as may be.
     pub fn try_acquire(&self, now: Time) -> Result<Permit, Refusal> {
         let shared = &self.shared;
-        let bucket = now.as_nanos() / shared.width_ns;
+        let bucket = now.as_nanos() >> shared.shift;
         let mut word = shared.starts.load(Ordering::Acquire);
         while starts::admits(word, bucket) {
             let more = shared.starts.compare_exchange_weak(
@@ -188,11 +134,7 @@ impl BreakerHandle {
     }
 
     fn permit(&self, generation: Generation, started: Time) -> Permit {
-        Permit {
-            shared: Some(Arc::clone(&self.shared)),
-            generation,
-            started,
-        }
+        Permit::new(Arc::clone(&self.shared), generation, started)
     }
 
     fn locked<R>(&self, f: impl FnOnce(&mut Breaker) -> R) -> R {
@@ -288,7 +230,7 @@ impl BreakerHandle {
 impl Shared {
     /// Brings the machine up to date, changes it, and publishes what follows for those who do without
     /// the lock; then tells the listener.
-    fn locked<R>(&self, f: impl FnOnce(&mut Breaker) -> R) -> R {
+    pub(super) fn locked<R>(&self, f: impl FnOnce(&mut Breaker) -> R) -> R {
         let mut inner = lock(&self.inner);
         self.gather(&mut inner);
         let result = f(&mut inner.breaker);
@@ -331,7 +273,7 @@ impl Shared {
 
     fn count_starts(&self, inner: &mut Inner, calls: u64) {
         if calls > 0 {
-            let at = Time::from_nanos(inner.bucket.saturating_mul(self.width_ns));
+            let at = Time::from_nanos(inner.bucket << self.shift);
             let generation = inner.generation;
             inner.breaker.started(generation, at, calls as usize);
         }
@@ -341,7 +283,7 @@ impl Shared {
         let breaker = &mut inner.breaker;
         let (generation, bucket) = (
             breaker.generation(),
-            breaker.seen().as_nanos() / self.width_ns,
+            breaker.seen().as_nanos() >> self.shift,
         );
         let refuses = match breaker.admits() {
             Ok(()) => gate::NONE,
@@ -378,83 +320,6 @@ impl fmt::Debug for BreakerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BreakerHandle")
             .field("state", &self.state())
-            .finish_non_exhaustive()
-    }
-}
-
-/// In which generation a call was let through.
-#[derive(Clone, Copy)]
-enum Generation {
-    Whole(u64),
-    /// Its lower bits.
-    Low(u64),
-}
-
-/// The right to make one call. Report how it ended; dropping it says that nobody will ever know, as
-/// when the call's future is cancelled.
-#[must_use = "a permit that is dropped counts as abandoned"]
-pub struct Permit {
-    /// `None` once reported.
-    shared: Option<Arc<Shared>>,
-    generation: Generation,
-    started: Time,
-}
-
-impl Permit {
-    /// The call ended well; it took so long, without what its element waited before.
-    pub fn success(self, now: Time, service: Duration) {
-        self.report(Some(now), Call::Success(service));
-    }
-
-    /// The call failed; it took so long.
-    pub fn failure(self, now: Time, service: Duration) {
-        self.report(Some(now), Call::Failure(service));
-    }
-
-    /// The call ended in a way that says nothing about its destination: its element was wrong, say.
-    pub fn ignore(self) {
-        self.report(None, Call::Ignored);
-    }
-
-    /// When the call was let through.
-    #[must_use]
-    pub fn started(&self) -> Time {
-        self.started
-    }
-
-    fn report(mut self, now: Option<Time>, call: Call) {
-        self.end(now, call);
-    }
-
-    fn end(&mut self, now: Option<Time>, call: Call) {
-        let Some(shared) = self.shared.take() else {
-            return;
-        };
-        let (generation, started) = (self.generation, self.started);
-        shared.locked(|breaker| {
-            let generation = match generation {
-                Generation::Whole(whole) => whole,
-                Generation::Low(low) => starts::whole(low, breaker.generation()),
-            };
-            let ticket = Ticket {
-                generation,
-                started,
-            };
-            breaker.report(now.unwrap_or(breaker.seen()), ticket, call);
-        });
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.end(None, Call::Abandoned);
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit")
-            .field("started", &self.started)
             .finish_non_exhaustive()
     }
 }

@@ -59,13 +59,14 @@ fn starts_model(swap: bool, change: impl FnOnce(&BreakerHandle) + Send + 'static
         other.join().unwrap()
     };
     let out = u64::from(last.is_some());
-    let snapshot = handle.snapshot(at(2));
-    assert_eq!(snapshot.in_flight as u64, out);
-    assert_eq!(snapshot.counts.outstanding(), out);
-    assert_eq!(snapshot.counts.permitted + snapshot.counts.not_permitted, 2);
+    let before = handle.snapshot(at(2));
+    // Given back before anything is asserted: a permit must not be dropped while a thread panics.
     drop(last);
-    let snapshot = handle.snapshot(at(2));
-    assert_eq!((snapshot.in_flight, snapshot.counts.outstanding()), (0, 0));
+    let after = handle.snapshot(at(2));
+    assert_eq!(before.in_flight as u64, out);
+    assert_eq!(before.counts.outstanding(), out);
+    assert_eq!(before.counts.permitted + before.counts.not_permitted, 2);
+    assert_eq!((after.in_flight, after.counts.outstanding()), (0, 0));
 }
 
 #[test]

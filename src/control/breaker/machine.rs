@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::event::{BreakerCounts, BreakerEvent, BreakerEventKind, EventLog, Trigger};
+use super::event::{BreakerCounts, BreakerEventKind, EventLog, Trigger};
 use super::flight::Flight;
 use super::settings::BreakerSettings;
-use super::trial::{Trial, Verdict};
+use super::trial::Trial;
 use super::window::{SpanWindow, Tally, Window};
-use super::{BreakerSnapshot, BreakerState, Refusal};
+use super::{BreakerState, Refusal};
 use crate::control::{Adjustment, History, Invalid};
 use crate::time::Time;
 
@@ -37,34 +37,34 @@ pub enum Call {
 /// `now` is an argument everywhere; one that is before an earlier one counts as that one.
 #[derive(Clone, Debug)]
 pub struct Breaker {
-    settings: BreakerSettings,
-    state: BreakerState,
+    pub(super) settings: BreakerSettings,
+    pub(super) state: BreakerState,
     /// How often the state changed: a call of an earlier one judges nothing.
-    generation: u64,
-    since: Time,
+    pub(super) generation: u64,
+    pub(super) since: Time,
     /// The latest time seen.
-    seen: Time,
+    pub(super) seen: Time,
     /// Open: when it becomes half open.
-    until: Time,
+    pub(super) until: Time,
     /// For how long it was open last.
-    open_span: Duration,
-    repeats: u32,
-    window: Window,
+    pub(super) open_span: Duration,
+    pub(super) repeats: u32,
+    pub(super) window: Window,
     /// The calls that ended within the time after which a call is slow.
-    recent: SpanWindow,
-    flight: Flight,
+    pub(super) recent: SpanWindow,
+    pub(super) flight: Flight,
     /// Calls in flight that were let through before the last change of state.
-    late: usize,
-    trial: Trial,
+    pub(super) late: usize,
+    pub(super) trial: Trial,
     /// Calls that hang are not judged before that: whoever looks was late itself.
-    grace_until: Time,
-    pressure: f64,
-    high_scores: u32,
+    pub(super) grace_until: Time,
+    pub(super) pressure: f64,
+    pub(super) high_scores: u32,
     /// Metrics only: which rules are broken.
-    broken: [bool; Trigger::COUNT],
-    counts: BreakerCounts,
-    log: EventLog,
-    history: History,
+    pub(super) broken: [bool; Trigger::COUNT],
+    pub(super) counts: BreakerCounts,
+    pub(super) log: EventLog,
+    pub(super) history: History,
 }
 
 impl Breaker {
@@ -236,7 +236,7 @@ impl Breaker {
     }
 
     /// Brings everything up to `now`.
-    fn look(&mut self, now: Time) {
+    pub(super) fn look(&mut self, now: Time) {
         let (due, aged) = (self.flight.next_aged_at(), self.flight.aged());
         self.seen = self.seen.max(now);
         self.flight.advance(self.seen);
@@ -250,103 +250,8 @@ impl Breaker {
         }
     }
 
-    /// The calls that hang, once they may be judged.
-    fn hung(&self) -> usize {
-        if self.seen < self.grace_until {
-            0
-        } else {
-            self.flight.aged()
-        }
-    }
-
-    /// Which rule is broken now, with what was seen and the limit.
-    fn rules(&self) -> [Option<(f64, f64)>; Trigger::COUNT] {
-        let settings = &self.settings;
-        let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
-        let over = |value: f64, limit: f64| (value >= limit).then_some((value, limit));
-        let (sum, recent, aged) = (self.window.sum(), self.recent.sum(), self.hung());
-        let enough = |calls: usize| (calls >= settings.minimum_calls).then_some(());
-        [
-            enough(sum.calls)
-                .and_then(|()| over(share(sum.failed, sum.calls), settings.failure_rate)),
-            enough(sum.calls + aged).and_then(|()| {
-                let slow = share(sum.slow + aged, sum.calls + aged);
-                over(slow, settings.slow_rate)
-            }),
-            (aged >= settings.hung_calls)
-                .then(|| share(aged, aged + recent.calls))
-                .and_then(|hung| over(hung, settings.hung_share)),
-            settings
-                .pressure
-                .filter(|(_, in_a_row)| self.high_scores >= *in_a_row)
-                .map(|(at, _)| (self.pressure, at)),
-        ]
-    }
-
-    fn judge(&mut self) {
-        match self.state {
-            BreakerState::Closed => {
-                if let Some((trigger, seen)) = self.first_broken() {
-                    self.exceeded(trigger, seen);
-                    self.open(trigger.because());
-                }
-            }
-            BreakerState::MetricsOnly => {
-                let rules = self.rules();
-                for (trigger, rule) in TRIGGERS.into_iter().zip(rules) {
-                    let was = std::mem::replace(&mut self.broken[trigger as usize], rule.is_some());
-                    if let (Some(seen), false) = (rule, was) {
-                        self.exceeded(trigger, seen);
-                    }
-                }
-            }
-            BreakerState::HalfOpen => self.judge_trial(),
-            BreakerState::Open | BreakerState::ForcedOpen | BreakerState::Disabled => {}
-        }
-    }
-
-    fn first_broken(&self) -> Option<(Trigger, (f64, f64))> {
-        let mut rules = TRIGGERS.into_iter().zip(self.rules());
-        rules.find_map(|(trigger, rule)| Some((trigger, rule?)))
-    }
-
-    fn judge_trial(&mut self) {
-        let hard = self
-            .first_broken()
-            .filter(|(trigger, _)| matches!(trigger, Trigger::HungCalls | Trigger::Pressure));
-        if let Some((trigger, seen)) = hard {
-            self.exceeded(trigger, seen);
-            self.open(trigger.because());
-            return;
-        }
-        let before = self.trial.permits();
-        match self.trial.judge(self.seen, &self.settings, self.hung()) {
-            Verdict::Wait => {}
-            Verdict::More => {
-                self.adjust(
-                    "half_open_permits",
-                    before,
-                    self.trial.permits(),
-                    "the calls before it went well",
-                );
-            }
-            Verdict::Good => {
-                self.transition(BreakerState::Closed, "the calls let through went well");
-            }
-            Verdict::Bad(because) => self.open(because),
-        }
-    }
-
-    fn exceeded(&mut self, trigger: Trigger, (value, limit): (f64, f64)) {
-        self.event(BreakerEventKind::RateExceeded {
-            trigger,
-            value,
-            limit,
-        });
-    }
-
     /// Opens for a time: the longer the sooner it had to after it closed.
-    fn open(&mut self, because: &'static str) {
+    pub(super) fn open(&mut self, because: &'static str) {
         let soon = self.state == BreakerState::HalfOpen
             || (self.counts.trips > 0 && self.seen.since(self.since) < self.open_span);
         self.repeats = if soon {
@@ -360,7 +265,7 @@ impl Breaker {
         self.transition(BreakerState::Open, because);
     }
 
-    fn transition(&mut self, to: BreakerState, because: &'static str) {
+    pub(super) fn transition(&mut self, to: BreakerState, because: &'static str) {
         let from = self.state;
         if from == to {
             return;
@@ -382,7 +287,13 @@ impl Breaker {
         self.event(BreakerEventKind::Transition { from, to, because });
     }
 
-    fn adjust(&mut self, what: &'static str, from: usize, to: usize, because: &'static str) {
+    pub(super) fn adjust(
+        &mut self,
+        what: &'static str,
+        from: usize,
+        to: usize,
+        because: &'static str,
+    ) {
         self.history.add(Adjustment {
             at: self.seen,
             what,
@@ -392,93 +303,8 @@ impl Breaker {
         });
     }
 
-    fn event(&mut self, kind: BreakerEventKind) {
+    pub(super) fn event(&mut self, kind: BreakerEventKind) {
         self.log.add(self.seen, kind);
-    }
-
-    fn command(&mut self, now: Time, to: BreakerState) {
-        self.look(now);
-        self.transition(to, "told to");
-    }
-
-    /// Opens for its open time, as if a rule had been broken.
-    pub fn trip(&mut self, now: Time) {
-        self.look(now);
-        if self.state != BreakerState::Open {
-            self.open("told to");
-        }
-    }
-
-    /// Refuses everything until told otherwise.
-    pub fn force_open(&mut self, now: Time) {
-        self.command(now, BreakerState::ForcedOpen);
-    }
-
-    /// Lets everything through and records nothing until told otherwise.
-    pub fn disable(&mut self, now: Time) {
-        self.command(now, BreakerState::Disabled);
-    }
-
-    /// Lets everything through, records, and tells when a rule is broken, until told otherwise.
-    pub fn metrics_only(&mut self, now: Time) {
-        self.command(now, BreakerState::MetricsOnly);
-    }
-
-    /// Closes, from whatever state, and forgets the calls seen and how often it opened before.
-    pub fn reset(&mut self, now: Time) {
-        self.command(now, BreakerState::Closed);
-        self.window.clear();
-        self.recent.clear();
-        self.repeats = 0;
-        self.open_span = Duration::ZERO;
-        self.event(BreakerEventKind::Reset);
-    }
-
-    /// The state as of the last call of a method.
-    #[must_use]
-    pub fn state(&self) -> BreakerState {
-        self.state
-    }
-
-    /// What was declared.
-    #[must_use]
-    pub fn settings(&self) -> &BreakerSettings {
-        &self.settings
-    }
-
-    /// The last changes of the state and of the calls that half open allows, and why.
-    #[must_use]
-    pub fn history(&self) -> &History {
-        &self.history
-    }
-
-    /// The last events, the oldest first: those of the state, and those of calls if declared.
-    pub fn events(&self) -> impl DoubleEndedIterator<Item = &BreakerEvent> + '_ {
-        self.log.last()
-    }
-
-    /// Everything there is to see.
-    pub fn snapshot(&mut self, now: Time) -> BreakerSnapshot {
-        self.look(now);
-        let sum = self.window.sum();
-        let aged = self.flight.aged();
-        let share = |part: usize, of: usize| (of > 0).then(|| part as f64 / of as f64);
-        BreakerSnapshot {
-            at: self.seen,
-            state: self.state,
-            since: self.since,
-            until: (self.state == BreakerState::Open).then_some(self.until),
-            calls: sum.calls,
-            failure_rate: share(sum.failed, sum.calls),
-            slow_rate: share(sum.slow + aged, sum.calls + aged),
-            in_flight: self.flight.in_flight() + self.late,
-            late: self.late,
-            hung: aged,
-            half_open_permits: (self.state == BreakerState::HalfOpen).then(|| self.trial.permits()),
-            pressure: self.pressure,
-            open_for: self.settings.open_span(self.repeats),
-            counts: self.counts,
-        }
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -489,18 +315,12 @@ impl Breaker {
         self.seen
     }
 
-    pub(super) fn width_ns(&self) -> u64 {
-        self.flight.width_ns()
+    /// The calls let through in one bucket of 2 to the power of that nanoseconds are one count.
+    pub(super) fn shift(&self) -> u32 {
+        self.flight.shift()
     }
 
     pub(super) fn log(&mut self) -> &mut EventLog {
         &mut self.log
     }
 }
-
-const TRIGGERS: [Trigger; Trigger::COUNT] = [
-    Trigger::Failures,
-    Trigger::SlowCalls,
-    Trigger::HungCalls,
-    Trigger::Pressure,
-];

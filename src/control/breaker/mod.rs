@@ -80,10 +80,14 @@ use crate::time::Time;
 mod event;
 mod flight;
 mod handle;
+mod judge;
 mod machine;
+mod operate;
+mod permit;
 mod settings;
 mod trial;
 mod window;
+mod words;
 
 #[cfg(all(test, forebay_loom))]
 mod loom_models;
@@ -91,8 +95,9 @@ mod loom_models;
 mod tests;
 
 pub use event::{BreakerCounts, BreakerEvent, BreakerEventKind, Trigger};
-pub use handle::{BreakerHandle, Permit};
+pub use handle::BreakerHandle;
 pub use machine::{Breaker, Call, Ticket};
+pub use permit::Permit;
 pub use settings::{BreakerSettings, BreakerWindow, WhenOpen};
 
 /// What a breaker does with calls.
