@@ -124,13 +124,29 @@ impl BreakerHandle {
                 Err(changed) => word = changed,
             }
         }
-        if let Some((state, until)) = gate::refusing(shared.gate.load(Ordering::Acquire), now) {
+        if let Some(refusal) = shared.refusal(now) {
             shared.refused.fetch_add(1, Ordering::Relaxed);
-            let retry_at = (state == BreakerState::Open).then_some(until);
-            return Err(Refusal { state, retry_at });
+            return Err(refusal);
         }
         let ticket = self.locked(|breaker| breaker.try_acquire(now))?;
         Ok(self.permit(Generation::Whole(ticket.generation), ticket.started))
+    }
+
+    /// What [`BreakerHandle::try_acquire`] would answer, without letting a call begin: for a stage that
+    /// pauses its demand. Another stage may be faster all the same.
+    ///
+    /// # Errors
+    /// [`Refusal`], which is not counted.
+    pub fn check(&self, now: Time) -> Result<(), Refusal> {
+        let shared = &self.shared;
+        let bucket = now.as_nanos() >> shared.shift;
+        if starts::admits(shared.starts.load(Ordering::Acquire), bucket) {
+            return Ok(());
+        }
+        if let Some(refusal) = shared.refusal(now) {
+            return Err(refusal);
+        }
+        self.locked(|breaker| breaker.check(now))
     }
 
     fn permit(&self, generation: Generation, started: Time) -> Permit {
@@ -228,6 +244,13 @@ impl BreakerHandle {
 }
 
 impl Shared {
+    /// The refusal that holds at that time, if it can be told without the lock.
+    fn refusal(&self, now: Time) -> Option<Refusal> {
+        let (state, until) = gate::refusing(self.gate.load(Ordering::Acquire), now)?;
+        let retry_at = (state == BreakerState::Open).then_some(until);
+        Some(Refusal { state, retry_at })
+    }
+
     /// Brings the machine up to date, changes it, and publishes what follows for those who do without
     /// the lock; then tells the listener.
     pub(super) fn locked<R>(&self, f: impl FnOnce(&mut Breaker) -> R) -> R {

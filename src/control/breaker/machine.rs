@@ -30,6 +30,8 @@ pub enum Call {
     Ignored,
     /// Nobody knows: its permit was dropped.
     Abandoned,
+    /// It was not made after all: no element came. It counts as never let through.
+    Unused,
 }
 
 /// A circuit breaker, for one owner. Stages share a [`BreakerHandle`](super::BreakerHandle).
@@ -118,7 +120,16 @@ impl Breaker {
         })
     }
 
-    /// What `try_acquire` would answer.
+    /// What [`Breaker::try_acquire`] would answer.
+    ///
+    /// # Errors
+    /// [`Refusal`], which is not counted.
+    pub fn check(&mut self, now: Time) -> Result<(), Refusal> {
+        self.tick(now);
+        self.admits()
+    }
+
+    /// What `try_acquire` would answer if no time had passed.
     pub(super) fn admits(&self) -> Result<(), Refusal> {
         let refuse = |retry_at| {
             Err(Refusal {
@@ -175,13 +186,20 @@ impl Breaker {
                 self.event(BreakerEventKind::Abandoned);
                 (false, None)
             }
+            Call::Unused => {
+                self.counts.permitted -= 1;
+                (false, None)
+            }
         };
         if ticket.generation != self.generation {
             self.late = self.late.saturating_sub(1);
-            self.counts.late += 1;
+            self.counts.late += u64::from(call != Call::Unused);
             return;
         }
         self.flight.end(ticket.started);
+        if call == Call::Unused && self.flight.in_flight() == 0 {
+            self.trial.on_unused();
+        }
         if let Some(service) = service
             && self.state != BreakerState::Disabled
         {

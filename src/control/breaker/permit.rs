@@ -51,6 +51,11 @@ impl Permit {
         self.report(None, Call::Ignored);
     }
 
+    /// No call was made: no element came for it. It counts as never let through.
+    pub fn unused(self) {
+        self.report(None, Call::Unused);
+    }
+
     /// When the call was let through.
     #[must_use]
     pub fn started(&self) -> Time {

@@ -334,6 +334,46 @@ fn few_good_calls_far_apart_close_it_as_well() {
 }
 
 #[test]
+fn a_permit_for_which_no_element_came_leaves_no_trace() {
+    let handle = BreakerHandle::new(settings(), ms(0)).unwrap();
+    handle.try_acquire(ms(1)).unwrap().unused();
+    assert_eq!(handle.snapshot(ms(1)).counts, BreakerCounts::default());
+    handle.trip(ms(1));
+    // Half open: the time in which a call must report does not run while none is made.
+    assert_eq!(
+        handle.check(ms(1000)).unwrap_err().state,
+        BreakerState::Open
+    );
+    for n in 0..10 {
+        let now = ms(1001 + n * 450);
+        assert_eq!(handle.check(now), Ok(()));
+        let permit = handle.try_acquire(now).unwrap();
+        assert!(handle.check(now).is_err(), "its place is taken");
+        permit.unused();
+    }
+    let counts = handle.snapshot(ms(6000)).counts;
+    assert_eq!(
+        (counts.permitted, counts.not_permitted, counts.trips),
+        (0, 0, 1)
+    );
+}
+
+#[test]
+fn failures_that_are_older_than_the_window_are_forgotten() {
+    let window = BreakerWindow::Span(1000 * MS);
+    let mut breaker = Breaker::new(settings().window(window, 4), ms(0)).unwrap();
+    (0..3).for_each(|n| call(&mut breaker, ms(n), Call::Failure(MS)));
+    (0..3).for_each(|n| call(&mut breaker, ms(1100 + n), Call::Failure(MS)));
+    assert_eq!(
+        breaker.state(),
+        BreakerState::Closed,
+        "three within a second, twice"
+    );
+    call(&mut breaker, ms(1200), Call::Failure(MS));
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
 fn pressure_opens_it_only_where_declared_and_only_if_it_stays() {
     let mut deaf = breaker();
     (0..100).for_each(|n| deaf.on_pressure(ms(n), 1.0));
@@ -528,6 +568,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (1..200_u32).prop_map(|n| Call::Failure(MS * n)),
         1 => Just(Call::Ignored),
         1 => Just(Call::Abandoned),
+        1 => Just(Call::Unused),
     ];
     let step = prop_oneof![
         20 => Just(Step::Acquire),
@@ -566,6 +607,7 @@ proptest! {
             match step {
                 Step::Acquire => {
                     asked += 1;
+                    prop_assert_eq!(machine.check(now), handle.check(now));
                     match (machine.try_acquire(now), handle.try_acquire(now)) {
                         (Ok(ticket), Ok(permit)) => {
                             prop_assert!(!matches!(machine.state(), BreakerState::Open | BreakerState::ForcedOpen));
@@ -584,6 +626,10 @@ proptest! {
                         Call::Failure(service) => permit.failure(now, service),
                         Call::Ignored => permit.ignore(),
                         Call::Abandoned => drop(permit),
+                        Call::Unused => {
+                            permit.unused();
+                            asked -= 1;
+                        }
                     }
                 }
                 Step::End(..) => {}

@@ -52,6 +52,13 @@ impl Trial {
         self.deadline.get_or_insert_with(|| now + within);
     }
 
+    /// No call is in flight, and the last was not made: the time starts with the next.
+    pub(super) fn on_unused(&mut self) {
+        if !self.reported {
+            self.deadline = None;
+        }
+    }
+
     pub(super) fn on_end(&mut self, one: Tally) {
         self.ended.calls += one.calls;
         self.ended.failed += one.failed;
