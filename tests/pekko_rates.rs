@@ -61,7 +61,7 @@ fn add(sum: &mut u64, n: u64) {
 
 /// A queue of all values, in order.
 fn gather(part: Flow<u64>, most: u64) -> Flow<Vec<u64>> {
-    part.batch_with_seed(most, |_| 1, |n| vec![n], |all, n| all.push(n))
+    part.batch_with_seed(most, |_| 1, |n| vec![n], Vec::push)
 }
 
 #[test]
@@ -196,9 +196,7 @@ fn batch_gathers_up_to_its_most_and_then_back_pressures() {
 
 #[test]
 fn batch_weighted_keeps_to_the_weight_and_lets_a_heavier_one_pass_alone() {
-    let bench = bench(|flow: Flow<u64>| {
-        flow.batch_with_seed(10, |n| *n, |n| vec![n], |all, n| all.push(n))
-    });
+    let bench = bench(|flow: Flow<u64>| flow.batch_with_seed(10, |n| *n, |n| vec![n], Vec::push));
     bench.source.send([4, 5, 6, 1, 40, 2]);
     bench.settle();
     for expected in [vec![4, 5], vec![6, 1], vec![40], vec![2]] {
@@ -219,10 +217,10 @@ fn expand_repeats_the_last_element_while_upstream_is_silent() {
         bench.sink.request(1);
         bench.sink.expect_next(42);
     }
-    bench.source.send([-1_i64 as u64]);
+    bench.source.send([u64::MAX]);
     bench.settle();
     bench.sink.request(1);
-    bench.sink.expect_next(-1_i64 as u64);
+    bench.sink.expect_next(u64::MAX);
     bench.sink.cancel();
     bench.source.expect_cancellation();
     bench.ends();

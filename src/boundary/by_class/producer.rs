@@ -288,12 +288,12 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
             let mut state = lock(&self.shared.state);
             state.remove(Some(*source), outcome, &mut self.leaves);
             let gone = |element: &Element<T>| element.meta.receipt.is_of(*source);
-            let (out, kept) = self
+            let (out, kept): (VecDeque<_>, VecDeque<_>) = self
                 .waiting
                 .drain(..)
                 .partition(|waiter| gone(&waiter.element));
             self.waiting = kept;
-            for waiter in VecDeque::<Waiter<T>>::from(out) {
+            for waiter in out {
                 self.leaves.settle(waiter.element, outcome);
             }
             let diverted = std::mem::take(&mut self.leaves.diverted);

@@ -54,7 +54,6 @@
 //! ```
 
 mod codel;
-mod emergency;
 mod estimate;
 mod forecast;
 mod gate;
@@ -67,7 +66,6 @@ mod tests;
 mod virtual_queue;
 
 pub use codel::Codel;
-pub use emergency::{Alert, Emergency, EmergencySettings};
 pub use forecast::Forecast;
 pub use gate::Gate;
 pub use policy::{Admission, AdmissionSnapshot, AdmissionWindow};
