@@ -80,6 +80,7 @@ mod in_place;
 mod input;
 mod intake;
 pub(crate) mod kill_switch;
+pub(crate) mod later;
 pub(crate) mod map;
 pub(crate) mod map_async;
 pub(crate) mod map_blocking;
