@@ -140,6 +140,20 @@ fn a_line_that_is_too_long_stops_the_source_behind_the_lines_before_it() {
 }
 
 #[test]
+fn the_longest_lines_that_can_be_allowed_are_all_lines() {
+    for max in [usize::MAX, usize::MAX - 1] {
+        for too_long in [TooLong::Stop, TooLong::Cut] {
+            let text = Lines::read("text", &b"one\r\ntwo"[..])
+                .max_len(max)
+                .too_long(too_long);
+            let lines = lines_of(text).unwrap();
+            let bytes: Vec<&[u8]> = lines.iter().map(|line| &line.bytes[..]).collect();
+            assert_eq!(bytes, [&b"one"[..], b"two"], "at most {max}");
+        }
+    }
+}
+
+#[test]
 fn a_line_that_is_cut_tells_so_and_those_behind_it_are_exact() {
     for end in ["\n", "\r\n"] {
         let mut text = Vec::new();
