@@ -510,6 +510,41 @@ fn a_state_that_is_torn_foreign_or_in_use_is_refused_by_type() {
 }
 
 #[test]
+fn a_state_that_cannot_be_saved_once_all_is_read_stops_the_run() {
+    let numbers = Numbers::new(10);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    runtime().block_on(async {
+        let wait = Arc::clone(&gate);
+        let mut running = source::lines(numbers.lines())
+            .named("numbers")
+            .async_boundary()
+            .map_async(10, move |line| {
+                let wait = Arc::clone(&wait);
+                async move {
+                    wait.acquire().await.unwrap().forget();
+                    line.number
+                }
+            })
+            .ignore()
+            .run()
+            .unwrap();
+        // The source has ended when all is read and only its lines are not settled.
+        while running.snapshot().total().entered < 10 || running.still_running().len() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        fs::remove_dir_all(numbers.state()).unwrap();
+        gate.add_permits(10);
+        let error = running.join().await.unwrap_err();
+        let RunError::Stopped { stage, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(stage, "numbers");
+        assert!(why(&error).contains("lines.state"), "{error:?}");
+        running.snapshot().check().unwrap();
+    });
+}
+
+#[test]
 fn errors_say_what_to_do() {
     let torn = StateError::Torn {
         path: "s".into(),
