@@ -271,6 +271,55 @@ fn standard_input_and_json_lines_are_read() {
     );
 }
 
+/// Runs on a file of that name and text: how many were read, delivered and dead-lettered, and the
+/// order ids delivered.
+fn run_on(name: &str, text: &str) -> ([u64; 3], Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join(name);
+    std::fs::write(&input, text).unwrap();
+    let mut command = orders(dir.path());
+    command.arg("--input").arg(&input);
+    let result = support::json(&finish(command, LONG));
+    let delivered = records(&dir.path().join("delivered.ndjson"));
+    let ids = delivered
+        .iter()
+        .map(|order| order["orderId"].as_str().unwrap().to_owned())
+        .collect();
+    let counts = ["in", "delivered", "dead_lettered"].map(|key| number(&result, key));
+    (counts, ids)
+}
+
+#[test]
+fn a_mark_or_a_line_that_is_none_at_the_start_hides_no_order() {
+    let json = |id: &str| {
+        format!(
+            r#"{{"order_id":"{id}","user_id":"u","paid_on":"1997-01-01","quantity":2,"amount_usd":20}}"#
+        )
+    };
+    let lines = format!("{}\n{}\n", json("a"), json("b"));
+    let both = vec!["a".to_owned(), "b".to_owned()];
+    for (start, dead) in [
+        ("", 0),
+        ("\u{feff}", 0),
+        ("\n", 1),
+        ("{\"order_id\":\n", 1),
+        ("?\n", 1),
+    ] {
+        let (counts, ids) = run_on("orders.txt", &format!("{start}{lines}"));
+        assert_eq!((counts, &ids), ([2 + dead, 2, dead], &both), "{start:?}");
+    }
+    let lines = "a,u,1997-01-01,1,5.00\nb,u,1997-01-01,1,5.00\n";
+    for (start, dead) in [("", 0), ("\u{feff}", 0), ("\n", 1), ("?\n", 1)] {
+        let (counts, ids) = run_on("orders.txt", &format!("{start}{lines}"));
+        assert_eq!((counts, &ids), ([2 + dead, 2, dead], &both), "{start:?}");
+    }
+    let header = "order_id,user_id,paid_on,quantity,amount_usd\n";
+    for start in ["", "\u{feff}", "\n", "\u{feff}\n \n"] {
+        let (counts, ids) = run_on("orders.txt", &format!("{start}{header}{lines}"));
+        assert_eq!((counts, &ids), ([2, 2, 0], &both), "{start:?}");
+    }
+}
+
 #[test]
 fn a_csv_on_standard_input_may_have_a_header() {
     let dir = tempfile::tempdir().unwrap();
