@@ -133,7 +133,8 @@ async fn repeat<F: Future>(
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
