@@ -65,7 +65,7 @@ fn behind_a_slow_source_the_time_goes_into_waiting_for_input() {
     let pipeline = source::unfold_async(0, next)
         .buffer(8)
         .for_each(|_| time::work(MS / 100));
-    let (_, snapshot) = Simulation::new(1).run(pipeline).unwrap();
+    let ((), snapshot) = Simulation::new(1).run(pipeline).unwrap();
     for island in ["buffer", "for_each"] {
         let [busy, input, demand] = shares(&snapshot, island);
         assert!(

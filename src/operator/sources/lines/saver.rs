@@ -161,8 +161,7 @@ mod tests {
             })
             .unwrap();
         assert!(simulation.now() >= Time::ZERO + second);
-        let begun = lock(&begun).clone();
-        begun
+        lock(&begun).clone()
     }
 
     #[test]
@@ -170,7 +169,7 @@ mod tests {
         for quick_ms in [0, 20, 99] {
             assert_eq!(
                 begun_ms(quick_ms),
-                Vec::from_iter((1..=10).map(|n| n * 100))
+                (1..=10).map(|n| n * 100).collect::<Vec<_>>()
             );
         }
         assert_eq!(begun_ms(250), [100, 350, 600, 850, 1100], "at once");
