@@ -109,6 +109,7 @@ pub(crate) mod sources;
 pub(crate) mod stage;
 pub(crate) mod stateful_map;
 pub(crate) mod take;
+pub(crate) mod throttle;
 pub(crate) mod unordered;
 pub(crate) mod watch_termination;
 pub(crate) mod weigh;
@@ -124,6 +125,7 @@ pub use map_async::Concurrency;
 pub use restarting::{Restart, Resume};
 pub use source::{Answer, Source};
 pub(crate) use stage::Stage;
+pub use throttle::Rate;
 pub use watch_termination::{Ended, Termination};
 
 use std::task::Poll;
