@@ -131,6 +131,12 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    // Each case runs a model of a service.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     #[test]
     fn no_limit_is_stuck_whatever_it_was_told_before(samples in samples()) {
         let limits: [Box<dyn Limit>; 3] = [
@@ -143,8 +149,8 @@ proptest! {
             // A service for which 40 at once are right, and which is always asked for more.
             let service = Service::new(40, Duration::from_millis(1), Spread::Constant);
             let mut model = Model::after(service, 1, 1 << 45);
-            model.run(&mut *limit, 3_000.0);
-            let seen = model.run(&mut *limit, 500.0);
+            model.run(&mut *limit, 2_500.0);
+            let seen = model.run(&mut *limit, 200.0);
             prop_assert!(seen.busy >= 0.75, "{:?}: {:?}", limit.snapshot(), seen);
         }
     }
