@@ -31,6 +31,7 @@ mod invalid;
 pub mod pressure;
 mod retry;
 mod sample;
+mod waiters;
 
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use breaker::{
@@ -46,3 +47,4 @@ pub use pressure::{
 };
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
+pub(crate) use waiters::Waiters;
