@@ -38,6 +38,7 @@ pub mod priority;
 mod retry;
 mod sample;
 pub mod throttle;
+mod waiters;
 
 pub use admission::{
     Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, Forecast, Gate,
@@ -66,3 +67,4 @@ pub use priority::{
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
 pub use throttle::{Throttle, ThrottleMode, ThrottleSnapshot, Throttled, TooFast};
+pub(crate) use waiters::Waiters;
