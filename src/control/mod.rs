@@ -28,9 +28,11 @@ mod history;
 mod invalid;
 mod retry;
 mod sample;
+mod throttle;
 
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
+pub use throttle::{Throttle, ThrottleMode, ThrottleSnapshot, Throttled, TooFast};
