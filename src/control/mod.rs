@@ -23,16 +23,25 @@
 //! assert_eq!(window.emit(), Some(2), "its time was up");
 //! ```
 
+mod admission;
 mod batch_window;
+mod deferral;
 mod history;
 mod invalid;
+mod priority;
 mod retry;
 mod sample;
 mod throttle;
 
+pub use admission::{Aging, Scheduler, Turn};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
+pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
+pub use priority::{
+    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, Placed, PriorityQueue, PrioritySettings,
+    PrioritySnapshot, Refusal, Served, Victims, WhenNoRoom,
+};
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
 pub use throttle::{Throttle, ThrottleMode, ThrottleSnapshot, Throttled, TooFast};

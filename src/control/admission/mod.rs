@@ -1,0 +1,3 @@
+//! x
+mod scheduler;
+pub use scheduler::{Aging, Scheduler, Turn};
