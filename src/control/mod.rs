@@ -33,7 +33,10 @@ mod retry;
 mod sample;
 mod throttle;
 
-pub use admission::{Aging, Scheduler, Turn};
+pub use admission::{
+    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, Forecast, Gate,
+    Scheduler, Turn,
+};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
 pub use history::{Adjustment, History};

@@ -173,17 +173,15 @@ impl Scheduler {
 
     /// The class with the greatest weight times wait, or the first.
     fn longest(&self, now: Time, first: usize, since: &[Option<Time>; Class::COUNT]) -> usize {
-        let score = |at: usize| {
-            let wait = since[at].map_or(Duration::ZERO, |since| now.since(since));
-            if at != first && wait < self.aging.least_wait {
-                return -1.0;
-            }
-            wait.as_secs_f64() * self.weights[at]
-        };
-        let mut best = (first, score(first));
-        for at in first + 1..Class::COUNT {
-            if since[at].is_some() && score(at) > best.1 {
-                best = (at, score(at));
+        let mut best = (first, 0.0);
+        for (at, since) in since.iter().enumerate() {
+            let Some(wait) = since.map(|since| now.since(since)) else {
+                continue;
+            };
+            let score = wait.as_secs_f64() * self.weights[at];
+            let has_waited = at == first || wait >= self.aging.least_wait;
+            if has_waited && score > best.1 {
+                best = (at, score);
             }
         }
         best.0

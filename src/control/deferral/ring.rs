@@ -158,10 +158,7 @@ impl<P> Deferral<P> {
         spilled: &mut Vec<Aside<P>>,
     ) -> Result<(), P> {
         while !self.has_room(facts.bytes) {
-            let oldest = match self.settings.spill {
-                true => self.pop(),
-                false => None,
-            };
+            let oldest = self.settings.spill.then(|| self.pop()).flatten();
             let Some(oldest) = oldest else {
                 self.seen.refused += 1;
                 return Err(payload);

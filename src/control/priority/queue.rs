@@ -262,14 +262,14 @@ impl<P> PriorityQueue<P> {
 
     /// Takes out the one that makes way next, of those classes.
     fn victim(&mut self, classes: std::ops::Range<usize>) -> Option<Entry<P>> {
-        let held = classes
+        let mut held = classes
             .filter(|class| self.settings.evictable[*class])
             .filter_map(|class| {
                 let front = self.lanes[class].entries.front()?;
                 Some((class, front.number))
             });
         let (class, _) = match self.settings.victims {
-            Victims::LowestClass => held.last()?,
+            Victims::LowestClass => held.next_back()?,
             Victims::Oldest => held.min_by_key(|(_, number)| *number)?,
         };
         let entry = self.lanes[class].entries.pop_front()?;
