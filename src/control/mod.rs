@@ -23,19 +23,19 @@
 //! assert_eq!(window.emit(), Some(2), "its time was up");
 //! ```
 
-mod admission;
+pub mod admission;
 mod batch_window;
-mod deferral;
+pub mod deferral;
 mod history;
 mod invalid;
-mod priority;
+pub mod priority;
 mod retry;
 mod sample;
-mod throttle;
+pub mod throttle;
 
 pub use admission::{
-    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, Forecast, Gate,
-    Scheduler, Turn,
+    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Alert, Codel,
+    Emergency, EmergencySettings, Forecast, Gate, Scheduler, Turn,
 };
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};

@@ -5,6 +5,10 @@
 //! come back together. A [`Budget`] bounds all retries of a stage, whatever each element is allowed:
 //! a share of the calls made, and so many a second besides, as in Finagle's and tower's.
 //!
+//! Tries alone do not protect a service that is down: each element is then called as often as it may
+//! be. With a budget, calls and retries together stay within `1 + share` times the calls, but for the
+//! reserve and what comes each second, however long everything fails.
+//!
 //! # Example
 //! ```
 //! use std::time::Duration;
@@ -421,5 +425,68 @@ mod tests {
             let allowed = reserve + calls * share + now as f64 / 1000.0 * per_second;
             prop_assert!(retries <= allowed + 1e-6, "{retries} > {allowed}");
         }
+
+        /// In an outage, where every try fails and every retry is made when it is due, the load
+        /// stays within what the budget declares, at any time and whether a spent budget waits or
+        /// gives up.
+        #[test]
+        fn in_a_total_outage_the_load_stays_within_the_declared_factor(
+            pauses in proptest::collection::vec(0_u64..20, 1..400),
+            share in 0.0_f64..1.0,
+            per_second in 0.1_f64..20.0,
+            reserve in 1.0_f64..10.0,
+            tries in 2_u32..20,
+            waits in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let when_spent = if waits { WhenSpent::Wait } else { WhenSpent::GiveUp };
+            let budget = Budget::share(share).per_second(per_second).reserve(reserve);
+            let retry = Retry::tries(tries).backoff(MS, 100 * MS).seed(seed);
+            for (calls, retries, at_s) in outage(retry.budget(budget.when_spent(when_spent)), &pauses) {
+                let allowed = reserve + calls * share + at_s * per_second;
+                prop_assert!(retries <= allowed + 1e-6, "{retries} > {allowed} at {at_s} s");
+            }
+        }
+    }
+
+    /// Elements come after those pauses (ms), and every try of each fails: the first tries, the
+    /// retries and the seconds, after each try.
+    fn outage(retry: Retry, pauses: &[u64]) -> Vec<(f64, f64, f64)> {
+        let mut policy = Retrying::new(&retry, Time::ZERO);
+        let mut due = std::collections::BTreeSet::new();
+        let mut now_ms = 0;
+        for (element, pause) in pauses.iter().enumerate() {
+            now_ms += pause;
+            due.insert((ms(now_ms), element, 0_u32));
+        }
+        let (mut calls, mut retries, mut seen) = (0.0, 0.0, Vec::new());
+        while let Some((now, element, tries)) = due.pop_first() {
+            if tries == 0 {
+                policy.on_call();
+                calls += 1.0;
+            } else {
+                retries += 1.0;
+            }
+            seen.push((calls, retries, now.as_nanos() as f64 / 1e9));
+            if let Next::At(at) = policy.on_failure(now, tries + 1) {
+                due.insert((at, element, tries + 1));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn an_outage_is_amplified_by_the_tries_and_with_a_budget_by_its_share() {
+        let pauses = vec![1; 5000];
+        let factor = |retry| {
+            let (calls, retries, _) = outage(retry, &pauses).pop().unwrap();
+            (calls + retries) / calls
+        };
+        let retry = Retry::tries(4).backoff(MS, 100 * MS);
+        assert!((factor(retry) - 4.0).abs() < 1e-9, "no budget");
+        let with_budget = factor(retry.budget(Budget::default()));
+        let declared = 1.0 + 0.2 + (100.0 + 10.0 * 5.2) / 5000.0;
+        assert!(with_budget <= declared, "{with_budget} > {declared}");
+        assert!(with_budget > 1.2, "the budget is used: {with_budget}");
     }
 }

@@ -18,7 +18,8 @@
 //!
 //! # What it does not do
 //! It keeps nobody waiting itself: who is told to wait asks again when there is room, or when the
-//! time is up.
+//! time is up. Whoever holds those that wait asks for them, the highest class first, before anything
+//! new is offered, or a newcomer takes the room.
 //!
 //! # Example
 //! ```
@@ -41,13 +42,15 @@
 //! # Ok(()) }
 //! ```
 
+mod offer;
 mod queue;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod when_full;
 
-pub use queue::{Away, Entry, Evicted, Offer, Placed, PriorityQueue, Refusal, Served};
+pub use offer::{Away, Entry, Evicted, Offer, Placed, Refusal, Served};
+pub use queue::PriorityQueue;
 pub use snapshot::{LaneSnapshot, PrioritySnapshot};
 pub use when_full::{LaneOrder, PrioritySettings, Victims, WhenNoRoom};
 

@@ -81,6 +81,8 @@ fn row_a6_high_takes_the_place_of_the_cheapest_medium_waits_a_second_low_is_refu
     assert_eq!(late(at(1000)), Placed::Refused(1003, Refusal::TimedOut));
     let snapshot = bench.queue.snapshot();
     assert_eq!((snapshot.items, snapshot.peak_items), (1000, 1000));
+    let ahead = [HIGH, MEDIUM, LOW].map(|class| bench.queue.ahead_of(class));
+    assert_eq!(ahead, [499, 1000, 1000]);
     let low = snapshot.lane(LOW);
     assert_eq!((low.queued, low.evicted, low.refused), (500, 500, 1));
     assert_eq!(snapshot.lane(MEDIUM).timed_out, 1);
