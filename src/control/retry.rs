@@ -25,6 +25,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Invalid;
 use crate::time::Time;
 
 /// How often and after which delays something is tried again.
@@ -103,38 +104,37 @@ impl Retry {
         self
     }
 
-    /// Whether all settings are in range; if not, which one is not and what it may be.
+    /// Whether all settings are in range.
     ///
     /// # Errors
-    /// The setting, its value and its range, in words.
-    pub fn check(&self) -> Result<(), String> {
-        let range = |name: &str, value: f64, least: f64, most: f64| {
-            if (least..=most).contains(&value) {
-                return Ok(());
-            }
-            Err(format!(
-                "retry: {name} is {value}, it must be from {least} to {most}"
-            ))
-        };
-        range("factor", self.factor, 1.0, 1e6)?;
-        range("jitter", self.jitter, 0.0, 1.0)?;
-        if self.first > self.longest {
-            return Err(format!(
-                "retry: the first delay is {:?}, it must not be longer than the longest, {:?}",
-                self.first, self.longest
-            ));
-        }
+    /// The setting that is not.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let within = |value: f64, least: f64, most: f64| (least..=most).contains(&value);
+        let is_factor = within(self.factor, 1.0, 1e6);
+        Invalid::unless(is_factor, "retry factor", self.factor, "1 to 1e6")?;
+        let is_share = within(self.jitter, 0.0, 1.0);
+        Invalid::unless(is_share, "retry jitter", self.jitter, "0 to 1")?;
+        let grows = self.first <= self.longest;
+        let first = format!("{:?}", self.first);
+        Invalid::unless(grows, "retry first delay", first, "0 to the longest delay")?;
         let Some(budget) = self.budget else {
             return Ok(());
         };
-        range("budget share", budget.share, 0.0, 1e6)?;
-        let least = if budget.when_spent == WhenSpent::Wait {
-            1e-3
-        } else {
-            0.0
+        let is_share = within(budget.share, 0.0, 1e6);
+        Invalid::unless(is_share, "retry budget share", budget.share, "0 to 1e6")?;
+        let (least, range) = match budget.when_spent {
+            WhenSpent::Wait => (1e-3, "0.001 to 1e9, or who waits waits for ever"),
+            WhenSpent::GiveUp => (0.0, "0 to 1e9"),
         };
-        range("budget per second", budget.per_second, least, 1e9)?;
-        range("budget reserve", budget.reserve, 1.0, 1e12)
+        let is_rate = within(budget.per_second, least, 1e9);
+        Invalid::unless(is_rate, "retry budget per second", budget.per_second, range)?;
+        let is_reserve = within(budget.reserve, 1.0, 1e12);
+        Invalid::unless(
+            is_reserve,
+            "retry budget reserve",
+            budget.reserve,
+            "1 to 1e12",
+        )
     }
 }
 
@@ -383,20 +383,25 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_named() {
-        assert!(Retry::default().check().is_ok());
-        assert!(
-            Retry::default()
-                .jitter(1.5)
-                .check()
-                .unwrap_err()
-                .contains("jitter is 1.5")
+        let field = |retry: Retry| retry.check().err().map(|invalid| invalid.field);
+        let retry = Retry::default();
+        assert_eq!(field(retry), None);
+        assert_eq!(field(retry.jitter(1.5)), Some("retry jitter"));
+        assert_eq!(field(retry.factor(f64::NAN)), Some("retry factor"));
+        assert_eq!(
+            field(retry.backoff(20 * MS, 10 * MS)),
+            Some("retry first delay")
         );
-        assert!(Retry::default().factor(f64::NAN).check().is_err());
-        assert!(Retry::default().backoff(20 * MS, 10 * MS).check().is_err());
-        let waits_forever = Budget::share(0.1)
-            .per_second(0.0)
-            .when_spent(WhenSpent::Wait);
-        assert!(Retry::default().budget(waits_forever).check().is_err());
+        let of = |budget| field(retry.budget(budget));
+        assert_eq!(of(Budget::share(-0.1)), Some("retry budget share"));
+        assert_eq!(
+            of(Budget::default().reserve(0.5)),
+            Some("retry budget reserve")
+        );
+        let no_rate = Budget::share(0.1).per_second(0.0);
+        assert_eq!(of(no_rate), None);
+        let waits_forever = no_rate.when_spent(WhenSpent::Wait);
+        assert_eq!(of(waits_forever), Some("retry budget per second"));
     }
 
     proptest! {

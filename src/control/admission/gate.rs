@@ -48,6 +48,7 @@ impl Gate {
     /// 0 to 127 (higher bits do not count): [`Gate::dither`] of a running number, or of the hash of a
     /// key where all of a user's offers should fare alike.
     #[must_use]
+    #[inline]
     pub fn admits(&self, class: Class, dither: u8) -> bool {
         let rank = class.index() as u32 * STEPS + u32::from(dither) % STEPS;
         rank < self.0.load(Ordering::Relaxed)
@@ -56,6 +57,7 @@ impl Gate {
     /// Spreads numbers evenly: of any so many in a row nearly the same share is below any threshold
     /// (multiples of the golden ratio).
     #[must_use]
+    #[inline]
     pub const fn dither(number: u64) -> u8 {
         (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as u8
     }

@@ -63,9 +63,6 @@ pub struct Admission {
     capacity: Estimate,
     service: Duration,
     integral: f64,
-    /// What rounding the threshold left out so far: made up for in the next windows, because a step of
-    /// the threshold can be a tenth of the capacity.
-    rounding: f64,
     /// How long the protected classes' queue would take to serve if there were no others.
     protected_s: f64,
     last: Time,
@@ -87,7 +84,6 @@ impl Admission {
             capacity: Estimate::default(),
             service: Duration::ZERO,
             integral: 0.0,
-            rounding: 0.5,
             protected_s: 0.0,
             last: now,
             told_ratio: 0.0,
@@ -217,9 +213,10 @@ impl Admission {
         }
     }
 
-    /// The threshold that admits so much a second, by what is offered of each class.
+    /// The threshold that admits so much a second, by what is offered of each class. (What rounding
+    /// leaves out, a tenth of the capacity at times, shows in the queue and is made up for.)
     #[allow(clippy::cast_sign_loss)] // the parts are not negative
-    fn threshold(&mut self, admitted: f64) -> u32 {
+    fn threshold(&self, admitted: f64) -> u32 {
         let mut above = 0.0;
         for (class, rate) in self.offered.iter().map(Estimate::per_s).enumerate() {
             if above + rate <= admitted * (1.0 + f64::EPSILON * 8.0) {
@@ -229,10 +226,7 @@ impl Admission {
             let first = Gate::ALL / Class::COUNT as u32 * class as u32;
             let steps = f64::from(Gate::ALL / Class::COUNT as u32);
             let exact = steps * (admitted - above) / rate;
-            // The sum of what is left out stays under one step.
-            let whole = (exact + self.rounding).floor();
-            self.rounding += exact - whole;
-            return first + whole as u32;
+            return first + exact.round() as u32;
         }
         Gate::ALL
     }

@@ -240,6 +240,12 @@ mod tests {
         }
         assert_eq!(scheduler.grants()[Class::LOW.index()], 100);
         assert_eq!(scheduler.grants()[Class::MEDIUM.index()], 0);
+        // 200 ms / 4 beats 500 ms / 16.
+        let since = waits(&[(Class::HIGH, 999), (Class::MEDIUM, 800), (Class::LOW, 500)]);
+        for _ in 0..1000 {
+            scheduler.next(at(1000), &since).unwrap();
+        }
+        assert_eq!(scheduler.grants()[Class::MEDIUM.index()], 100);
     }
 
     #[test]

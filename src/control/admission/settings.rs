@@ -24,8 +24,10 @@ impl Default for AdmissionSettings {
 
 impl AdmissionSettings {
     /// How much work should wait in the queue under overload, as the time to serve it: 1 us to 60 s.
-    /// Long enough that the workers never run dry between two windows, and short enough for the
-    /// deadlines: a few service times, half a window and more.
+    /// Long enough that the workers do not run dry, and short enough for the deadlines. What one worker
+    /// with exponential service times completes at twice to ten times its capacity, in simulated time:
+    /// 0.99 of its capacity with a target of 50 service times, 0.97 with 10, 0.92 with 5; windows of up
+    /// to twice the target cost another 0.02.
     #[must_use]
     pub fn target(delay: Duration) -> AdmissionSettings {
         AdmissionSettings {

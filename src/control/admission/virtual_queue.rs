@@ -51,8 +51,10 @@ pub(super) struct Run {
     pub(super) settings: AdmissionSettings,
     /// Room in the queue.
     pub(super) items: usize,
-    /// From when to when the workers stand still.
+    /// From when to when the worker stands still.
     pub(super) stall_s: (f64, f64),
+    /// Which share of each service the worker does not know that it is busy.
+    pub(super) unseen: f64,
     pub(super) seconds: f64,
     pub(super) seed: u64,
 }
@@ -67,6 +69,7 @@ impl Run {
             settings: AdmissionSettings::target(Duration::from_millis(5)).window(window),
             items: 1000,
             stall_s: (f64::MAX, f64::MAX),
+            unseen: 0.0,
             seconds: 2.5,
             seed: 1,
         }
@@ -124,7 +127,7 @@ pub(super) fn run(run: &Run) -> Vec<Seen> {
         let next_s = serves_until_s.map_or(f64::MAX, |until: f64| until);
         let event_s = arrives_s.min(next_s).min(window_s).max(now_s);
         if serves_until_s.is_some() {
-            busy_s += event_s - counted_s;
+            busy_s += (event_s - counted_s) * (1.0 - run.unseen);
         }
         (now_s, counted_s) = (event_s, event_s);
         let now = time(now_s);
