@@ -327,6 +327,16 @@ proptest! {
                     bench.evicted.clear();
                     let placed = bench.offer(Class::new(class).unwrap(), size, number);
                     prop_assert_eq!(placed.is_queued(), has_room, "{:?}", list);
+                    if !oldest {
+                        // The law, apart from the model.
+                        let left = if has_room { &after } else { &list };
+                        let cheapest = left.iter().filter(|seen| evictable[seen.class]);
+                        let cheapest = cheapest.map(|seen| seen.class).max();
+                        let given_up = bench.evicted.iter().map(|one| one.entry.offer.class.index());
+                        prop_assert!(given_up.min() >= cheapest || gone.is_empty() || !has_room);
+                        let lower = cheapest.is_some_and(|cheapest| cheapest > own);
+                        prop_assert!(has_room || !lower || bytes != u64::MAX, "law 6");
+                    }
                     if has_room {
                         prop_assert_eq!(bench.evicted(), gone.clone());
                         away += gone.len() as u64;
