@@ -34,16 +34,16 @@ mod sample;
 pub mod throttle;
 
 pub use admission::{
-    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Alert, Codel,
-    Emergency, EmergencySettings, Forecast, Gate, Scheduler, Turn,
+    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, Forecast, Gate,
+    Scheduler, Turn,
 };
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
 pub use priority::{
-    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, Placed, PriorityQueue, PrioritySettings,
-    PrioritySnapshot, Refusal, Served, Victims, WhenNoRoom,
+    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PriorityQueue,
+    PrioritySettings, PrioritySnapshot, Served, Victims, WhenNoRoom,
 };
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;

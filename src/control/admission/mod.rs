@@ -8,8 +8,6 @@
 //!    served next.
 //! 4. [`Codel`]: at the moment of service, what has waited too long in a standing queue is given up.
 //!
-//! [`Emergency`] is a mode over all of them: far over the capacity only the dearest class is let in.
-//!
 //! # How the threshold is found
 //! The share that must be refused is known: `r = 1 - mu / lambda`, with the capacity `mu` (what the
 //! workers complete in the time they are busy) and the offers `lambda` of the last window. This feed
@@ -54,7 +52,6 @@
 //! ```
 
 mod codel;
-mod emergency;
 mod estimate;
 mod forecast;
 mod gate;
@@ -67,7 +64,6 @@ mod tests;
 mod virtual_queue;
 
 pub use codel::Codel;
-pub use emergency::{Alert, Emergency, EmergencySettings};
 pub use forecast::Forecast;
 pub use gate::Gate;
 pub use policy::{Admission, AdmissionSnapshot, AdmissionWindow};
