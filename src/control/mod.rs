@@ -61,8 +61,8 @@ pub use pressure::{
     Signal, Thresholds,
 };
 pub use priority::{
-    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, Placed, PriorityQueue, PrioritySettings,
-    PrioritySnapshot, Refusal, Served, Victims, WhenNoRoom,
+    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PriorityQueue,
+    PrioritySettings, PrioritySnapshot, Served, Victims, WhenNoRoom,
 };
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;

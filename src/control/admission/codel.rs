@@ -139,6 +139,62 @@ mod tests {
         assert!(!codel.is_stale(at(401), 40 * MS), "no queue stands");
     }
 
+    /// Arrivals at ten times the capacity, a service of 100 us: the waits of what was served in the
+    /// second half of a second. `is_dropped` says of an element with that wait whether it is given up.
+    fn served_waits(mut is_dropped: impl FnMut(Time, Duration) -> bool) -> Vec<Duration> {
+        let (service, gap) = (Duration::from_micros(100), Duration::from_micros(10));
+        let (mut now, mut next, mut waits) = (Time::ZERO, Time::ZERO, Vec::new());
+        while now < at(1000) {
+            let wait = now.since(next);
+            let came = next <= now;
+            next = next + gap;
+            if came && !is_dropped(now, wait) {
+                if now >= at(500) {
+                    waits.push(wait);
+                }
+                now = now + service;
+            } else if !came {
+                now = next;
+            }
+        }
+        waits
+    }
+
+    #[test]
+    fn it_follows_ten_times_the_load_which_the_textbook_rule_cannot() {
+        let (target, interval) = (5 * MS, 100 * MS);
+        let mut codel = Codel::new(target, interval).unwrap();
+        let waits = served_waits(|now, wait| codel.is_stale(now, wait));
+        let late = waits.iter().filter(|wait| **wait > 2 * target).count();
+        assert!(
+            late <= 6,
+            "{late} of {}: the first of each interval",
+            waits.len()
+        );
+        assert!(waits.len() > 4900, "{} of 5000 served", waits.len());
+
+        // The control law of the paper: the n-th drop follows after interval / sqrt(n).
+        let (mut above_since, mut next_drop, mut drops) = (None, Time::MAX, 0.0_f64);
+        let waits = served_waits(|now, wait| {
+            if wait < target {
+                (above_since, next_drop, drops) = (None, Time::MAX, 0.0);
+                return false;
+            }
+            let since = *above_since.get_or_insert(now);
+            if next_drop == Time::MAX {
+                next_drop = since + interval;
+            }
+            let drops_now = now >= next_drop;
+            if drops_now {
+                drops += 1.0;
+                next_drop = next_drop + interval.div_f64(drops.sqrt());
+            }
+            drops_now
+        });
+        let shortest = waits.iter().min().unwrap();
+        assert!(*shortest > 300 * MS, "{shortest:?}");
+    }
+
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         let field = |target, interval| Codel::new(target, interval).err().map(|e| e.field);
