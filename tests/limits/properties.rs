@@ -82,18 +82,18 @@ proptest! {
             let mut now = Time::ZERO;
             for (after, sample) in &samples {
                 now = now + Duration::from_nanos(*after);
-                let told = limit.history().total();
+                let told = limit.adjustments().total();
                 limit.on_sample(now, sample);
                 let snapshot = limit.snapshot();
                 prop_assert_eq!(snapshot.limit, limit.limit());
                 prop_assert!(snapshot.least >= 1);
                 prop_assert!((snapshot.least..=snapshot.most).contains(&snapshot.limit));
                 prop_assert!(snapshot.queue.is_none_or(|queue| queue >= 0.0 && queue.is_finite()));
-                prop_assert!(limit.history().last().count() <= 64);
-                let changes = (limit.history().total() - told) as usize;
+                prop_assert!(limit.adjustments().last().count() <= 64);
+                let changes = (limit.adjustments().total() - told) as usize;
                 if changes > 0 && changes <= 64 {
-                    let first = limit.history().last().rev().nth(changes - 1).unwrap();
-                    let last = limit.history().last().next_back().unwrap();
+                    let first = limit.adjustments().last().rev().nth(changes - 1).unwrap();
+                    let last = limit.adjustments().last().next_back().unwrap();
                     prop_assert_eq!(first.from, before);
                     prop_assert_eq!(last.to, limit.limit() as f64);
                     prop_assert_eq!(last.at, now);

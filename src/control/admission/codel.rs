@@ -5,6 +5,19 @@ use std::time::Duration;
 use crate::control::{Adjustment, History, Invalid};
 use crate::time::Time;
 
+/// How a [`Codel`] stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CodelSnapshot {
+    /// The least wait of the last interval was over the target.
+    pub is_overloaded: bool,
+    /// The least wait of this interval so far; `None` before the first element.
+    pub least: Option<Duration>,
+    /// Elements that were served.
+    pub served: u64,
+    /// Elements that were given up.
+    pub stale: u64,
+}
+
 /// Controlled delay as folly's executors do it: while the *least* wait of an interval was over the
 /// target, a standing queue exists that serving in order does not shorten; then whatever has waited
 /// more than twice the target is given up instead of served.
@@ -42,6 +55,8 @@ pub struct Codel {
     interval_ends: Time,
     least: Option<Duration>,
     is_overloaded: bool,
+    served: u64,
+    stale: u64,
     history: History,
 }
 
@@ -63,12 +78,21 @@ impl Codel {
             interval_ends: Time::ZERO,
             least: None,
             is_overloaded: false,
+            served: 0,
+            stale: 0,
             history: History::default(),
         })
     }
 
     /// An element that waited so long is to be served: is it given up instead?
     pub fn is_stale(&mut self, now: Time, wait: Duration) -> bool {
+        let is_stale = self.judge(now, wait);
+        self.stale += u64::from(is_stale);
+        self.served += u64::from(!is_stale);
+        is_stale
+    }
+
+    fn judge(&mut self, now: Time, wait: Duration) -> bool {
         if now >= self.interval_ends {
             let overloaded = self.least.is_some_and(|least| least > self.target);
             self.history.add(Adjustment {
@@ -103,6 +127,17 @@ impl Codel {
     pub fn adjustments(&self) -> &History {
         &self.history
     }
+
+    /// How it stands.
+    #[must_use]
+    pub fn snapshot(&self) -> CodelSnapshot {
+        CodelSnapshot {
+            is_overloaded: self.is_overloaded,
+            least: self.least,
+            served: self.served,
+            stale: self.stale,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +167,9 @@ mod tests {
         let mut codel = Codel::new(5 * MS, 100 * MS).unwrap();
         let stale = (0..300).filter(|n| codel.is_stale(at(*n), 30 * MS)).count();
         assert_eq!(stale, 198, "all of two intervals but the first of each");
+        let snapshot = codel.snapshot();
+        assert_eq!((snapshot.served, snapshot.stale), (102, 198));
+        assert!(snapshot.is_overloaded && snapshot.least == Some(30 * MS));
         assert!(!codel.is_stale(at(300), 2 * MS));
         assert!(!codel.is_stale(at(301), 9 * MS));
         assert!(!codel.is_stale(at(400), 2 * MS));

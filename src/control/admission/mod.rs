@@ -8,6 +8,9 @@
 //!    served next.
 //! 4. [`Codel`]: at the moment of service, what has waited too long in a standing queue is given up.
 //!
+//! [`Emergency`](super::Emergency) is a mode before all of them: far over the capacity only the
+//! highest class is let in.
+//!
 //! # How the threshold is found
 //! The share that must be refused is known: `r = 1 - mu / lambda`, with the capacity `mu` (what the
 //! workers complete in the time they are busy) and the offers `lambda` of the last window. This feed
@@ -63,7 +66,7 @@ mod tests;
 #[cfg(test)]
 mod virtual_queue;
 
-pub use codel::Codel;
+pub use codel::{Codel, CodelSnapshot};
 pub use forecast::Forecast;
 pub use gate::Gate;
 pub use policy::{Admission, AdmissionSnapshot, AdmissionWindow};

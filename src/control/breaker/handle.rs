@@ -248,7 +248,7 @@ impl BreakerHandle {
     /// The last changes of the state and of the calls that half open allows, the oldest first.
     #[must_use]
     pub fn adjustments(&self) -> Vec<Adjustment> {
-        self.locked(|breaker| breaker.history().last().copied().collect())
+        self.locked(|breaker| breaker.adjustments().last().copied().collect())
     }
 
     /// The last events, the oldest first: those of the state, and those of calls if declared.

@@ -133,7 +133,7 @@ fn known_failure_half_open_herd() {
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
     let steps: Vec<_> = breaker
-        .history()
+        .adjustments()
         .last()
         .filter(|adjustment| adjustment.what == "half_open_permits")
         .map(|adjustment| adjustment.to)
@@ -161,7 +161,7 @@ fn known_failure_hung_calls_are_invisible() {
         BreakerState::Open,
         "within a hundredth of the time"
     );
-    let adjustment = *breaker.history().last().next_back().unwrap();
+    let adjustment = *breaker.adjustments().last().next_back().unwrap();
     assert!(adjustment.at >= ms(2000) && adjustment.at <= ms(2010));
     assert_eq!(adjustment.because, Trigger::HungCalls.because());
     for ticket in hung {

@@ -254,7 +254,7 @@ impl Limit for Gradient2 {
         self.value.get()
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 

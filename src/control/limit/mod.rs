@@ -48,7 +48,7 @@
 //! };
 //! limit.on_sample(Time::ZERO, &sample);
 //! assert_eq!(limit.limit(), 9);
-//! let why = limit.history().last().next_back().map(|adjustment| adjustment.because);
+//! let why = limit.adjustments().last().next_back().map(|adjustment| adjustment.because);
 //! assert_eq!(why, Some("calls were dropped"));
 //! # Ok(()) }
 //! ```
@@ -85,7 +85,7 @@ pub trait Limit: Send + fmt::Debug {
     fn limit(&self) -> usize;
 
     /// What was changed of late, and why.
-    fn history(&self) -> &History;
+    fn adjustments(&self) -> &History;
 
     /// What it goes by at the moment.
     fn snapshot(&self) -> LimitSnapshot;
@@ -120,8 +120,9 @@ pub struct LimitSnapshot {
     pub drops: u64,
 }
 
+// A cast of a float saturates, and what is no number becomes 0.
+#[allow(clippy::cast_sign_loss)]
 fn nanos(ns: f64) -> Duration {
-    // A cast of a float saturates, and what is no number becomes 0.
     Duration::from_nanos(ns as u64)
 }
 

@@ -171,6 +171,7 @@ struct Refused {
 }
 
 impl Refused {
+    #[allow(clippy::cast_sign_loss)] // it is clamped
     fn again(before: Option<Refused>, limit: f64) -> Refused {
         let most = (2.0 * limit).clamp(4.0, 64.0) as u32;
         let same = before.filter(|before| limit >= 0.75 * before.limit);
@@ -446,7 +447,7 @@ impl Vegas {
             let why = "the queue is rather long";
             self.set(now, in_flight, limit - step, why);
         } else if queue.likely <= none && queue.most < beta {
-            let more = alpha * 2_f64.powi(streak.min(30) as i32);
+            let more = alpha * f64::from(1_u32 << streak.min(30));
             self.streak = streak + 1;
             self.set(now, in_flight, limit + more.min(limit), "there is no queue");
         } else if queue.likely < alpha {
@@ -490,7 +491,7 @@ impl Limit for Vegas {
         self.value.get()
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 
