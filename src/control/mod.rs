@@ -57,7 +57,7 @@ pub use emergency::{
 };
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
-pub use limit::Limit;
+pub use limit::{Limit, LimitHandle, LimitHandleSnapshot, LimitMember};
 pub use pressure::{
     Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureSettings, Reading,
     Signal, Thresholds,

@@ -24,6 +24,8 @@
 //! - No limit is lowered in order to measure: a base of the service time is looked for by raising
 //!   the limit and seeing whether throughput follows.
 //!
+//! Stages that go to the same place share one limit by a [`LimitHandle`].
+//!
 //! # What it does not do
 //! It starts and ends no calls: a stage asks [`Limit::limit`] and tells [`Limit::on_sample`]. It
 //! revokes nothing: a limit that falls below what is in flight lets calls end. It does not order,
@@ -57,6 +59,7 @@ mod aimd;
 mod base;
 mod fixed;
 mod gradient2;
+mod handle;
 mod mean_latency;
 mod round;
 mod vegas;
@@ -67,6 +70,7 @@ use std::time::Duration;
 pub use aimd::{Aimd, AimdBuilder};
 pub use fixed::Fixed;
 pub use gradient2::{Gradient2, Gradient2Builder};
+pub use handle::{LimitHandle, LimitHandleSnapshot, LimitMember};
 pub use mean_latency::{MeanLatency, MeanLatencyBuilder};
 pub use vegas::{Vegas, VegasBuilder};
 
