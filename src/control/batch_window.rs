@@ -114,6 +114,15 @@ impl BatchWindow {
         }
     }
 
+    /// Cuts groups by other limits from now on. The open group is closed if it has as much as they
+    /// allow; closed ones stay as they are.
+    pub fn set_limits(&mut self, limits: BatchLimits) {
+        self.limits = limits;
+        if self.open.items >= limits.items || self.open.bytes >= limits.bytes {
+            self.flush();
+        }
+    }
+
     /// That many elements of so many bytes each arrive, behind all others.
     pub fn arrive(&mut self, now: Time, count: usize, bytes: u64) {
         self.tick(now);

@@ -59,8 +59,8 @@ pub use history::{Adjustment, History};
 pub use invalid::Invalid;
 pub use limit::{Limit, LimitHandle, LimitHandleSnapshot, LimitMember};
 pub use pressure::{
-    Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureSettings, Reading,
-    Signal, Thresholds,
+    Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureHandle,
+    PressureMember, PressureSettings, Reading, Signal, Thresholds,
 };
 pub use priority::{
     Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PriorityQueue,

@@ -4,6 +4,8 @@
 //! told what was measured as a [`Reading`]: the stage knows its queue and its calls, the
 //! host the processor, the memory and the lag of the runtime.
 //!
+//! [`PressureHandle`] is one pressure for many stages.
+//!
 //! [`Thresholds`] is the plain test of a consumer that asks whether any of its figures is over its
 //! limit, with its literal preset.
 //!
@@ -48,12 +50,14 @@ use std::time::Duration;
 use crate::control::{Adjustment, History, Invalid};
 use crate::time::Time;
 
+mod handle;
 mod signal;
 mod thresholds;
 
 #[cfg(test)]
 mod tests;
 
+pub use handle::{PressureHandle, PressureMember};
 pub use signal::{Band, Reading, Signal};
 pub use thresholds::{Breach, ConsumerReading, Consumption, Thresholds};
 
@@ -331,6 +335,14 @@ impl Pressure {
     #[must_use]
     pub fn score(&self, now: Time) -> f64 {
         self.greatest(now).0
+    }
+
+    /// When the reading that makes the score counts no more, if it is not repeated; `None` at 0.
+    #[must_use]
+    pub fn stale_at(&self, now: Time) -> Option<Time> {
+        let (_, signal) = self.greatest(now);
+        let level = self.levels[signal? as usize]?;
+        Some(level.at + self.settings.stale_after + Duration::from_nanos(1))
     }
 
     /// Whether memory allows nothing more to be taken in: a stage then asks for nothing.
