@@ -41,8 +41,8 @@ pub mod throttle;
 mod waiters;
 
 pub use admission::{
-    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, CodelSnapshot,
-    Forecast, Gate, Scheduler, Turn,
+    Admission, AdmissionHandle, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging,
+    Codel, CodelSnapshot, Forecast, Gate, Scheduler, Turn,
 };
 pub use batch_size::{BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
