@@ -59,7 +59,7 @@ impl<T: Send + 'static> ClassSource<T> {
                 .codel
                 .as_mut()
                 .is_some_and(|codel| codel.is_stale(now, wait));
-            if element.meta.deadline <= now {
+            if element.meta.deadline <= state.served_by(now) {
                 leaves.settle(element, Outcome::Expired);
             } else if stale {
                 leaves.settle(element, Outcome::Shed(Reason::QueueDelay));
