@@ -75,6 +75,32 @@ pub enum EmergencyEvent {
     },
 }
 
+impl fmt::Display for EmergencyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EmergencyEvent::Alert {
+                episode,
+                load,
+                limit,
+                capacity,
+                ..
+            } => write!(
+                f,
+                "emergency {episode}: a load of {load:.0} is over {limit:.0}; only the highest class \
+                 passes, capacity {capacity}"
+            ),
+            EmergencyEvent::Eased { capacity, .. } => {
+                write!(f, "emergency: the load was calm; capacity {capacity}")
+            }
+            EmergencyEvent::Relapsed { load, capacity, .. } => write!(
+                f,
+                "emergency: the load rose again, to {load:.0}; capacity {capacity}"
+            ),
+            EmergencyEvent::Over { lasted, .. } => write!(f, "emergency: over after {lasted:?}"),
+        }
+    }
+}
+
 /// How an [`Emergency`](super::Emergency) stands.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct EmergencySnapshot {

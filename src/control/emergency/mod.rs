@@ -21,6 +21,8 @@
 //!   within `hold`.
 //! - Each change is kept in the [`History`] with its reason.
 //!
+//! [`EmergencyHandle`] is one emergency for many stages: it counts their offers itself.
+//!
 //! It is not the breaker's open state: a breaker cuts off a destination that does not answer,
 //! whatever the class; load alone sheds.
 //!
@@ -39,11 +41,13 @@
 //! ```
 
 mod event;
+mod handle;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use event::{EmergencyEvent, EmergencyMode, EmergencySnapshot};
+pub use handle::EmergencyHandle;
 pub use settings::EmergencySettings;
 
 use crate::class::Class;
@@ -187,13 +191,17 @@ impl Emergency {
     /// Whether an element of that class passes now.
     #[must_use]
     pub fn admits(&self, class: Class) -> bool {
+        class <= self.lowest()
+    }
+
+    /// The lowest class that passes now.
+    #[must_use]
+    pub fn lowest(&self) -> Class {
+        let half = self.capacity.saturating_mul(2) >= self.settings.capacity;
         match self.mode {
-            EmergencyMode::Normal => true,
-            EmergencyMode::Engaged => class <= Class::HIGH,
-            EmergencyMode::Returning => {
-                let half = self.capacity.saturating_mul(2) >= self.settings.capacity;
-                class <= if half { Class::MEDIUM } else { Class::HIGH }
-            }
+            EmergencyMode::Normal => Class::LOWEST,
+            EmergencyMode::Returning if half => Class::MEDIUM,
+            EmergencyMode::Engaged | EmergencyMode::Returning => Class::HIGH,
         }
     }
 
