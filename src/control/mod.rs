@@ -53,7 +53,7 @@ pub use breaker::{
 };
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
 pub use emergency::{
-    Emergency, EmergencyEvent, EmergencyMode, EmergencySettings, EmergencySnapshot,
+    Emergency, EmergencyEvent, EmergencyHandle, EmergencyMode, EmergencySettings, EmergencySnapshot,
 };
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
