@@ -8,8 +8,8 @@ use std::time::Duration;
 use forebay::boundary::ClassBuffer;
 use forebay::class::Class;
 use forebay::control::{
-    AdmissionHandle, AdmissionSettings, Aging, EmergencyEvent, EmergencySettings, PrioritySettings,
-    WhenNoRoom,
+    AdmissionHandle, AdmissionSettings, Aging, EmergencyEvent, EmergencyHandle, EmergencySettings,
+    PrioritySettings, WhenNoRoom,
 };
 use forebay::flow::Flow;
 use forebay::operator::Calls;
@@ -193,12 +193,12 @@ fn an_emergency_lets_only_high_in_and_leads_back() {
     let simulation = Simulation::new(5);
     let events = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&events);
-    let settings = EmergencySettings::new(100).calm(1.0, 200 * MS);
+    let settings = EmergencySettings::new(CAPACITY as u64).calm(1.0, 200 * MS);
+    let listener = move |event: &EmergencyEvent| seen.lock().unwrap().push(*event);
+    let emergency =
+        EmergencyHandle::with_listener(settings, 50 * MS, Time::ZERO, listener).unwrap();
     let admission =
-        AdmissionHandle::with_emergency(AdmissionSettings::default(), settings, move |event| {
-            seen.lock().unwrap().push(event.clone());
-        })
-        .unwrap();
+        AdmissionHandle::with_emergency(AdmissionSettings::default(), &emergency).unwrap();
     let buffer = ClassBuffer::new(queue()).feeding(&admission);
     let calls = Calls::limit(WORKERS).feeding(&admission);
     // One second at twice the capacity, then three at half of it.
@@ -235,6 +235,6 @@ fn an_emergency_lets_only_high_in_and_leads_back() {
         matches!(events.last(), Some(EmergencyEvent::Over { .. })),
         "{events:?}"
     );
-    assert_eq!(admission.emergency().unwrap().episodes, 1);
-    assert!(admission.adjustments().len() >= 4, "each step is explained");
+    assert_eq!(emergency.snapshot().episodes, 1);
+    assert!(emergency.adjustments().len() >= 4, "each step is explained");
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use super::{Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Forecast, Gate};
 use crate::class::Class;
-use crate::control::{
-    Adjustment, Emergency, EmergencyEvent, EmergencySettings, EmergencySnapshot, Invalid,
-};
+use crate::control::{Adjustment, EmergencyHandle, Invalid};
 use crate::sync::{Mutex, lock};
 use crate::time::Time;
 
-type Alert = Box<dyn Fn(&EmergencyEvent) + Send + Sync>;
+/// Refused before any other.
+const LOWEST: Class = match Class::new(Class::COUNT as u8 - 1) {
+    Some(class) => class,
+    None => Class::LOW,
+};
 
 /// An admission that is shared: clones are the same one.
 ///
@@ -35,15 +37,14 @@ pub struct AdmissionHandle(Arc<Shared>);
 
 struct Shared {
     gate: Gate,
-    /// The classes that an emergency keeps out: a bit each.
-    kept_out: AtomicU64,
     settings: AdmissionSettings,
     offered: [AtomicU64; Class::COUNT],
     queued: AtomicU64,
     window_ends: AtomicU64,
     served: Mutex<Served>,
-    judge: Mutex<Judge>,
-    alert: Option<Alert>,
+    /// Absent until the first window begins.
+    judge: Mutex<Option<Admission>>,
+    emergency: Option<EmergencyHandle>,
 }
 
 /// What the calls told.
@@ -55,12 +56,6 @@ struct Served {
     until: Time,
     busy: Duration,
     completed: u64,
-}
-
-struct Judge {
-    /// Absent until the first window begins.
-    admission: Option<Admission>,
-    emergency: Option<Emergency>,
 }
 
 impl Served {
@@ -77,64 +72,61 @@ impl AdmissionHandle {
     /// # Errors
     /// As [`AdmissionSettings::check`].
     pub fn new(settings: AdmissionSettings) -> Result<AdmissionHandle, Invalid> {
-        AdmissionHandle::build(settings, None, None)
+        AdmissionHandle::build(settings, None)
     }
 
-    /// The same, with a mode for emergencies: when what is offered exceeds the ratio of its settings
-    /// to what can be served, only the highest class is let in. `alert` hears of its beginning and of
-    /// each step of the way back, in the thread that judged the window; it must be short.
+    /// The same, with a mode for emergencies, whose capacity and offers are in elements a second: far
+    /// over its capacity only the highest class is let in, and on the way back others up to the share
+    /// of the capacity that it allows.
     ///
     /// # Errors
-    /// As [`AdmissionSettings::check`] and [`Emergency::new`].
+    /// As [`AdmissionSettings::check`].
     pub fn with_emergency(
         settings: AdmissionSettings,
-        emergency: EmergencySettings,
-        alert: impl Fn(&EmergencyEvent) + Send + Sync + 'static,
+        emergency: &EmergencyHandle,
     ) -> Result<AdmissionHandle, Invalid> {
-        let emergency = Emergency::new(emergency)?;
-        AdmissionHandle::build(settings, Some(emergency), Some(Box::new(alert)))
+        AdmissionHandle::build(settings, Some(emergency.clone()))
     }
 
     fn build(
         settings: AdmissionSettings,
-        emergency: Option<Emergency>,
-        alert: Option<Alert>,
+        emergency: Option<EmergencyHandle>,
     ) -> Result<AdmissionHandle, Invalid> {
         settings.check()?;
         Ok(AdmissionHandle(Arc::new(Shared {
             gate: Gate::open(),
-            kept_out: AtomicU64::new(0),
             settings,
             offered: [const { AtomicU64::new(0) }; Class::COUNT],
             queued: AtomicU64::new(0),
             window_ends: AtomicU64::new(0),
             served: Mutex::new(Served::default()),
-            judge: Mutex::new(Judge {
-                admission: None,
-                emergency,
-            }),
-            alert,
+            judge: Mutex::new(None),
+            emergency,
         })))
     }
 
     /// So many elements of that class are offered.
     pub fn offer(&self, class: Class, count: usize) {
         self.0.offered[class.index()].fetch_add(count as u64, Ordering::Relaxed);
+        if let Some(emergency) = &self.0.emergency {
+            emergency.offered(count as u64);
+        }
     }
 
     /// Whether an element of that class is let in. See [`Gate::admits`].
     #[must_use]
     #[inline]
     pub fn admits(&self, class: Class, dither: u8) -> bool {
-        self.0.gate.admits(class, dither)
-            && self.0.kept_out.load(Ordering::Relaxed) & 1 << class.index() == 0
+        let emergency = self.0.emergency.as_ref();
+        self.0.gate.admits(class, dither) && emergency.is_none_or(|one| one.admits(class))
     }
 
     /// Whether all is let in, whatever its class.
     #[must_use]
     #[inline]
     pub fn admits_all(&self) -> bool {
-        self.0.gate.threshold() == Gate::ALL && self.0.kept_out.load(Ordering::Relaxed) == 0
+        let emergency = self.0.emergency.as_ref();
+        self.0.gate.threshold() == Gate::ALL && emergency.is_none_or(|one| one.admits(LOWEST))
     }
 
     /// A queue before the calls was so long, and is so long now.
@@ -168,29 +160,41 @@ impl AdmissionHandle {
 
     /// Judges the window if it has ended. Cheap while it has not.
     pub fn tick(&self, now: Time) {
+        if let Some(emergency) = &self.0.emergency {
+            emergency.tick(now);
+        }
         if now.as_nanos() < self.0.window_ends.load(Ordering::Relaxed) {
             return;
         }
-        let mut judge = lock(&self.0.judge);
-        if now.as_nanos() < self.0.window_ends.load(Ordering::Relaxed) {
-            return;
-        }
-        let event = self.judge(&mut judge, now);
-        drop(judge);
-        if let (Some(event), Some(alert)) = (event, &self.0.alert) {
-            alert(&event);
+        let mut admission = lock(&self.0.judge);
+        if now.as_nanos() >= self.0.window_ends.load(Ordering::Relaxed) {
+            self.judge(&mut admission, now);
         }
     }
 
-    fn judge(&self, judge: &mut Judge, now: Time) -> Option<EmergencyEvent> {
-        let Some(admission) = &mut judge.admission else {
-            // Its settings were checked.
-            judge.admission = Admission::new(self.0.settings, now).ok();
-            let ends = judge.admission.as_ref()?.window_ends();
-            self.0.window_ends.store(ends.as_nanos(), Ordering::Relaxed);
-            lock(&self.0.served).until = now;
-            return None;
-        };
+    fn judge(&self, admission: &mut Option<Admission>, now: Time) {
+        match admission {
+            None => {
+                // Its settings were checked.
+                *admission = Admission::new(self.0.settings, now).ok();
+                lock(&self.0.served).until = now;
+            }
+            Some(admission) => {
+                if let Some(emergency) = &self.0.emergency {
+                    let seen = emergency.snapshot();
+                    admission.cap(seen.capacity as f64 / seen.whole as f64);
+                }
+                self.0.gate.set(admission.on_window(now, &self.window(now)));
+            }
+        }
+        if let Some(admission) = admission {
+            let ends = admission.window_ends().as_nanos();
+            self.0.window_ends.store(ends, Ordering::Relaxed);
+        }
+    }
+
+    /// What was seen since it was asked last.
+    fn window(&self, now: Time) -> AdmissionWindow {
         let mut window = AdmissionWindow {
             queued: self.0.queued.load(Ordering::Relaxed) as usize,
             ..AdmissionWindow::default()
@@ -198,76 +202,34 @@ impl AdmissionHandle {
         for (seen, offered) in window.offered.iter_mut().zip(&self.0.offered) {
             *seen = offered.swap(0, Ordering::Relaxed);
         }
-        {
-            let mut served = lock(&self.0.served);
-            served.count(now);
-            window.busy = std::mem::take(&mut served.busy);
-            window.completed = std::mem::take(&mut served.completed);
-            window.workers = served.workers;
-        }
-        self.0.gate.set(admission.on_window(now, &window));
-        let ends = admission.window_ends();
-        self.0.window_ends.store(ends.as_nanos(), Ordering::Relaxed);
-        let seen = admission.snapshot();
-        let emergency = judge.emergency.as_mut()?;
-        if seen.capacity_per_s <= 0.0 {
-            return None;
-        }
-        // In shares of what can be served, of which the emergency knows as its whole capacity.
-        let load = seen.offered_per_s / seen.capacity_per_s * emergency.snapshot().whole as f64;
-        let event = emergency.on_load(now, load);
-        let standing = emergency.snapshot();
-        admission.cap(standing.capacity as f64 / standing.whole as f64);
-        let mut kept_out = 0;
-        for class in (0..Class::COUNT as u8).filter_map(Class::new) {
-            kept_out |= u64::from(!emergency.admits(class)) << class.index();
-        }
-        self.0.kept_out.store(kept_out, Ordering::Relaxed);
-        event
+        let mut served = lock(&self.0.served);
+        served.count(now);
+        window.busy = std::mem::take(&mut served.busy);
+        window.completed = std::mem::take(&mut served.completed);
+        window.workers = served.workers;
+        window
     }
 
     /// What an element that comes now has to expect; nothing is known before the first window.
     #[must_use]
     pub fn forecast(&self) -> Option<Forecast> {
-        lock(&self.0.judge)
-            .admission
-            .as_ref()
-            .map(Admission::forecast)
+        lock(&self.0.judge).as_ref().map(Admission::forecast)
     }
 
     /// How it stands.
     #[must_use]
     pub fn snapshot(&self) -> AdmissionSnapshot {
-        let judge = lock(&self.0.judge);
-        judge
-            .admission
+        lock(&self.0.judge)
             .as_ref()
             .map_or_else(AdmissionSnapshot::nothing_yet, Admission::snapshot)
     }
 
-    /// How the mode for emergencies stands, if there is one.
-    #[must_use]
-    pub fn emergency(&self) -> Option<EmergencySnapshot> {
-        lock(&self.0.judge)
-            .emergency
-            .as_ref()
-            .map(Emergency::snapshot)
-    }
-
-    /// The last changes of the share that is refused and of the emergency, and why, each the oldest
-    /// first.
+    /// The last changes of the share that is refused, and why, the oldest first.
     #[must_use]
     pub fn adjustments(&self) -> Vec<Adjustment> {
-        let judge = lock(&self.0.judge);
-        let admission = judge
-            .admission
-            .iter()
-            .flat_map(|one| one.adjustments().last());
-        let emergency = judge
-            .emergency
-            .iter()
-            .flat_map(|one| one.adjustments().last());
-        admission.chain(emergency).copied().collect()
+        let admission = lock(&self.0.judge);
+        let history = admission.iter().map(Admission::adjustments);
+        history.flat_map(|one| one.last()).copied().collect()
     }
 }
 
