@@ -54,14 +54,14 @@ fn classified(flow: Flow<u64>) -> Flow<u64> {
 
 // What is merged is taken apart again: what is handed on stands for all that came.
 conformance! {
-    conflate: |flow| flow.map(|n| vec![n]).conflate(|all, more| all.extend(more)).map_concat(|n| n),
+    conflate: |flow| flow.map(|n| vec![n]).conflate(Vec::extend).map_concat(|n| n),
         same, |suite| suite.errors_overtake();
     conflate_with_seed:
-        |flow| flow.conflate_with_seed(|n| vec![n], |all, n| all.push(n)).map_concat(|n| n), same,
+        |flow| flow.conflate_with_seed(|n| vec![n], Vec::push).map_concat(|n| n), same,
         |suite| suite.errors_overtake();
     batch_with_seed:
         |flow| {
-            flow.batch_with_seed(5, |n| 1 + n % 2, |n| vec![n], |all, n| all.push(n))
+            flow.batch_with_seed(5, |n| 1 + n % 2, |n| vec![n], Vec::push)
                 .map_concat(|n| n)
         },
         same, |suite| suite.errors_overtake();
