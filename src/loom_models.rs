@@ -323,22 +323,32 @@ fn of_two_branches_that_settle_at_once_one_settles_the_element() {
     explore(4, || branches_model(true));
 }
 
-fn wakes_model(swap: bool) {
-    let wakes = Arc::new(Wakes::new(1));
-    let theirs = Arc::clone(&wakes);
+/// The future in that slot wakes itself while the operator goes to sleep.
+fn wakes_model(slot: usize, swap: bool) {
+    let wakes = Arc::new(Wakes::new());
+    let waker = wakes.waker(slot);
     let sleep = move || {
         block_on(poll_fn(|task| {
-            if wakes.take(0) != 0 || !wakes.sleep(task.waker()) {
+            let mut woken = None;
+            wakes.take(|slot| woken = Some(slot));
+            if let Some(woken) = woken {
+                assert_eq!(woken, slot);
+                return Poll::Ready(());
+            }
+            if !wakes.sleep(task.waker()) {
                 return Poll::Ready(());
             }
             Poll::Pending
         }));
     };
-    roles(swap, move || theirs.wake(0), sleep);
+    roles(swap, move || waker.wake(), sleep);
 }
 
 #[test]
 fn a_woken_future_is_polled() {
-    explore(3, || wakes_model(false));
-    explore(3, || wakes_model(true));
+    // In the first word, and in one that was added.
+    for slot in [0, 64] {
+        explore(3, move || wakes_model(slot, false));
+        explore(3, move || wakes_model(slot, true));
+    }
 }

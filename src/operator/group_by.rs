@@ -191,7 +191,7 @@ where
             uses: 0,
             ready: VecDeque::new(),
             unasked: BTreeSet::new(),
-            wakes: Arc::new(Wakes::new(settings.max_keys)),
+            wakes: Arc::new(Wakes::new()),
             wakers: Vec::new(),
             idle: None,
             mark: None,
@@ -209,7 +209,7 @@ where
     }
 
     fn queue(&mut self, slot: usize) {
-        if let Some(group) = self.group(slot)
+        if let Some(group) = self.slots.get_mut(slot).and_then(Option::as_mut)
             && !std::mem::replace(&mut group.queued, true)
         {
             self.ready.push_back(slot);
@@ -217,14 +217,8 @@ where
     }
 
     fn take_woken(&mut self) {
-        for word in 0..self.slots.len().div_ceil(64) {
-            let mut woken = self.wakes.take(word);
-            while woken != 0 {
-                let slot = word * 64 + woken.trailing_zeros() as usize;
-                woken &= woken - 1;
-                self.queue(slot);
-            }
-        }
+        let wakes = Arc::clone(&self.wakes);
+        wakes.take(|slot| self.queue(slot));
     }
 
     fn remove(&mut self, slot: usize) {

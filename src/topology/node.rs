@@ -157,7 +157,7 @@ impl NodeSpec {
 
     /// So many elements more.
     pub(crate) fn holds_more(mut self, items: usize) -> NodeSpec {
-        self.held += items;
+        self.held = self.held.saturating_add(items);
         self
     }
 
