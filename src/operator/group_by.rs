@@ -127,8 +127,10 @@ enum Placed {
     Yes,
     /// Its group is full, or there is none for it now.
     Blocked,
-    /// A group is about to make room.
+    /// A group was just closed to make room: it may be gone already.
     Soon,
+    /// A group is about to complete, and makes room when it has.
+    Waits,
 }
 
 pub(crate) struct GroupBy<K, T, U, F, G> {
@@ -318,10 +320,10 @@ where
         some
     }
 
-    /// Makes room for a new key. The slot is free soon, or there is none.
+    /// Makes room for a new key, now or soon; blocked if no group may go.
     fn retire(&mut self, cx: &mut Context<'_, '_>) -> Placed {
         if self.groups().any(|group| group.phase == Phase::Closing) {
-            return Placed::Blocked;
+            return Placed::Waits;
         }
         let empty = self.order.values().copied().find(|slot| {
             let group = self.slots.get(*slot).and_then(Option::as_ref);
