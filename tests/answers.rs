@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use forebay::chunk::Chunk;
 use forebay::error::{Cause, RunError, Stop};
@@ -81,8 +82,9 @@ fn numbers(answer: Answer) -> (Flow<u64>, Arc<Mutex<Vec<u64>>>) {
 
 async fn run(flow: Flow<u64>) -> (Result<Vec<u64>, RunError>, Snapshot) {
     let mut running = flow.collect().run().unwrap();
-    let result = running.join().await;
+    let joined = tokio::time::timeout(Duration::from_secs(20), running.join()).await;
     let snapshot = running.snapshot();
+    let result = joined.unwrap_or_else(|_| panic!("still running:\n{snapshot}"));
     snapshot
         .check()
         .unwrap_or_else(|wrong| panic!("{wrong:?}\n{snapshot}"));
@@ -145,6 +147,59 @@ async fn the_third_time_at_one_position_it_stops() {
         "{result:?}"
     );
     assert_eq!(snapshot.total().outcome(Kind::Failed), 3);
+}
+
+/// The reported elements alternate, and the settled position does not move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_stops_at_the_third_time_whichever_elements_failed() {
+    let (flow, _) = numbers(Answer::Rewind);
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    // A service that is down: each call ends after a while, in another order each time.
+    let flow = flow.map_async_unordered(16, move |n| {
+        let call = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            for _ in 0..(call * 7 + n * 5) % 11 {
+                tokio::task::yield_now().await;
+            }
+            assert!(n < 10, "down");
+            n
+        }
+    });
+    let (result, snapshot) = run(flow).await;
+    let RunError::Stopped { cause, .. } = result.unwrap_err() else {
+        panic!("{snapshot}");
+    };
+    assert!(matches!(cause, Cause::Unresolved { .. }), "{cause:?}");
+    // Elements 0 to 9 may be delivered in any of the tries: ten steps, three tries each at most.
+    let calls = calls.load(Ordering::Relaxed);
+    assert!(calls <= 10 * 3 * 32, "{calls} calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_down_is_called_for_three_generations() {
+    let (flow, _) = numbers(Answer::Rewind);
+    let generations = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&generations);
+    let flow = flow.map_async_unordered(4, move |n: u64| {
+        // The first failure is that of another element in each generation.
+        let generation = match n {
+            0 => counted.fetch_add(1, Ordering::Relaxed) + 1,
+            _ => counted.load(Ordering::Relaxed),
+        };
+        async move {
+            if n != generation % 4 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            panic!("down");
+        }
+    });
+    let (result, snapshot) = run(flow.map(|(): ()| 0)).await;
+    assert!(
+        matches!(result, Err(RunError::Stopped { .. })),
+        "{snapshot}"
+    );
+    assert_eq!(generations.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

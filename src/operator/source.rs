@@ -84,7 +84,8 @@ pub enum Answer {
     /// The run stops, with the stage and the position in its error. Default of sources with
     /// positions.
     Stop,
-    /// The source goes back to its settled position; the third time at the same position it stops.
+    /// The source goes back to its settled position; the third time with no progress of that position
+    /// in between it stops, whichever elements failed.
     Rewind,
     /// The source hands the position to its own destination and goes on.
     Divert,

@@ -27,6 +27,7 @@ pub(crate) struct SourceStage<T, S: Source<T>> {
     since_barrier: usize,
     /// A barrier was sent to flush the stages before a source that may go back is done.
     flushed: bool,
+    /// How often it went back to that settled sequence in a row.
     rewinds: (u64, u32),
     rewind_asked: bool,
     /// It was told to drain: a rewind does not start it anew.
@@ -116,7 +117,8 @@ impl<T, S: Source<T>> SourceStage<T, S> {
                 Answer::Continue => {}
                 Answer::Stop => return Poll::Ready(Err(self.unresolved(unresolved, position))),
                 Answer::Rewind => {
-                    if let Err(stop) = self.count_rewind(unresolved, position) {
+                    let settled = tracker.settled().sequence;
+                    if let Err(stop) = self.count_rewind(settled, unresolved, position) {
                         return Poll::Ready(Err(stop));
                     }
                     self.going_back = true;
@@ -149,17 +151,19 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         }
     }
 
-    /// Counts rewinds because of the same element; the third is one too many.
+    /// Counts rewinds to the same settled sequence; the third is one too many. Which element failed
+    /// says nothing: where several do, another is the first each time.
     fn count_rewind(
         &mut self,
+        settled: u64,
         what: Unresolved,
         position: Option<S::Position>,
     ) -> Result<(), Stop> {
         let times = match self.rewinds {
-            (at, times) if at == what.sequence => times + 1,
+            (at, times) if at == settled => times + 1,
             _ => 1,
         };
-        self.rewinds = (what.sequence, times);
+        self.rewinds = (settled, times);
         if times >= 3 {
             return Err(self.unresolved(what, position));
         }
