@@ -25,6 +25,14 @@ pub trait Source<T>: Send {
         want: Demand,
     ) -> Result<Fill, Stop>;
 
+    /// An error that must not wait for demand: asked instead of [`fill`](Source::fill) while nothing
+    /// may be read, because downstream asks for nothing, the source is paused, or its window is full.
+    /// Pending: a waker is registered, if there ever may be one. Default: there is none.
+    fn poll_failure(&mut self, cx: &mut Context<'_, '_>) -> Poll<Stop> {
+        let _ = cx;
+        Poll::Pending
+    }
+
     /// Goes back behind that position (`None`: to where it started), after an unresolved end under
     /// [`Answer::Rewind`].
     fn rewind(

@@ -193,33 +193,41 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         self.marks.push(Mark::Barrier(Barrier::new(token)));
     }
 
+    /// Nothing may be read now; an error is told all the same.
+    fn rest(&mut self, cx: &mut Context<'_, '_>) -> Result<Fill, Stop> {
+        match self.source.poll_failure(cx) {
+            Poll::Pending => Ok(Fill::Pending),
+            Poll::Ready(stop) => Err(stop),
+        }
+    }
+
     /// What follows when the source has no more: a source that may go back stays until all it
     /// handed over is settled, and sends a barrier so that gathering stages hand on what they hold.
-    fn finish(&mut self, cx: &mut Context<'_, '_>) -> Fill {
+    fn finish(&mut self, cx: &mut Context<'_, '_>) -> Result<Fill, Stop> {
         let Some(Live {
             settings,
             tracker: Some(tracker),
         }) = &self.live
         else {
-            return Fill::Done;
+            return Ok(Fill::Done);
         };
         if !matches!(settings.answer, Answer::Rewind | Answer::Divert) {
-            return Fill::Done;
+            return Ok(Fill::Done);
         }
         let tracker = tracker.clone();
         if !std::mem::replace(&mut self.flushed, true) {
             self.barrier(&tracker);
             if let Some(mark) = self.marks.pop() {
-                return Fill::Mark(mark);
+                return Ok(Fill::Mark(mark));
             }
         }
         match tracker.poll_quiet(cx.task()) {
-            Poll::Pending => Fill::Pending,
+            Poll::Pending => self.rest(cx),
             Poll::Ready(()) if tracker.first_unresolved().is_some() => {
                 cx.waker().wake_by_ref();
-                Fill::Pending
+                Ok(Fill::Pending)
             }
-            Poll::Ready(()) => Fill::Done,
+            Poll::Ready(()) => Ok(Fill::Done),
         }
     }
 }
@@ -250,18 +258,18 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
             tracker.register(cx.task());
         }
         if self.ended {
-            return Ok(self.finish(cx));
+            return self.finish(cx);
         }
         if let Some(stop) = self.stopped.take() {
             return Err(stop);
         }
         if want.is_none() || self.paused {
-            return Ok(Fill::Pending);
+            return self.rest(cx);
         }
         let mut room = want.items;
         if let Some(tracker) = &tracker {
             match tracker.poll_credit(cx.task()) {
-                Poll::Pending => return Ok(Fill::Pending),
+                Poll::Pending => return self.rest(cx),
                 Poll::Ready(credit) => room = room.min(credit),
             }
             if barrier_every > 0 {
@@ -315,7 +323,7 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
                     // The end is told at the next call, which may have to wait for quiescence.
                     return Ok(Fill::More);
                 }
-                Ok(self.finish(cx))
+                self.finish(cx)
             }
             fill => Ok(fill),
         }

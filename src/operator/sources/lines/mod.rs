@@ -309,7 +309,7 @@ pub(crate) struct LinesSource {
 struct Saving {
     _alive: oneshot::Sender<()>,
     /// The state could not be saved: a run that promises to be resumed stops then.
-    failed: oneshot::Receiver<StateError>,
+    failed: Option<oneshot::Receiver<StateError>>,
 }
 
 struct Reader {
@@ -389,7 +389,7 @@ impl LinesSource {
         let (failing, failed) = oneshot::channel();
         self.saving = Some(Saving {
             _alive: alive,
-            failed,
+            failed: Some(failed),
         });
         let saver = Saver::new(file, tracker, &self.state, failing);
         cx.spawn("save the state", saver.run(self.lines.save_every, ended));
@@ -498,10 +498,8 @@ impl Source<Line> for LinesSource {
         positions: &mut Vec<LinePosition>,
         want: Demand,
     ) -> Result<Fill, Stop> {
-        if let Some(saving) = &mut self.saving
-            && let Poll::Ready(Ok(error)) = Pin::new(&mut saving.failed).poll(cx.task())
-        {
-            return Err(Stop::error(error));
+        if let Poll::Ready(stop) = self.poll_failure(cx) {
+            return Err(stop);
         }
         loop {
             if let Some(fill) = self.hand_over(cx, out, positions, want) {
@@ -516,6 +514,23 @@ impl Source<Line> for LinesSource {
                 Poll::Ready(Ok(None)) => return Ok(Fill::Done),
                 Poll::Ready(Err(stop)) => return Err(stop),
             }
+        }
+    }
+
+    /// The state could not be saved. (What the reader says comes in the order of the lines.)
+    fn poll_failure(&mut self, cx: &mut Context<'_, '_>) -> Poll<Stop> {
+        let Some(saving) = &mut self.saving else {
+            return Poll::Pending;
+        };
+        let Some(failed) = &mut saving.failed else {
+            return Poll::Pending;
+        };
+        let told = std::task::ready!(Pin::new(failed).poll(cx.task()));
+        saving.failed = None;
+        match told {
+            Ok(error) => Poll::Ready(Stop::error(error)),
+            // The saver is gone with the run.
+            Err(_) => Poll::Pending,
         }
     }
 
