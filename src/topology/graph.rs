@@ -37,7 +37,8 @@ pub(super) struct Graph {
     pub(super) open: BTreeSet<u32>,
     pub(super) problems: Vec<Refused>,
     pub(super) guarantee: Option<Guarantee>,
-    pub(super) taken: bool,
+    /// What to say to whoever runs it again: that it ran, or why it was refused.
+    pub(super) taken: Option<Box<Refused>>,
 }
 
 /// A graph ready to run.
@@ -60,7 +61,7 @@ impl Graph {
         self.open.extend(other.open);
         self.problems.extend(other.problems);
         self.guarantee = self.guarantee.max(other.guarantee);
-        self.taken |= other.taken;
+        self.taken = self.taken.take().or(other.taken);
     }
 
     pub(super) fn node_mut(&mut self, stage: &Stage) -> Option<&mut Node> {
@@ -171,10 +172,13 @@ impl Graph {
 
     /// Checks it, and takes what is to run.
     pub(super) fn take(&mut self, simulated: bool) -> Result<Taken, Refused> {
-        if std::mem::replace(&mut self.taken, true) {
-            return Err(Refused::RunTwice);
+        if let Some(why) = &self.taken {
+            return Err(Refused::clone(why));
         }
-        self.check(simulated)?;
+        let checked = self.check(simulated);
+        let why = checked.clone().err().unwrap_or(Refused::RunTwice);
+        self.taken = Some(Box::new(why));
+        checked?;
         let names = self.names();
         let stages = self
             .nodes
