@@ -7,12 +7,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use forebay::chunk::Chunk;
-use forebay::error::{Cause, RunError, Stop};
+use forebay::error::{Cause, Refused, RunError, Stop};
 use forebay::flow::Flow;
 use forebay::operator::{Answer, Context, Demand, Fill, Source};
 use forebay::outcome::Kind;
 use forebay::position::Unresolved;
 use forebay::runtime::Snapshot;
+use forebay::source::{self, Lines};
 
 /// Numbers with their own value as position; what is diverted goes to a list, after a wait.
 struct Numbers {
@@ -46,6 +47,10 @@ impl Source<u64> for Numbers {
     fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&u64>) -> Result<(), Stop> {
         self.next = to.map_or(0, |position| position + 1);
         Ok(())
+    }
+
+    fn diverts(&self) -> bool {
+        true
     }
 
     fn poll_divert(
@@ -243,4 +248,38 @@ async fn continue_goes_on_and_counts() {
     .await;
     assert_eq!(result.unwrap().len(), 90);
     assert_eq!(snapshot.total().outcome(Kind::Failed), 10);
+}
+
+fn refusal<T: Send + 'static>(flow: Flow<T>) -> (String, String) {
+    match flow.collect().run().map(drop).unwrap_err() {
+        Refused::Setting { stage, what } => (stage, what),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_the_source_cannot_give_is_refused() {
+    let text = || Lines::read("text", &b"one"[..]);
+    let nowhere = "has nowhere to divert elements to (`Divert`)";
+    let (stage, what) = refusal(source::lines("no such file").on_unresolved(Answer::Divert));
+    assert_eq!(stage, "lines");
+    assert_eq!(
+        what,
+        format!("it {nowhere}: declare `.on_unresolved(..)` with `Stop`, `Rewind` or `Continue`")
+    );
+    let (_, what) = refusal(source::lines(text()).on_unresolved(Answer::Divert));
+    assert_eq!(
+        what,
+        format!("it {nowhere}: declare `.on_unresolved(..)` with `Stop` or `Continue`")
+    );
+    let (stage, what) = refusal(source::lines(text()).on_unresolved(Answer::Rewind));
+    assert_eq!(stage, "lines");
+    assert!(what.contains("cannot go back (`Rewind`)"), "{what}");
+    let (stage, what) = refusal(
+        source::iter(0..9)
+            .on_unresolved(Answer::Rewind)
+            .named("numbers"),
+    );
+    assert_eq!(stage, "numbers");
+    assert!(what.contains("cannot go back (`Rewind`)"), "{what}");
 }

@@ -1,5 +1,6 @@
 //! Sources: what reads from the world, and what they declare about how they are tracked.
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -33,6 +34,18 @@ pub trait Source<T>: Send {
         Poll::Pending
     }
 
+    /// Whether it can [go back](Source::rewind): else [`Answer::Rewind`] is refused before the run.
+    /// Default: whether it has positions.
+    fn rewinds(&self) -> bool {
+        TypeId::of::<Self::Position>() != TypeId::of::<()>()
+    }
+
+    /// Whether it can [divert](Source::poll_divert): else [`Answer::Divert`] is refused before the
+    /// run. Default: no.
+    fn diverts(&self) -> bool {
+        false
+    }
+
     /// Goes back behind that position (`None`: to where it started), after an unresolved end under
     /// [`Answer::Rewind`].
     fn rewind(
@@ -42,7 +55,7 @@ pub trait Source<T>: Send {
     ) -> Result<(), Stop> {
         let _ = (cx, to);
         Err(Stop::cause(Cause::Contract(
-            "this source cannot go back: use Answer::Stop or Divert",
+            "this source cannot go back: it must say so in `rewinds`",
         )))
     }
 
@@ -56,7 +69,7 @@ pub trait Source<T>: Send {
     ) -> Poll<Result<(), Stop>> {
         let _ = (cx, unresolved, position);
         Poll::Ready(Err(Stop::cause(Cause::Contract(
-            "this source cannot divert: use Answer::Stop",
+            "this source cannot divert: it must say so in `diverts`",
         ))))
     }
 
@@ -112,9 +125,31 @@ pub(crate) struct Settings {
     pub(crate) barrier_every: usize,
     /// Its operator has trackers of its own.
     pub(crate) tracks_itself: bool,
+    /// Whether it can go back, and divert.
+    pub(crate) rewinds: bool,
+    pub(crate) diverts: bool,
 }
 
 impl Settings {
+    /// Why the source cannot answer as declared, if it cannot.
+    pub(crate) fn cannot_answer(&self) -> Option<String> {
+        let (cannot, other) = match self.answer {
+            Answer::Rewind if !self.rewinds => ("cannot go back (`Rewind`)", self.diverts),
+            Answer::Divert if !self.diverts => {
+                ("has nowhere to divert elements to (`Divert`)", self.rewinds)
+            }
+            _ => return None,
+        };
+        let other = match self.answer {
+            _ if !other => "",
+            Answer::Rewind => ", `Divert`",
+            _ => ", `Rewind`",
+        };
+        Some(format!(
+            "it {cannot}: declare `.on_unresolved(..)` with `Stop`{other} or `Continue`"
+        ))
+    }
+
     /// Which ends the settled position passes under this declaration.
     pub(crate) fn passes(&self) -> Passes {
         match (self.answer, self.loss) {

@@ -26,6 +26,12 @@ impl Graph {
                 what: "it tracks its elements itself: leave `.untracked()` out".to_owned(),
             });
         }
+        for source in &self.sources {
+            if let Some(what) = lock(&source.settings).cannot_answer() {
+                let stage = self.name_of(source.stage);
+                return Err(Refused::Setting { stage, what });
+            }
+        }
         if let Some(open) = self.open.first() {
             return Err(Refused::Dangling {
                 stage: self.name_of(*open),
