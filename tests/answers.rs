@@ -10,9 +10,10 @@ use forebay::chunk::Chunk;
 use forebay::error::{Cause, Refused, RunError, Stop};
 use forebay::flow::Flow;
 use forebay::operator::{Answer, Context, Demand, Fill, Source};
-use forebay::outcome::Kind;
+use forebay::outcome::{Kind, Reason};
 use forebay::position::Unresolved;
 use forebay::runtime::Snapshot;
+use forebay::sink::Asking;
 use forebay::source::{self, Lines};
 
 /// Numbers with their own value as position; what is diverted goes to a list, after a wait.
@@ -282,4 +283,103 @@ async fn an_answer_that_the_source_cannot_give_is_refused() {
     );
     assert_eq!(stage, "numbers");
     assert!(what.contains("cannot go back (`Rewind`)"), "{what}");
+}
+
+/// Numbers of which the first seven come at once, and the eighth fails a while later, once: by then
+/// a sink has the seven.
+fn fails_late() -> Flow<u64> {
+    let failed = Arc::new(AtomicU64::new(0));
+    let (flow, _) = numbers(Answer::Rewind);
+    flow.map_async_unordered(8, move |n| {
+        let fails = n == 7 && failed.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if fails {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                panic!("once");
+            }
+            n
+        }
+    })
+}
+
+fn everything(mut numbers: Vec<u64>) {
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_rewind_drops_what_waits_for_a_channel() {
+    let (sender, receiver) = async_channel::bounded(1);
+    let mut running = fails_late().to_async_channel(sender).run().unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut got = Vec::new();
+    while let Ok(n) = receiver.recv().await {
+        got.push(n);
+    }
+    running.join().await.unwrap();
+    let snapshot = running.snapshot();
+    snapshot.check().unwrap();
+    // One was in the channel, and one about to be; those behind them waited here.
+    assert!(got.len() <= 102, "{got:?}\n{snapshot}");
+    let counts = &snapshot.stage("async_channel").unwrap().counts;
+    assert!(counts.reason(Reason::Rewound) > 0, "{snapshot}");
+    everything(got);
+}
+
+#[tokio::test]
+async fn a_rewind_drops_what_nobody_took_from_a_subscription() {
+    let (mut taken, pipeline) = fails_late().into_subscription(Asking::by_hand(10));
+    let mut running = pipeline.run().unwrap();
+    taken.request(7);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut got = Vec::new();
+    for _ in 0..100 {
+        let next = tokio::time::timeout(Duration::from_secs(5), taken.next()).await;
+        got.push(next.unwrap().unwrap().unwrap());
+        taken.request(1);
+    }
+    assert!(taken.next().await.is_none(), "none comes twice");
+    running.join().await.unwrap();
+    running.snapshot().check().unwrap();
+    everything(got);
+}
+
+#[tokio::test]
+async fn a_rewind_drops_what_has_gathered_for_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    // What the thread of the file has got is written: now and then that is all of it.
+    for attempt in 0..50 {
+        let path = folder.path().join(format!("{attempt}"));
+        let failed = AtomicU64::new(0);
+        let fails = move |n: &u64| *n == 42 && failed.fetch_add(1, Ordering::Relaxed) == 0;
+        let mut running = numbers(Answer::Rewind)
+            .0
+            .try_map(move |n| {
+                if fails(n) {
+                    Err("once")
+                } else {
+                    Ok(n.to_string())
+                }
+            })
+            .or_fail()
+            .to_file(&path)
+            .run()
+            .unwrap();
+        let written = running.join().await.unwrap();
+        let snapshot = running.snapshot();
+        snapshot.check().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let got: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(got.len() as u64, written.records);
+        let repeated = written.records - 100;
+        everything(got);
+        let counts = &snapshot.stage("to_file").unwrap().counts;
+        let dropped = counts.reason(Reason::Rewound);
+        assert_eq!(counts.outcome(Kind::Delivered), 100 + repeated);
+        if dropped > 0 {
+            return;
+        }
+    }
+    panic!("nothing was ever dropped");
 }
