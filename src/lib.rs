@@ -27,8 +27,12 @@
 //! # Guarantees
 //! 1. **Conservation.** For every source, what entered = delivered + filtered + shed + expired +
 //!    dead-lettered + cancelled + failed + unsettled; for every stage, what came = what went + what
-//!    ended there + what is held. The two are counted apart, by the engine and never by an operator;
-//!    [`Snapshot::check`](runtime::Snapshot::check) compares them and names the stage that is wrong.
+//!    ended there + what is held. The two are counted apart, by the engine and never by an operator.
+//!    [`Snapshot::check`](runtime::Snapshot::check) names the stage that lost or doubled an element,
+//!    or dropped a receipt unsettled. Once a run has ended in which each outcome stands for one
+//!    element (nothing was forked, merged, diverted, left untracked or read again), it compares the
+//!    two accounts outcome by outcome as well; a difference names the stage only if a single one
+//!    settled elements so, and the source otherwise.
 //! 2. **No position passes a loss.** The settled position of a source never passes an element that
 //!    is unsettled, cancelled or failed; one that was shed or expired only where the source declared
 //!    that loss is allowed.

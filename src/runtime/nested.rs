@@ -182,8 +182,14 @@ impl Drop for Running {
 pub(super) fn report_source(info: &SourceInfo, stages: &[StageInfo]) -> SourceReport {
     let walkers = lock(&info.walkers).clone();
     let mut counts = SourceCounts::default();
+    let mut abandoned = BTreeMap::new();
     for walker in &walkers {
         counts.add(&walker.counts());
+        for (stage, count) in walker.abandoned() {
+            let found = stages.iter().find(|info| info.stage.id == stage);
+            let name = found.map_or(&info.name, |info| &info.name);
+            *abandoned.entry(name.clone()).or_default() += count;
+        }
     }
     SourceReport {
         name: info.name.clone(),
@@ -193,6 +199,7 @@ pub(super) fn report_source(info: &SourceInfo, stages: &[StageInfo]) -> SourceRe
             .find(|stage| stage.stage.id == info.stage)
             .map_or(0, |stage| stage.stage.ledger.counts().made),
         counts,
+        abandoned,
     }
 }
 
@@ -229,6 +236,9 @@ impl Sums {
                     sum.tracked |= report.tracked;
                     sum.made += report.made;
                     sum.counts.add(&report.counts);
+                    for (stage, count) in report.abandoned {
+                        *sum.abandoned.entry(stage).or_default() += count;
+                    }
                 }
                 None => {
                     self.sources.insert(report.name.clone(), report);
