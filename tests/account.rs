@@ -140,6 +140,56 @@ async fn an_outcome_told_to_one_side_alone_is_found() {
     );
 }
 
+#[tokio::test]
+async fn an_outcome_that_no_stage_counts_is_found_where_elements_are_copied() {
+    // The receipt says failed; the account of the stage, filtered.
+    let [one, other] = source::iter(0..100_u64).broadcast(16);
+    let tampers = one.stage("tampers", |input| Tampers {
+        input,
+        buf: Chunk::default(),
+        with: |cx: &mut Context<'_, '_>, mut element: Element<u64>| {
+            let receipt = std::mem::take(&mut element.meta.receipt);
+            receipt.settle(Outcome::Failed(Reason::Plain));
+            cx.settle(element.meta, Outcome::Filtered(Reason::Plain));
+            None
+        },
+    });
+    let snapshot = run(tampers.collect().and(other.ignore())).await;
+    assert_eq!(
+        found(&snapshot),
+        [pair(
+            "iter",
+            "no stage counts one failed, and it was told so of 1"
+        )]
+    );
+}
+
+#[tokio::test]
+async fn a_stage_of_a_group_that_drops_receipts_is_named() {
+    let flow = source::iter(0..100_u64).group_by(
+        4,
+        |n| n % 2,
+        |_, group| {
+            group.stage("tampers", |input| Tampers {
+                input,
+                buf: Chunk::default(),
+                with: |_: &mut Context<'_, '_>, mut element: Element<u64>| {
+                    drop(std::mem::take(&mut element.meta.receipt));
+                    Some(element)
+                },
+            })
+        },
+    );
+    let snapshot = run(flow.collect()).await;
+    assert_eq!(
+        found(&snapshot),
+        [pair(
+            "group_by/tampers",
+            "1 receipts were dropped, not settled: of `iter`"
+        )]
+    );
+}
+
 /// Takes the receipt off each element, and counts it as delivered.
 struct Forgets;
 
@@ -163,13 +213,38 @@ impl Sink<u64> for Forgets {
 }
 
 #[tokio::test]
-async fn receipts_dropped_where_no_stage_is_known_are_those_of_the_source() {
-    let snapshot = run(source::iter(0..100_u64).to(Forgets)).await;
+async fn a_sink_that_drops_receipts_is_named() {
+    let snapshot = run(source::iter(0..100_u64).to(Forgets).named("forgets")).await;
+    assert_eq!(
+        found(&snapshot),
+        [pair(
+            "forgets",
+            "100 receipts were dropped, not settled: of `iter`"
+        )]
+    );
+}
+
+#[tokio::test]
+async fn a_receipt_dropped_where_no_stage_runs_is_one_of_the_source() {
+    let (send, dropped) = std::sync::mpsc::channel();
+    let pipeline = tampered(move |_, mut element| {
+        let receipt = std::mem::take(&mut element.meta.receipt);
+        let send = send.clone();
+        std::thread::spawn(move || {
+            drop(receipt);
+            send.send(()).unwrap();
+        });
+        Some(element)
+    });
+    let mut running = pipeline.run().unwrap();
+    running.join().await.unwrap();
+    dropped.recv().unwrap();
+    let snapshot = running.snapshot();
     assert_eq!(
         found(&snapshot),
         [pair(
             "iter",
-            "100 receipts were dropped, not settled: of `iter`"
+            "1 receipts were dropped, not settled: of `iter`"
         )]
     );
 }

@@ -80,8 +80,10 @@ impl<T> Input<T> {
 
     /// Passes a message on upstream.
     pub fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
+        let running = RunningStage::enter(self.stage.id);
         self.operator
             .control(&mut cx.for_stage(&self.stage), signal);
+        drop(running);
         if signal == Control::Cancel {
             self.done = true;
         }
@@ -103,6 +105,7 @@ impl<T> Input<T> {
 
     /// Has the stage before give back what it uses.
     pub fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        let _running = RunningStage::enter(self.stage.id);
         self.operator.poll_close(&mut cx.for_stage(&self.stage))
     }
 }

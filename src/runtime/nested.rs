@@ -179,16 +179,19 @@ impl Drop for Running {
 }
 
 /// The account of a source, from its trackers.
-pub(super) fn report_source(info: &SourceInfo, stages: &[StageInfo]) -> SourceReport {
+pub(super) fn report_source(
+    info: &SourceInfo,
+    stages: &[StageInfo],
+    name_of: &dyn Fn(u32) -> Option<String>,
+) -> SourceReport {
     let walkers = lock(&info.walkers).clone();
     let mut counts = SourceCounts::default();
     let mut abandoned = BTreeMap::new();
     for walker in &walkers {
         counts.add(&walker.counts());
         for (stage, count) in walker.abandoned() {
-            let found = stages.iter().find(|info| info.stage.id == stage);
-            let name = found.map_or(&info.name, |info| &info.name);
-            *abandoned.entry(name.clone()).or_default() += count;
+            let name = name_of(stage).unwrap_or_else(|| info.name.clone());
+            *abandoned.entry(name).or_default() += count;
         }
     }
     SourceReport {
@@ -201,6 +204,12 @@ pub(super) fn report_source(info: &SourceInfo, stages: &[StageInfo]) -> SourceRe
         counts,
         abandoned,
     }
+}
+
+/// The name of the stage with that number.
+pub(super) fn name_in(stages: &[StageInfo], id: u32) -> Option<String> {
+    let found = stages.iter().find(|info| info.stage.id == id);
+    found.map(|info| info.name.clone())
 }
 
 pub(super) fn report_stage(info: &StageInfo) -> StageReport {
@@ -219,7 +228,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, scope: &Scope) {
+    fn add(&mut self, scope: &Scope, name_of: &dyn Fn(u32) -> Option<String>) {
         for info in &scope.stages {
             let report = report_stage(info);
             match self.stages.get_mut(&report.name) {
@@ -230,7 +239,7 @@ impl Sums {
             }
         }
         for info in &scope.sources {
-            let report = report_source(info, &scope.stages);
+            let report = report_source(info, &scope.stages, name_of);
             match self.sources.get_mut(&report.name) {
                 Some(sum) => {
                     sum.tracked |= report.tracked;
@@ -263,7 +272,7 @@ impl Parts {
             self.live.drain(..).partition(|scope| scope.is_final());
         self.live = live;
         for scope in past {
-            self.past.add(&scope);
+            self.past.add(&scope, &|id| name_in(&scope.stages, id));
         }
         self.live.push(scope);
     }
@@ -272,10 +281,17 @@ impl Parts {
         self.live.iter()
     }
 
-    pub(super) fn report(&self) -> (Vec<StageReport>, Vec<SourceReport>) {
+    pub(super) fn name_of(&self, id: u32) -> Option<String> {
+        self.live.iter().find_map(|scope| name_in(&scope.stages, id))
+    }
+
+    pub(super) fn report(
+        &self,
+        name_of: &dyn Fn(u32) -> Option<String>,
+    ) -> (Vec<StageReport>, Vec<SourceReport>) {
         let mut sums = self.past.clone();
         for scope in &self.live {
-            sums.add(scope);
+            sums.add(scope, name_of);
         }
         (
             sums.stages.into_values().collect(),
