@@ -393,6 +393,7 @@ impl<T: Send + 'static> Flow<T> {
             let plan = Plan::new();
             let spec = NodeSpec::new("group").boundary().holds(groups.buffer);
             let stage = plan.add_inlet(spec, true);
+            plan.lead_in(&stage);
             let (sink, source) = ring(Buffer::items(groups.buffer), &stage);
             let outlet = Outlet::new(sink, Arc::clone(&stage));
             let flow = Flow::from_parts(Box::new(source), stage, plan);

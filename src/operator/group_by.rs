@@ -159,6 +159,9 @@ pub(crate) struct GroupBy<K, T, U, F, G> {
     /// The mark that is under way through the groups, and whether they have got it.
     mark: Option<Mark>,
     sent: bool,
+    /// What sources in groups are to know, those of later groups as well.
+    paused: bool,
+    draining: bool,
     done: bool,
 }
 
@@ -198,6 +201,8 @@ where
             idle: None,
             mark: None,
             sent: false,
+            paused: false,
+            draining: false,
             done: false,
         }
     }
@@ -261,7 +266,12 @@ where
                     self.unasked.insert(slot);
                 }
                 Fill::Pending => {}
-                Fill::Mark(_) => group.marked = true,
+                Fill::Mark(mark) => {
+                    if let Some(own) = self.take_mark(slot, mark) {
+                        self.queue(slot);
+                        return Ok(Some(Fill::Mark(own)));
+                    }
+                }
                 Fill::Done => self.ended(cx, slot, &waker)?,
             }
             if !out.is_empty() {
@@ -269,6 +279,22 @@ where
             }
         }
         Ok(None)
+    }
+
+    /// A group gave a mark: its copy of the one under way, or one of a source inside it, which is
+    /// handed on at once because nothing of that source comes by another group.
+    fn take_mark(&mut self, slot: usize, mark: Mark) -> Option<Mark> {
+        let is_copy = self.sent && self.mark.as_ref().is_some_and(|sent| mark.holds(sent));
+        if !is_copy {
+            return Some(mark);
+        }
+        if let (Some(Mark::Barrier(sent)), Mark::Barrier(given)) = (&mut self.mark, mark) {
+            sent.join(given);
+        }
+        if let Some(group) = self.group(slot) {
+            group.marked = true;
+        }
+        None
     }
 
     /// The flow of a group is done.
@@ -347,8 +373,14 @@ where
     }
 
     /// Builds the group of a key; there is a slot for it.
-    fn open(&mut self, key: &K, now: Time) -> Result<usize, Stop> {
-        let flow = (self.make)(key)?;
+    fn open(&mut self, cx: &mut Context<'_, '_>, key: &K, now: Time) -> Result<usize, Stop> {
+        let mut flow = (self.make)(key)?;
+        if self.paused {
+            flow.input.control(cx, Control::Pause);
+        }
+        if self.draining {
+            flow.input.control(cx, Control::Drain);
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.wakers.push(self.wakes.waker(self.slots.len() - 1));
@@ -377,7 +409,7 @@ where
         let now = cx.now();
         let slot = match self.index.get(key) {
             Some(slot) => *slot,
-            None if self.index.len() < self.settings.max_keys => self.open(key, now)?,
+            None if self.index.len() < self.settings.max_keys => self.open(cx, key, now)?,
             None => {
                 let placed = self.retire(cx);
                 if matches!(placed, Placed::Blocked) {
@@ -636,6 +668,12 @@ where
 
     fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
         let split = Arc::clone(&self.split);
+        match signal {
+            Control::Pause => self.paused = true,
+            Control::Resume => self.paused = false,
+            Control::Drain => self.draining = true,
+            Control::Cancel | Control::RequestRewind => {}
+        }
         if signal == Control::Cancel {
             let mut cx = cx.for_stage(&split);
             let outcome = cx.leftover();
@@ -644,11 +682,13 @@ where
             self.split.ledger.hold(0, 0);
             self.done = true;
         }
-        for group in self.groups() {
+        for (group, waker) in self.slots.iter_mut().zip(&self.wakers) {
+            let Some(group) = group else { continue };
             if signal == Control::Cancel {
                 let _ = group.flow.outlet.poll_close(&mut cx.for_stage(&split));
-                group.flow.input.control(cx, signal);
             }
+            let input = &mut group.flow.input;
+            cx.with_waker(waker, |cx| input.control(cx, signal));
         }
         self.input.control(&mut cx.for_stage(&split), signal);
     }

@@ -21,7 +21,7 @@ use crate::operator::part::{Part, Positions};
 use crate::outcome::Reason;
 use crate::position::{SourceCounts, Walk};
 use crate::sync::lock;
-use crate::topology::Guarantee;
+use crate::topology::Around;
 
 /// Where a stage finds the run it is part of.
 #[derive(Clone, Default)]
@@ -31,8 +31,7 @@ struct Place {
     panel: Weak<Panel>,
     /// The name of the stage.
     name: String,
-    /// What the pipeline must keep, and so its parts.
-    guarantee: Option<Guarantee>,
+    around: Around,
 }
 
 impl std::fmt::Debug for Home {
@@ -42,17 +41,18 @@ impl std::fmt::Debug for Home {
 }
 
 impl Home {
-    pub(super) fn open(&self, panel: Weak<Panel>, name: String, guarantee: Option<Guarantee>) {
+    pub(super) fn open(&self, panel: Weak<Panel>, name: String, around: Around) {
         let _ = self.0.set(Place {
             panel,
             name,
-            guarantee,
+            around,
         });
     }
 
-    /// What the pipeline must keep.
-    pub(crate) fn guarantee(&self) -> Option<Guarantee> {
-        self.0.get().and_then(|place| place.guarantee)
+    /// What its parts must keep.
+    pub(crate) fn around(&self) -> Around {
+        let around = self.0.get().map(|place| place.around.clone());
+        around.unwrap_or_default()
     }
 
     /// Starts a part of the run. Errors of a contained part's islands are kept for whoever built it

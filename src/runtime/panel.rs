@@ -16,7 +16,7 @@ use crate::operator::source::Walkers;
 use crate::operator::{Control, Spawn, Stage, Turn};
 use crate::outcome::Reason;
 use crate::sync::lock;
-use crate::topology::Guarantee;
+use crate::topology::Around;
 
 /// A stage as the run reports it.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct StageInfo {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
     pub(crate) stage: Arc<Stage>,
-    /// It adds parts to the run, which must keep that guarantee.
-    pub(crate) home: Option<(Home, Option<Guarantee>)>,
+    /// It adds parts to the run, which must keep what is around them.
+    pub(crate) home: Option<(Home, Around)>,
 }
 
 /// A source as the run reports it.
@@ -110,8 +110,8 @@ impl Panel {
 
     fn open_homes(self: &Arc<Self>, stages: &[StageInfo]) {
         for info in stages {
-            if let Some((home, guarantee)) = &info.home {
-                home.open(Arc::downgrade(self), info.name.clone(), *guarantee);
+            if let Some((home, around)) = &info.home {
+                home.open(Arc::downgrade(self), info.name.clone(), around.clone());
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use super::around::Around;
 use super::guarantee::Guarantee;
 use super::node::NodeSpec;
 use super::print::{EdgeInfo, NodeInfo, Topology};
@@ -37,6 +38,11 @@ pub(super) struct Graph {
     pub(super) open: BTreeSet<u32>,
     pub(super) problems: Vec<Refused>,
     pub(super) guarantee: Option<Guarantee>,
+    /// If it is a part of a run that goes on: what is around it, and where elements come in from there
+    /// and leave.
+    pub(super) around: Around,
+    pub(super) inlet: Option<u32>,
+    pub(super) outlet: Option<u32>,
     /// What to say to whoever runs it again: that it ran, or why it was refused.
     pub(super) taken: Option<Box<Refused>>,
 }
@@ -61,6 +67,7 @@ impl Graph {
         self.open.extend(other.open);
         self.problems.extend(other.problems);
         self.guarantee = self.guarantee.max(other.guarantee);
+        self.inlet = self.inlet.or(other.inlet);
         self.taken = self.taken.take().or(other.taken);
     }
 
@@ -190,7 +197,7 @@ impl Graph {
                     name: name.clone(),
                     kind: node.spec.kind,
                     stage: Arc::clone(&node.stage),
-                    home: node.home.clone().map(|home| (home, self.guarantee)),
+                    home: node.home.clone().map(|home| (home, self.around(node))),
                 }
             })
             .collect();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::around::Around;
 use super::graph::{Graph, Node, SourceEntry, Taken};
 use super::guarantee::Guarantee;
 use super::node::NodeSpec;
@@ -175,6 +176,21 @@ impl Plan {
             }
         });
         home
+    }
+
+    /// Elements come in at that stage from the run this is to be a part of.
+    pub(crate) fn lead_in(&self, stage: &Stage) {
+        self.with(|graph| graph.inlet = Some(stage.id));
+    }
+
+    /// It is to be a part of a run that goes on: what leaves that stage goes on there.
+    pub(crate) fn settle_in(&self, stage: &Stage, around: Around) {
+        self.with(|graph| {
+            graph.open.remove(&stage.id);
+            graph.outlet = Some(stage.id);
+            graph.guarantee = graph.guarantee.max(around.guarantee);
+            graph.around = around;
+        });
     }
 
     /// The stages of a cycle: all that follow its head, up to its exit.
