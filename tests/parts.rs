@@ -3,16 +3,19 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
+use std::task::Poll;
 use std::time::Duration;
 
-use forebay::chunk::Chunk;
+use forebay::chunk::{Chunk, Element};
 use forebay::dead_letter::DeadLetterFn;
 use forebay::error::{BoxError, Cause, Refused, RunError, Stop};
 use forebay::flow::{DeadLetters, Flow, Restart, restarting};
-use forebay::operator::{Answer, Context, Demand, Fill, Source};
-use forebay::outcome::Kind;
+use forebay::mark::Mark;
+use forebay::operator::{Answer, Context, Demand, Fill, Held, Sink, Source};
+use forebay::outcome::{Kind, Outcome};
 use forebay::runtime::Snapshot;
 use forebay::source::{self, Line, Lines};
+use forebay::topology::NodeSpec;
 
 const COUNT: u64 = 100;
 
@@ -204,4 +207,87 @@ async fn a_group_knows_that_the_source_before_it_keeps_the_original_bytes() {
     let (result, snapshot) = run(flow).await;
     assert_eq!(result.unwrap(), [1, 2]);
     assert_eq!(snapshot.total().outcome(Kind::DeadLettered), 1);
+}
+
+/// Keeps what it gets until a barrier of its source comes.
+#[derive(Default)]
+struct ByBarrier {
+    kept: Vec<Element<u64>>,
+}
+
+impl Sink<u64> for ByBarrier {
+    type Output = ();
+
+    fn poll_ready(&mut self, _: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
+        Poll::Ready(Ok(Some(Demand::items(5))))
+    }
+
+    fn accept(&mut self, _: &mut Context<'_, '_>, chunk: &mut Chunk<u64>) {
+        self.kept.extend(chunk.drain());
+    }
+
+    fn mark(&mut self, cx: &mut Context<'_, '_>, mark: &Mark) -> Poll<Result<(), Stop>> {
+        if let Mark::Barrier(barrier) = mark {
+            let ends = |element: &mut Element<u64>| {
+                let standing = element.meta.receipt.standing();
+                standing.is_some_and(|at| barrier.is_of(at.source))
+            };
+            for element in self.kept.extract_if(.., ends) {
+                cx.settle(element.meta, Outcome::Delivered);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn held(&self) -> Held {
+        Held::items(self.kept.len())
+    }
+}
+
+#[tokio::test]
+async fn a_barrier_through_groups_is_one_of_the_sources_in_them_as_well() {
+    let numbers = || numbers(Answer::Rewind).window(40).barrier_every(20);
+    let flow = numbers().group_by(2, |n| n % 2, move |_, group| group.merge([numbers()]));
+    let spec = NodeSpec::new("by_barrier").holds(3 * COUNT as usize);
+    // Behind a barrier without the token of its source, the window of that would stay full.
+    let mut running = flow.to_stage(spec, ByBarrier::default()).run().unwrap();
+    let joined = tokio::time::timeout(Duration::from_secs(5), running.join()).await;
+    let snapshot = running.snapshot();
+    joined
+        .unwrap_or_else(|_| panic!("it stands still:\n{snapshot}"))
+        .unwrap();
+    snapshot.check().unwrap();
+    assert_eq!(snapshot.total().outcome(Kind::Delivered), 3 * COUNT);
+}
+
+#[tokio::test]
+async fn sources_in_groups_rest_and_drain_with_the_others() {
+    let flow = source::iter(0..4_u64).group_by(
+        4,
+        |n| *n,
+        |_, group| group.merge([source::repeat(7).map_async(4, |n| async move {
+            tokio::task::yield_now().await;
+            n
+        })]),
+    );
+    let mut running = flow.ignore().run().unwrap();
+    let stopper = running.stopper();
+    let taken = || running.snapshot().stage("ignore").unwrap().counts.entered;
+    let rest = || tokio::time::sleep(Duration::from_millis(30));
+    rest().await;
+    stopper.pause(true);
+    rest().await;
+    let resting = taken();
+    assert!(resting > 4);
+    rest().await;
+    assert_eq!(taken(), resting);
+    stopper.pause(false);
+    rest().await;
+    assert!(taken() > resting);
+    let drained = running.drain(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(drained.still_running, [""; 0]);
 }

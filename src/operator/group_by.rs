@@ -156,9 +156,9 @@ pub(crate) struct GroupBy<K, T, U, F, G> {
     wakes: Arc<Wakes>,
     wakers: Vec<Waker>,
     idle: Option<Sleep>,
-    /// The mark that is under way through the groups, and whether they have got it.
+    /// The mark that is under way through the groups, joined with what they gave, and as they got it.
     mark: Option<Mark>,
-    sent: bool,
+    sent: Option<Mark>,
     /// What sources in groups are to know, those of later groups as well.
     paused: bool,
     draining: bool,
@@ -200,7 +200,7 @@ where
             wakers: Vec::new(),
             idle: None,
             mark: None,
-            sent: false,
+            sent: None,
             paused: false,
             draining: false,
             done: false,
@@ -284,12 +284,12 @@ where
     /// A group gave a mark: its copy of the one under way, or one of a source inside it, which is
     /// handed on at once because nothing of that source comes by another group.
     fn take_mark(&mut self, slot: usize, mark: Mark) -> Option<Mark> {
-        let is_copy = self.sent && self.mark.as_ref().is_some_and(|sent| mark.holds(sent));
-        if !is_copy {
+        let is_copy = |sent| mark.holds(sent);
+        if !self.sent.as_ref().is_some_and(is_copy) {
             return Some(mark);
         }
-        if let (Some(Mark::Barrier(sent)), Mark::Barrier(given)) = (&mut self.mark, mark) {
-            sent.join(given);
+        if let (Some(Mark::Barrier(joined)), Mark::Barrier(given)) = (&mut self.mark, mark) {
+            joined.join(given);
         }
         if let Some(group) = self.group(slot) {
             group.marked = true;
@@ -552,6 +552,7 @@ where
             // A queue takes a mark at once.
             let _ = group.flow.outlet.mark(&mut cx.for_stage(&split), &mark);
         }
+        self.sent = Some(mark);
     }
 
     /// Whether all groups that go on gave the mark, and those that close have.
@@ -615,11 +616,11 @@ where
             let mut moved = matches!(placed, Placed::Soon);
             if self.keys.is_empty() {
                 if self.mark.is_some() {
-                    if !std::mem::replace(&mut self.sent, true) {
+                    if self.sent.is_none() {
                         self.send_mark(cx);
                         moved = true;
                     } else if self.marks_given() {
-                        self.sent = false;
+                        self.sent = None;
                         self.ask_again();
                         if let Some(mark) = self.mark.take() {
                             return Ok(Fill::Mark(mark));
