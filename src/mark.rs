@@ -27,9 +27,8 @@ impl Mark {
         match (self, other) {
             (Mark::Rewind(source, at), Mark::Rewind(same, then)) => (source, at) == (same, then),
             (Mark::Barrier(mine), Mark::Barrier(theirs)) => theirs.tokens.iter().all(|token| {
-                let is_same = |own: &CommitToken| {
-                    (own.source, own.epoch) == (token.source, token.epoch)
-                };
+                let is_same =
+                    |own: &CommitToken| (own.source, own.epoch) == (token.source, token.epoch);
                 mine.tokens.iter().any(is_same)
             }),
             _ => false,
@@ -69,6 +68,12 @@ impl Barrier {
                 self.tokens.push(token);
             }
         }
+    }
+
+    /// Ends no epoch of that source any more. Whether it ends none at all.
+    pub(crate) fn forget(&mut self, source: SourceId) -> bool {
+        self.tokens.retain(|token| token.source != source);
+        self.tokens.is_empty()
     }
 
     /// Begins a commit of all its tokens: see [`CommitToken::begin`].

@@ -1,6 +1,7 @@
 //! What a source does about an element that ended unresolved: stop, go back, divert, go on.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -382,4 +383,47 @@ async fn a_rewind_drops_what_has_gathered_for_a_file() {
         }
     }
     panic!("nothing was ever dropped");
+}
+
+/// Numbers of which one fails once, after all were read, joined with a queue that stays open.
+fn beside_an_open_queue(numbers: Flow<u64>) -> (source::Queue<u64>, Flow<u64>) {
+    let (queue, open) = source::queue::<u64>(4);
+    let mut fails = true;
+    let flow = numbers.window(1000).merge([open]).map_async(128, move |n| {
+        let fails = n == 42 && std::mem::take(&mut fails);
+        async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!fails, "not yet");
+            n
+        }
+    });
+    (queue, flow)
+}
+
+#[tokio::test]
+async fn a_source_goes_back_after_its_end_though_another_goes_on() {
+    let (queue, flow) = beside_an_open_queue(numbers(Answer::Rewind).0);
+    let (mut taken, pipeline) = flow.into_subscription(Asking::by_hand(1000));
+    let mut running = pipeline.run().unwrap();
+    taken.request(1000);
+    let all = async {
+        let mut all = BTreeSet::new();
+        while all.len() < 100 {
+            all.insert(taken.next().await.unwrap().unwrap());
+        }
+    };
+    let came = tokio::time::timeout(Duration::from_secs(5), all).await;
+    assert!(came.is_ok(), "it stands still:\n{}", running.snapshot());
+    queue.complete();
+    while taken.next().await.is_some() {}
+    running.join().await.unwrap();
+    running.snapshot().check().unwrap();
+}
+
+#[tokio::test]
+async fn a_source_stops_the_run_though_its_barrier_waits_for_another() {
+    let numbers = numbers(Answer::Stop).0.barrier_every(100);
+    let (_queue, flow) = beside_an_open_queue(numbers);
+    let (result, _) = run(flow).await;
+    assert!(result.unwrap_err().to_string().contains("element 42"));
 }

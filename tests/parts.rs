@@ -87,7 +87,8 @@ fn cannot_go_back(stage: &str) -> Refused {
     Refused::Guarantee {
         guarantee: "going back (Answer::Rewind)",
         stage: stage.to_owned(),
-        why: "has state that a rewind would have to rebuild: use `stateful_map_with_rebuild`".to_owned(),
+        why: "has state that a rewind would have to rebuild: use `stateful_map_with_rebuild`"
+            .to_owned(),
     }
 }
 
@@ -149,7 +150,9 @@ async fn a_source_that_goes_back_in_a_group_is_refused_before_stages_that_cannot
 
 #[tokio::test]
 async fn a_restarted_flow_within_another_knows_what_is_around_both() {
-    let flow = restarting(again(), |_| restarting(again(), |_| numbers(Answer::Rewind)));
+    let flow = restarting(again(), |_| {
+        restarting(again(), |_| numbers(Answer::Rewind))
+    });
     let (_, why) = refused(sums(flow)).await;
     assert_eq!(why, cannot_go_back("scan"));
 }
@@ -200,7 +203,11 @@ async fn a_group_knows_that_the_source_before_it_keeps_the_original_bytes() {
         |_| 0,
         |_, group| {
             let letters = DeadLetters::new(4, DeadLetterFn(|_| Ok(())));
-            let parsed = group.try_map(|line: &Line| std::str::from_utf8(&line.bytes)?.parse::<u64>().map_err(BoxError::from));
+            let parsed = group.try_map(|line: &Line| {
+                std::str::from_utf8(&line.bytes)?
+                    .parse::<u64>()
+                    .map_err(BoxError::from)
+            });
             parsed.or_dead_letter(&letters)
         },
     );
@@ -269,10 +276,12 @@ async fn sources_in_groups_rest_and_drain_with_the_others() {
     let flow = source::iter(0..4_u64).group_by(
         4,
         |n| *n,
-        |_, group| group.merge([source::repeat(7).map_async(4, |n| async move {
-            tokio::task::yield_now().await;
-            n
-        })]),
+        |_, group| {
+            group.merge([source::repeat(7).map_async(4, |n| async move {
+                tokio::task::yield_now().await;
+                n
+            })])
+        },
     );
     let mut running = flow.ignore().run().unwrap();
     let stopper = running.stopper();

@@ -10,13 +10,13 @@ use crate::position::{Generation, SourceId};
 ///
 /// # Invariants
 /// - A barrier is handed on once all inputs that have not ended gave one; until then those that did
-///   are not asked again.
+///   are asked for no element, but go on with what they have in flight, and may go back. An input
+///   that gave the barrier of that source alone has given none then.
 /// - A rewind is handed on when the first input gives it, and once. Elements of the generation
 ///   before it that another input still has are settled here: what follows the join has already
 ///   dropped theirs.
 pub(crate) struct Align {
-    given: Vec<bool>,
-    joined: Option<Barrier>,
+    given: Vec<Option<Barrier>>,
     /// The last rewind of each source that passed.
     passed: Vec<(SourceId, Generation)>,
     /// By input: the rewinds that passed and this input has not given yet.
@@ -26,16 +26,15 @@ pub(crate) struct Align {
 impl Align {
     pub(crate) fn new(inputs: usize) -> Align {
         Align {
-            given: vec![false; inputs],
-            joined: None,
+            given: vec![None; inputs],
             passed: Vec::new(),
             behind: vec![Vec::new(); inputs],
         }
     }
 
-    /// Whether this input gave its barrier and must not be asked.
+    /// Whether this input gave its barrier and must hand over nothing.
     pub(crate) fn waits(&self, input: usize) -> bool {
-        self.given.get(input).copied().unwrap_or(false)
+        self.given.get(input).is_some_and(Option::is_some)
     }
 
     /// Takes a mark from an input. A rewind that is to be handed on at once comes back.
@@ -43,11 +42,10 @@ impl Align {
         match mark {
             Mark::Barrier(barrier) => {
                 if let Some(given) = self.given.get_mut(input) {
-                    *given = true;
-                }
-                match &mut self.joined {
-                    Some(joined) => joined.join(barrier),
-                    None => self.joined = Some(barrier),
+                    match given {
+                        Some(given) => given.join(barrier),
+                        None => *given = Some(barrier),
+                    }
                 }
                 None
             }
@@ -58,6 +56,9 @@ impl Align {
     fn rewind(&mut self, input: usize, source: SourceId, generation: Generation) -> Option<Mark> {
         if let Some(behind) = self.behind.get_mut(input) {
             behind.retain(|(of, at)| *of != source || *at > generation);
+        }
+        if let Some(given) = self.given.get_mut(input) {
+            given.take_if(|barrier| barrier.forget(source));
         }
         let known = self.passed.iter_mut().find(|(of, _)| *of == source);
         match known {
@@ -83,13 +84,14 @@ impl Align {
             .given
             .iter()
             .enumerate()
-            .all(|(index, given)| *given || ended(index));
+            .all(|(index, given)| given.is_some() || ended(index));
         if !all {
             return None;
         }
-        let barrier = self.joined.take()?;
-        self.given.fill(false);
-        Some(Mark::Barrier(barrier))
+        let mut given = self.given.iter_mut().filter_map(Option::take);
+        let mut joined = given.next()?;
+        given.for_each(|barrier| joined.join(barrier));
+        Some(Mark::Barrier(joined))
     }
 
     /// Settles what an input gave that its source has gone back behind meanwhile.
@@ -146,6 +148,29 @@ mod tests {
         assert!(
             align.complete(|_| true).is_none(),
             "there is none to hand on"
+        );
+    }
+
+    #[test]
+    fn an_input_that_goes_back_behind_its_barrier_has_given_none() {
+        let mut align = Align::new(3);
+        assert!(align.take(0, barrier(1, 7)).is_none());
+        assert!(align.take(1, barrier(2, 3)).is_none());
+        assert!(align.take(1, barrier(3, 1)).is_none());
+        let back = |source| Mark::Rewind(SourceId::new(source), Generation(1));
+        assert!(align.take(0, back(1)).is_some());
+        assert!(!align.waits(0), "it is asked for elements again");
+        assert!(align.take(1, back(2)).is_some());
+        assert!(align.waits(1), "it gave that of another source as well");
+        assert!(align.take(0, barrier(1, 8)).is_none());
+        let Some(Mark::Barrier(joined)) = align.complete(|input| input == 2) else {
+            panic!("all that go on gave theirs");
+        };
+        let of = |token: &CommitToken| (token.source(), token.epoch());
+        let tokens: Vec<_> = joined.tokens().iter().map(of).collect();
+        assert_eq!(
+            tokens,
+            [(SourceId::new(1), Epoch(8)), (SourceId::new(3), Epoch(1))]
         );
     }
 

@@ -282,7 +282,9 @@ impl Parts {
     }
 
     pub(super) fn name_of(&self, id: u32) -> Option<String> {
-        self.live.iter().find_map(|scope| name_in(&scope.stages, id))
+        self.live
+            .iter()
+            .find_map(|scope| name_in(&scope.stages, id))
     }
 
     pub(super) fn report(

@@ -212,7 +212,9 @@ impl Snapshot {
                 what: format!("no stage counts one {kind}, and it was told so of {told}"),
             })
         };
-        let kinds = Kind::ALL.into_iter().filter(|kind| self.counted(*kind) == 0);
+        let kinds = Kind::ALL
+            .into_iter()
+            .filter(|kind| self.counted(*kind) == 0);
         kinds
             .flat_map(|kind| self.sources.iter().map(move |source| (source, kind)))
             .filter_map(told)

@@ -17,7 +17,7 @@ use crate::runtime::{Drive, Home};
 use crate::sync::lock;
 
 enum Slot {
-    Graph(Graph),
+    Graph(Box<Graph>),
     /// Joined to another graph.
     Moved(Plan),
 }
@@ -37,7 +37,7 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Plan {
     pub(crate) fn new() -> Plan {
-        Plan(Arc::new(Mutex::new(Slot::Graph(Graph::default()))))
+        Plan(Arc::new(Mutex::new(Slot::Graph(Box::default()))))
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Graph) -> R) -> R {
@@ -64,7 +64,7 @@ impl Plan {
         }
         let moved = std::mem::replace(&mut *lock(&theirs.0), Slot::Moved(mine.clone()));
         if let Slot::Graph(graph) = moved {
-            mine.with(|whole| whole.absorb(graph));
+            mine.with(|whole| whole.absorb(*graph));
         }
     }
 
