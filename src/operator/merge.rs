@@ -93,7 +93,9 @@ impl<T: Send> Operator<T> for Merge<T> {
                     return Ok(Fill::More);
                 }
                 Fill::Mark(mark) => {
-                    if let Some(mark) = self.align.take(index, mark) {
+                    let passes = self.align.take(index, mark);
+                    let ended = |index: usize| self.inputs[index].is_done();
+                    if let Some(mark) = passes.or_else(|| self.align.complete(ended)) {
                         return Ok(Fill::Mark(mark));
                     }
                 }
