@@ -389,7 +389,7 @@ async fn a_rewind_drops_what_has_gathered_for_a_file() {
 fn beside_an_open_queue(numbers: Flow<u64>) -> (source::Queue<u64>, Flow<u64>) {
     let (queue, open) = source::queue::<u64>(4);
     let mut fails = true;
-    let flow = numbers.window(1000).merge([open]).map_async(128, move |n| {
+    let flow = numbers.merge([open]).map_async(128, move |n| {
         let fails = n == 42 && std::mem::take(&mut fails);
         async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -402,7 +402,16 @@ fn beside_an_open_queue(numbers: Flow<u64>) -> (source::Queue<u64>, Flow<u64>) {
 
 #[tokio::test]
 async fn a_source_goes_back_after_its_end_though_another_goes_on() {
-    let (queue, flow) = beside_an_open_queue(numbers(Answer::Rewind).0);
+    goes_back_beside_an_open_queue(numbers(Answer::Rewind).0.window(1000)).await;
+}
+
+#[tokio::test]
+async fn a_source_behind_a_boundary_goes_back_after_its_end_though_another_goes_on() {
+    goes_back_beside_an_open_queue(numbers(Answer::Rewind).0.window(1000).buffer(16)).await;
+}
+
+async fn goes_back_beside_an_open_queue(numbers: Flow<u64>) {
+    let (queue, flow) = beside_an_open_queue(numbers);
     let (mut taken, pipeline) = flow.into_subscription(Asking::by_hand(1000));
     let mut running = pipeline.run().unwrap();
     taken.request(1000);
@@ -422,7 +431,7 @@ async fn a_source_goes_back_after_its_end_though_another_goes_on() {
 
 #[tokio::test]
 async fn a_source_stops_the_run_though_its_barrier_waits_for_another() {
-    let numbers = numbers(Answer::Stop).0.barrier_every(100);
+    let numbers = numbers(Answer::Stop).0.window(1000).barrier_every(100);
     let (_queue, flow) = beside_an_open_queue(numbers);
     let (result, _) = run(flow).await;
     assert!(result.unwrap_err().to_string().contains("element 42"));
