@@ -330,6 +330,10 @@ impl<T: Send + 'static> Flow<T> {
     /// run out, declare [`WhenExhausted::CloseOldest`](super::WhenExhausted), or new keys wait for
     /// the idle time.
     ///
+    /// The run stops if a group cannot keep what the pipeline promised: a guarantee, or that it goes
+    /// back behind a source under [`Answer::Rewind`](crate::operator::Answer::Rewind). A group may
+    /// have sources of its own.
+    ///
     /// - *emits when* a group does.
     /// - *back-pressures when* a group is full, or keys have run out as [`Groups`] says.
     /// - *completes when* the input and all groups have completed.
