@@ -16,7 +16,7 @@ use crate::chunk::Element;
 use crate::class::Class;
 use crate::control::{
     AdmissionHandle, Codel, Deferral, Deferred, Evicted, Forecast, Invalid, Leaving, Offer, Placed,
-    PriorityQueue,
+    PressureHandle, PriorityQueue,
 };
 use crate::operator::outlet::Outlet;
 use crate::operator::{Context, Held, Stage};
@@ -59,6 +59,7 @@ struct State<T> {
     evicted: Vec<Evicted<Element<T>>>,
     /// What an element that comes now has to expect, where that is known.
     forecast: Option<Forecast>,
+    pressure: Option<PressureHandle>,
     link: Link,
 }
 
@@ -185,15 +186,17 @@ impl<T> State<T> {
         }
     }
 
-    /// How full the queue is, 0 to 1.
-    fn fullness(&self) -> f64 {
-        self.queue.len() as f64 / self.queue.settings().max_items() as f64
+    /// How full the queue is, or how great the pressure, whichever is more: 0 to 1.
+    fn pressure(&self, now: Time) -> f64 {
+        let fullness = self.queue.len() as f64 / self.queue.settings().max_items() as f64;
+        let outside = self.pressure.as_ref().map(|pressure| pressure.score(now));
+        fullness.max(outside.unwrap_or(0.0))
     }
 
     /// Offers again what was put aside, as far as there is room and time for it.
     fn reoffer(&mut self, now: Time, leaves: &mut Leaves<T>) {
         loop {
-            let pressure = self.fullness();
+            let pressure = self.pressure(now);
             let Some(deferral) = &mut self.deferral else {
                 return;
             };
@@ -319,6 +322,7 @@ pub(crate) struct Policies<T> {
     deferral: Option<Deferral<Element<T>>>,
     codel: Option<Codel>,
     admission: Option<AdmissionHandle>,
+    pressure: Option<PressureHandle>,
 }
 
 impl<T> Policies<T> {
@@ -332,6 +336,7 @@ impl<T> Policies<T> {
                 deferral: buffer.deferral.map(deferral).transpose()?,
                 codel: buffer.stale.map(codel).transpose()?,
                 admission: buffer.admission.clone(),
+                pressure: buffer.pressure.clone(),
             })
         };
         match buffer.contradiction(has_side) {
@@ -358,6 +363,7 @@ pub(crate) fn by_class<T: Send + 'static>(
             aside: false,
             evicted: Vec::new(),
             forecast: None,
+            pressure: policies.pressure,
             link: Link::default(),
         }),
         items: AtomicU64::new(0),

@@ -17,7 +17,7 @@ pub(super) enum Store<T> {
         values: VecDeque<(T, Meta)>,
         bytes: u64,
     },
-    ByClass(PriorityQueue<(T, Meta)>),
+    ByClass(Box<PriorityQueue<(T, Meta)>>),
 }
 
 /// What became of a value that was to be put in.
