@@ -921,5 +921,9 @@ fn settings_without_meaning_are_refused() {
         .or_fail()
         .ignore()
         .block_on();
-    assert!(refused.unwrap_err().to_string().contains("jitter is 2"));
+    let words = refused.unwrap_err().to_string();
+    assert!(
+        words.contains("`retry jitter` is 2, which is not within 0 to 1"),
+        "{words}"
+    );
 }
