@@ -20,6 +20,9 @@ use forebay::source::{self, Offered, Queue};
 use forebay::testkit::{SimulatedRun, Simulation, SinkProbe, sink_probe};
 use forebay::time::{self, Time};
 
+#[path = "../examples/a6_producer.rs"]
+mod a6_producer;
+
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HIGH: Class = Class::HIGH;
@@ -347,4 +350,9 @@ fn row_a6_offers_of_many_threads_and_tasks_are_all_accounted_for() {
 
 fn class(n: u64) -> Class {
     [HIGH, MEDIUM, LOW][(n % 3) as usize]
+}
+
+#[test]
+fn row_a6_the_example() {
+    a6_producer::main().unwrap();
 }

@@ -16,7 +16,7 @@ use crate::chunk::Element;
 use crate::class::Class;
 use crate::control::{
     AdmissionHandle, Codel, Deferral, Deferred, Evicted, Forecast, Invalid, Leaving, Offer, Placed,
-    PressureHandle, PriorityQueue,
+    PressureHandle, PriorityQueue, WhenNoRoom,
 };
 use crate::operator::outlet::Outlet;
 use crate::operator::{Context, Held, Stage};
@@ -125,6 +125,15 @@ impl<T> State<T> {
         })
     }
 
+    /// Whether there is too much to do elsewhere for a class that can be done later.
+    fn defers_now(&self, now: Time, class: Class) -> bool {
+        let (Some(pressure), Some(deferral)) = (&self.pressure, &self.deferral) else {
+            return false;
+        };
+        self.queue.settings().policy(class) == WhenNoRoom::Defer
+            && deferral.is_above(pressure.score(now))
+    }
+
     /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has
     /// waited enough.
     fn offer(
@@ -136,6 +145,10 @@ impl<T> State<T> {
     ) -> Option<(Element<T>, Time)> {
         if element.meta.deadline <= now || self.is_too_late(now, &element) {
             leaves.settle(element, Outcome::Expired);
+            return None;
+        }
+        if self.defers_now(now, class_of(&element)) {
+            self.leave(now, element, Way::Defer, Reason::NoRoom, leaves);
             return None;
         }
         let offer = Offer::new(class_of(&element), bytes_of(&element), since);

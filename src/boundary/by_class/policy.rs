@@ -80,8 +80,9 @@ impl ClassBuffer {
         self
     }
 
-    /// Offers again what was put aside as that pressure falls, or as the queue gets emptier, whichever
-    /// is later.
+    /// Goes by that pressure besides how full the queue is: while it is as great as
+    /// [`reoffer_until`](DeferralSettings::reoffer_until) says, elements of classes that can be deferred
+    /// are, room or not; and what was put aside is offered again as it falls.
     #[must_use]
     pub fn under(mut self, pressure: &PressureHandle) -> ClassBuffer {
         self.pressure = Some(pressure.clone());
