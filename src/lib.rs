@@ -66,8 +66,7 @@
 //!
 //! # Where to read on
 //! [`guide`] explains the concepts, how to choose an overflow strategy, what to do under pressure, what
-//! happens when something
-//! fails, and how to write a stage of your own.
+//! happens when something fails, and how to write a stage of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 
