@@ -1,6 +1,7 @@
 //! Islands, and what their buffers do when they are full.
 
 use forebay::boundary::{Buffer, WhenFull};
+use forebay::host::MemoryBudget;
 use forebay::outcome::Kind;
 use forebay::testkit::conformance;
 
@@ -9,6 +10,9 @@ use super::{call, doubled, same};
 conformance! {
     buffer: |flow| flow.buffer(3), same, |suite| suite.errors_overtake();
     buffer_of_bytes: |flow| flow.weigh(|n| n % 9).buffer(Buffer::items(9).bytes(16)), same,
+        |suite| suite.errors_overtake();
+    buffer_within:
+        |flow| flow.weigh(|n| 1 + n % 9).buffer_within(9, &MemoryBudget::new(16)), same,
         |suite| suite.errors_overtake();
     buffer_between_three_islands:
         |flow| flow.buffer(2).map_async(3, call).buffer(5).map(|n| n / 2), same,
