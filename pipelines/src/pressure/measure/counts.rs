@@ -1,0 +1,211 @@
+//! How elements ended, by class, and whether it adds up.
+
+use std::ops::Range;
+
+use forebay::outcome::Kind;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::round;
+use crate::run::Ran;
+use crate::scenario::{ByClass, Rank};
+use crate::trace::{Fate, NEVER, Record};
+
+/// From the intended start to the end of the work, of all elements that were done, late ones
+/// included; null where there are none.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: Option<f64>,
+    pub(crate) p99: Option<f64>,
+    pub(crate) p999: Option<f64>,
+    pub(crate) max: Option<f64>,
+}
+
+/// The figures of one class.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub(crate) struct ClassFigures {
+    pub(crate) offered: u64,
+    pub(crate) in_deadline: u64,
+    pub(crate) late: u64,
+    pub(crate) shed: u64,
+    pub(crate) expired: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) failed: u64,
+    pub(crate) deferrals: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) latency_us: Latency,
+}
+
+impl ClassFigures {
+    fn ends(&self) -> u64 {
+        self.in_deadline
+            + self.late
+            + self.shed
+            + self.expired
+            + self.dead_lettered
+            + self.cancelled
+            + self.failed
+            + self.in_flight
+    }
+}
+
+pub(super) struct Counted {
+    pub(super) classes: ByClass<ClassFigures>,
+    pub(super) imbalance: Option<String>,
+}
+
+/// Counts the whole run; latencies are those of elements meant to start from `from` on.
+pub(super) fn count(ran: &Ran, from: u64) -> Counted {
+    let mut wrong: Vec<String> = ran.imbalance.iter().cloned().collect();
+    let classes = ByClass::make(|rank| class(ran, rank, from, &mut wrong));
+    Counted {
+        classes,
+        imbalance: (!wrong.is_empty()).then(|| wrong.join("; ")),
+    }
+}
+
+fn class(ran: &Ran, rank: Rank, from: u64, wrong: &mut Vec<String>) -> ClassFigures {
+    let mut figures = ClassFigures::default();
+    let mut histogram = Histogram::<u64>::new(3).ok();
+    let (mut refused, mut lost, mut cancelled) = (0, 0, 0);
+    for record in ran
+        .records
+        .iter()
+        .filter(|record| record.arrival.rank == rank)
+    {
+        if record.fate != Fate::Ahead {
+            figures.offered += 1;
+        }
+        match record.fate {
+            Fate::Ahead => {}
+            Fate::Inside => figures.in_flight += 1,
+            Fate::Refused => refused += 1,
+            Fate::Lost => lost += 1,
+            Fate::Cancelled => cancelled += 1,
+            Fate::Failed => figures.failed += 1,
+            Fate::Done => {
+                let latency = record.ended - record.arrival.at_ns;
+                if latency <= record.deadline_ns {
+                    figures.in_deadline += 1;
+                } else {
+                    figures.late += 1;
+                }
+                if record.arrival.at_ns >= from
+                    && let Some(histogram) = &mut histogram
+                {
+                    // Cannot fail: the histogram resizes itself.
+                    let _ = histogram.record(latency);
+                }
+            }
+        }
+    }
+    if let Some(deferrals) = &ran.last.deferrals {
+        figures.deferrals = *deferrals.of(rank);
+    }
+    match &ran.account {
+        // A baseline gives no reason: what it refuses or drops it sheds.
+        None => {
+            figures.shed = refused + lost;
+            figures.cancelled = cancelled;
+        }
+        // The system's labels, held against the trace's counts.
+        Some(account) => {
+            let says = |kind: Kind| account.of(rank)[kind as usize];
+            let done = figures.in_deadline + figures.late;
+            let pairs = [
+                ("done", done, says(Kind::Delivered) + says(Kind::Filtered)),
+                ("failed", figures.failed, says(Kind::Failed)),
+                (
+                    "lost",
+                    refused + lost + cancelled,
+                    says(Kind::Shed)
+                        + says(Kind::Expired)
+                        + says(Kind::DeadLettered)
+                        + says(Kind::Cancelled),
+                ),
+            ];
+            for (what, traced, said) in pairs {
+                if traced != said {
+                    let class = rank.name();
+                    wrong.push(format!(
+                        "{class}: {traced} {what} by the trace, {said} by the pipeline's account"
+                    ));
+                }
+            }
+            figures.shed = says(Kind::Shed);
+            figures.expired = says(Kind::Expired);
+            figures.dead_lettered = says(Kind::DeadLettered);
+            figures.cancelled = says(Kind::Cancelled);
+        }
+    }
+    if figures.offered != figures.ends() {
+        wrong.push(format!(
+            "{}: {} offered, {} accounted for",
+            rank.name(),
+            figures.offered,
+            figures.ends()
+        ));
+    }
+    if let Some(histogram) = histogram.filter(|histogram| !histogram.is_empty()) {
+        let us = |ns: u64| Some(round(ns as f64 / 1e3, 1));
+        figures.latency_us = Latency {
+            p50: us(histogram.value_at_quantile(0.5)),
+            p99: us(histogram.value_at_quantile(0.99)),
+            p999: us(histogram.value_at_quantile(0.999)),
+            max: us(histogram.max()),
+        };
+    }
+    figures
+}
+
+/// The part of HIGH that was lost, of what was meant to start from `from` on.
+pub(super) fn high_loss(records: &[Record], from: u64) -> f64 {
+    let high = records.iter().filter(|record| {
+        record.arrival.rank == Rank::High
+            && record.arrival.at_ns >= from
+            && record.fate != Fate::Ahead
+    });
+    let (mut offered, mut lost) = (0_u64, 0_u64);
+    for record in high {
+        offered += 1;
+        // A call that failed was served; a system cannot do better.
+        lost += u64::from(matches!(
+            record.fate,
+            Fate::Refused | Fate::Lost | Fate::Cancelled
+        ));
+    }
+    lost as f64 / offered.max(1) as f64
+}
+
+pub(super) fn completions(records: &[Record], window: &Range<u64>) -> u64 {
+    let done = |record: &&Record| record.fate == Fate::Done && window.contains(&record.ended);
+    records.iter().filter(done).count() as u64
+}
+
+/// The most bytes that were inside at once: taken in, and neither done nor dropped.
+pub(super) fn peak_bytes(records: &[Record]) -> u64 {
+    let mut events: Vec<(u64, bool, u64)> = Vec::new();
+    for record in records {
+        if matches!(record.fate, Fate::Ahead | Fate::Refused) {
+            continue;
+        }
+        let bytes = record.arrival.bytes;
+        events.push((record.offered, true, bytes));
+        if record.ended != NEVER {
+            events.push((record.ended, false, bytes));
+        }
+    }
+    // At one instant, what leaves leaves first.
+    events.sort_unstable();
+    let (mut inside, mut peak) = (0_u64, 0_u64);
+    for (_, enters, bytes) in events {
+        if enters {
+            inside += bytes;
+            peak = peak.max(inside);
+        } else {
+            inside = inside.saturating_sub(bytes);
+        }
+    }
+    peak
+}

@@ -1,0 +1,72 @@
+//! The work on an element: the user code that every system runs, the same for all.
+
+use std::sync::Arc;
+
+use forebay::time;
+
+use crate::scenario::{Mode, Timeline};
+use crate::trace::{Fate, Item, Trace};
+
+/// The call failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the call failed")]
+pub(crate) struct CallFailed;
+
+/// What longer waits on the wall clock are slept through rather than spun through.
+const SPIN_NS: u64 = 20_000_000;
+
+/// Where elements are worked on.
+#[derive(Debug)]
+pub(crate) struct Shop {
+    trace: Arc<Trace>,
+    timeline: Timeline,
+    mode: Mode,
+}
+
+impl Shop {
+    pub(crate) fn new(trace: &Arc<Trace>, timeline: Timeline, mode: Mode) -> Arc<Shop> {
+        Arc::new(Shop {
+            trace: Arc::clone(trace),
+            timeline,
+            mode,
+        })
+    }
+
+    pub(crate) fn trace(&self) -> &Arc<Trace> {
+        &self.trace
+    }
+
+    pub(crate) fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Works on one element. In simulated time each worker has a core of its own, which pays for
+    /// the refusals since the last start; on the wall clock the calling thread is kept busy.
+    pub(crate) async fn serve(&self, item: Item) -> Result<(), CallFailed> {
+        let now = self.trace.now();
+        self.trace.start(item.id);
+        let debt = match self.mode {
+            Mode::Simulated => self.trace.take_debt(),
+            Mode::Wall => 0,
+        };
+        let ending = self.timeline.call(item.id, now + debt, item.service_ns);
+        match self.mode {
+            Mode::Simulated => time::sleep_until(self.trace.clock(ending.at_ns)).await,
+            Mode::Wall => {
+                if ending.at_ns.saturating_sub(now) > SPIN_NS {
+                    time::sleep_until(self.trace.clock(ending.at_ns - SPIN_NS / 4)).await;
+                }
+                while self.trace.now() < ending.at_ns {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        if ending.failed {
+            item.finish(Fate::Failed);
+            Err(CallFailed)
+        } else {
+            item.finish(Fate::Done);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A run on the wall clock: producers on threads of their own, the system on a tokio runtime.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use forebay::error::RunError;
+use forebay::time;
+use tokio::task::JoinSet;
+
+use crate::producer::Producer;
+use crate::random::Random;
+use crate::run::{Played, SAMPLES, Sample, Stage};
+use crate::scenario::Times;
+use crate::system::Work;
+use crate::trace::Trace;
+
+/// How long the capacity is measured.
+const CLOSED_LOOP: Duration = Duration::from_millis(300);
+/// Producers look at the clock at least that often.
+const NAP: Duration = Duration::from_micros(100);
+/// Runs start that long after all is ready.
+const HEADSTART: Duration = Duration::from_millis(20);
+
+/// What one worker without any engine does a second: the same work, one after the other.
+pub(crate) fn closed_loop(times: &Times, seed: u64) -> f64 {
+    let mut random = Random::new(seed, "closed loop");
+    let start = Instant::now();
+    let mut intended = 0.0;
+    let mut took = Duration::ZERO;
+    while took < CLOSED_LOOP {
+        let service = times.draw(&mut random);
+        intended += service as f64;
+        let until = time::now() + Duration::from_nanos(service);
+        while time::now() < until {
+            std::hint::spin_loop();
+        }
+        took = start.elapsed();
+    }
+    // Against what was drawn rather than against the count: the draws' own scatter is no capacity.
+    intended / took.as_nanos() as f64 * 1e9 / times.mean_ns()
+}
+
+fn produce(mut producer: Producer, trace: &Trace, duration_ns: u64) {
+    while let Some(at) = producer.next_at().filter(|at| *at < duration_ns) {
+        let now = trace.now();
+        if at > now {
+            thread::sleep(Duration::from_nanos(at - now).min(NAP));
+            continue;
+        }
+        producer.act(now);
+    }
+}
+
+/// The most memory this process has had since the last reset, and the reset.
+fn peak_rss_kib() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn reset_peak_rss() {
+    // Where that cannot be done the figure is the highest of all runs so far.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Runs to the end of the load, then finishes what is inside, for so long at most.
+pub(crate) fn play(stage: Stage) -> Result<Played, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let Stage {
+        trace,
+        system,
+        work,
+        producers,
+        duration_ns,
+        drain_ns,
+        progress,
+        ..
+    } = stage;
+    let drain = Duration::from_nanos(drain_ns);
+    let _entered = runtime.enter();
+    let mut tasks = JoinSet::new();
+    let mut running = None;
+    trace.begin(time::now() + HEADSTART);
+    reset_peak_rss();
+    match work {
+        Work::Tasks(all) => {
+            for task in all {
+                tasks.spawn(task);
+            }
+        }
+        Work::Pipeline(pipeline) => {
+            running = Some(pipeline.run().map_err(|refused| refused.to_string())?);
+        }
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let samples = thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut samples: Vec<Sample> = Vec::new();
+            while !over.load(Ordering::Acquire) && samples.len() < SAMPLES as usize {
+                let due = duration_ns * samples.len() as u64 / SAMPLES;
+                if trace.now() < due {
+                    thread::sleep(Duration::from_millis(2));
+                    continue;
+                }
+                progress.store(samples.len() as u64 * 1000 / SAMPLES, Ordering::Relaxed);
+                samples.push(Stage::sample(&*system, &trace));
+            }
+            samples
+        });
+        thread::sleep(HEADSTART);
+        let threads: Vec<_> = producers
+            .into_iter()
+            .map(|producer| {
+                let trace = &trace;
+                scope.spawn(move || produce(producer, trace, duration_ns))
+            })
+            .collect();
+        for thread in threads {
+            let _ = thread.join();
+        }
+        while trace.now() < duration_ns {
+            thread::sleep(Duration::from_millis(1));
+        }
+        over.store(true, Ordering::Release);
+        watch.join().unwrap_or_default()
+    });
+    system.close();
+    let snapshot = runtime.block_on(async {
+        if let Some(mut running) = running {
+            let joined = time::timeout(drain, running.join()).await;
+            trace.close();
+            match joined {
+                Ok(result) => result?,
+                // What is left is cancelled.
+                Err(_) => drop(running.drain(Duration::ZERO).await?),
+            }
+            return Ok(Some(running.snapshot()));
+        }
+        let _ =
+            tokio::time::timeout(drain, async { while tasks.join_next().await.is_some() {} }).await;
+        trace.close();
+        tasks.shutdown().await;
+        Ok(None)
+    });
+    let peak_rss_kib = peak_rss_kib();
+    Ok(Played {
+        samples,
+        snapshot: snapshot.map_err(|error: RunError| error.to_string())?,
+        peak_rss_kib,
+    })
+}
