@@ -299,10 +299,13 @@ fn compare(
     json: bool,
 ) -> Result<u8, Failure> {
     let session = Session::new(load_all(names, changes)?, &system::all(ablations));
-    let made = make_all(session, json, |figures| match json {
-        true => as_json(figures),
-        false => Ok(()),
-    })?;
+    let made = make_all(
+        session,
+        json,
+        |figures| {
+            if json { as_json(figures) } else { Ok(()) }
+        },
+    )?;
     if !json {
         print(&Comparison::new(&made).table())?;
     }

@@ -82,6 +82,9 @@ pub(crate) struct Row {
     pub(crate) beats: Vec<&'static str>,
 }
 
+/// A system's runs of one scenario.
+type Runs<'a> = (String, Vec<&'a Figures>);
+
 /// All systems in all scenarios, in the order of the runs.
 pub(crate) struct Comparison {
     pub(crate) scenarios: Vec<(String, Vec<Row>)>,
@@ -89,7 +92,7 @@ pub(crate) struct Comparison {
 
 impl Comparison {
     pub(crate) fn new(made: &[Figures]) -> Comparison {
-        let mut groups: Vec<(String, Vec<(String, Vec<&Figures>)>)> = Vec::new();
+        let mut groups: Vec<(String, Vec<Runs<'_>>)> = Vec::new();
         for figures in made {
             let at = match groups
                 .iter()

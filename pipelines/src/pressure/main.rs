@@ -1,5 +1,9 @@
 //! `pressure`: load tests of pipelines, in simulated time and on the wall clock, beside baselines.
 //! `pressure --help` says all.
+#![allow(
+    clippy::cast_sign_loss,
+    reason = "spans and counts are checked to be positive where scenarios are read"
+)]
 
 mod cli;
 mod compare;

@@ -163,14 +163,15 @@ impl Trace {
     pub(crate) fn offer(self: &Arc<Self>, id: u32, deadline_ns: u64) -> Option<Item> {
         let arrival = self.arrival(id)?;
         let slot = self.slots.get(id as usize)?;
-        slot.offered.store(self.now(), Ordering::Release);
+        let now = self.now();
+        slot.offered.store(now, Ordering::Release);
         slot.fate.store(Fate::Inside as u8, Ordering::Release);
         Some(Item {
             id,
             rank: arrival.rank,
             bytes: arrival.bytes,
             service_ns: arrival.service_ns,
-            deadline_ns: arrival.at_ns.saturating_add(deadline_ns),
+            useful_ns: (arrival.at_ns.saturating_add(deadline_ns)).saturating_sub(now),
             trace: Arc::clone(self),
             ended: false,
         })
@@ -231,8 +232,8 @@ pub(crate) struct Item {
     pub(crate) rank: Rank,
     pub(crate) bytes: u64,
     pub(crate) service_ns: u64,
-    /// When it stops being of use, after the start of the run.
-    pub(crate) deadline_ns: u64,
+    /// How long after its offer it is of use.
+    pub(crate) useful_ns: u64,
     trace: Arc<Trace>,
     ended: bool,
 }
@@ -247,11 +248,6 @@ impl Item {
     pub(crate) fn refuse(self) {
         self.trace.charge();
         self.finish(Fate::Refused);
-    }
-
-    /// How long it is still of use.
-    pub(crate) fn left_ns(&self) -> u64 {
-        self.deadline_ns.saturating_sub(self.trace.now())
     }
 }
 

@@ -64,8 +64,8 @@ pub(super) fn draw(title: &str, curves: &[Curve], kind: Kind) -> Result<String, 
     Ok(svg)
 }
 
-fn lines<'a, Y>(
-    area: &DrawingArea<SVGBackend<'a>, Shift>,
+fn lines<Y>(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
     curves: &[Curve],
     seconds: std::ops::Range<f64>,
     values: Y,

@@ -1,4 +1,4 @@
-//! folly's CoDel: while the least delay of an interval is above the target, whatever waited longer
+//! folly's `CoDel`: while the least delay of an interval is above the target, whatever waited longer
 //! than twice the target is dropped when it is taken.
 
 use std::collections::VecDeque;

@@ -2,8 +2,9 @@
 //! [`pipeline`], and nowhere else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use forebay::boundary::Buffer;
+use forebay::boundary::{Buffer, WhenFull};
 use forebay::flow::{Flow, Pipeline};
 use forebay::source::{self, Offered, Queue};
 
@@ -29,7 +30,7 @@ fn pipeline(setup: &Setup<'_>, policies: &Policies) -> Parts {
     let when_full = if policies.has("drop_head") {
         policies.when_full.policy()
     } else {
-        forebay::boundary::WhenFull::DropNew
+        WhenFull::DropNew
     };
     let buffer = Buffer::items(policies.queue_items)
         .bytes(policies.queue_bytes)
@@ -41,7 +42,7 @@ fn pipeline(setup: &Setup<'_>, policies: &Policies) -> Parts {
     let mut flow = flow;
     if policies.expire && policies.has("expire") {
         flow = flow
-            .deadline_by(|item: &Item| Some(std::time::Duration::from_nanos(item.left_ns())))
+            .deadline_by(|item: &Item| Some(Duration::from_nanos(item.useful_ns)))
             .expire();
     }
     let shop = Arc::clone(setup.shop);
