@@ -198,7 +198,9 @@ fn make_all(
     mut each: impl FnMut(&Figures) -> Result<(), Failure>,
 ) -> Result<Vec<Figures>, Failure> {
     if !quiet && stdout().is_terminal() {
-        return view::make_all(session).map_err(failed);
+        let made = view::make_all(session).map_err(failed)?;
+        made.iter().try_for_each(each)?;
+        return Ok(made);
     }
     let mut made = Vec::new();
     for number in 0..session.planned().len() {

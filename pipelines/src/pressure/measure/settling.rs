@@ -12,6 +12,9 @@ const GRID_NS: u64 = MS / 2;
 const COMPLETIONS: f64 = 5000.0;
 /// Queue delay is averaged over so many starts, so that one that waited long is no relapse.
 const STARTS: f64 = 100.0;
+/// What has to be calm for so long, and over so many means, has recovered.
+const STAYS_NS: u64 = 100 * MS;
+const STAYS_BINS: usize = 20;
 
 /// How long after the step the first stretch of 5000 completions' length begins from which on no
 /// stretch has less than .95 of the goodput of the step's last third. Never: the whole step.
@@ -46,8 +49,10 @@ pub(super) fn convergence_ms(scenario: &Scenario, ran: &Ran) -> Option<f64> {
     Some((settled - at) as f64 / 1e6)
 }
 
-/// How long after the spike the mean queue delay is last above the p99 of queue delay before it (at
-/// least a tenth of a service). Never below: the rest of the run.
+/// How long after the spike the first stretch of a tenth of a second (and of twenty means) begins
+/// throughout which the mean queue delay is at most what the p99 of queue delay was before (at least
+/// a tenth of a service). At any load the p99 is passed now and then, so that no run would stay under
+/// it for ever. Never: the rest of the run.
 pub(super) fn recovery_ms(scenario: &Scenario, ran: &Ran, from: u64) -> Option<f64> {
     let spike_at = scenario.measure.spike_at_ms? * MS;
     let spike_until = scenario.measure.spike_until_ms? * MS;
@@ -70,9 +75,34 @@ pub(super) fn recovery_ms(scenario: &Scenario, ran: &Ran, from: u64) -> Option<f
     }
     let usual = quantile(&mut before, 0.99).unwrap_or_default() as f64;
     let usual = usual.max(ran.mean_service_ns / 10.0);
-    let above = delays
-        .iter()
-        .rposition(|(sum, count)| *sum as f64 > usual * *count as f64);
-    let recovered = above.map_or(0, |bin| (bin as u64 + 1) * bin_ns);
-    Some(recovered as f64 / 1e6)
+    // A stretch in which nothing starts is not one in which nothing waits.
+    let calm = |(sum, count): &(u64, u64)| *count > 0 && *sum as f64 <= usual * *count as f64;
+    let stretch = ((STAYS_NS / bin_ns) as usize).max(STAYS_BINS);
+    let recovered = settles(delays.iter().map(calm), stretch).unwrap_or(bins);
+    Some((recovered as u64 * bin_ns) as f64 / 1e6)
+}
+
+/// Where the first so many in a row begin that are all calm.
+fn settles(calm: impl Iterator<Item = bool>, stretch: usize) -> Option<usize> {
+    let mut row = 0;
+    for (place, calm) in calm.enumerate() {
+        row = if calm { row + 1 } else { 0 };
+        if row == stretch {
+            return Some(place + 1 - stretch);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_settles_where_the_first_long_row_begins() {
+        let calm = [true, true, false, true, false, true, true, true, false];
+        assert_eq!(settles(calm.into_iter(), 2), Some(0));
+        assert_eq!(settles(calm.into_iter(), 3), Some(5));
+        assert_eq!(settles(calm.into_iter(), 4), None);
+    }
 }

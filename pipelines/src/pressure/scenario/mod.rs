@@ -260,3 +260,60 @@ impl Measure {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The paths of all keys, whatever their place in a list.
+    fn keys(value: &toml::Value, path: &str, found: &mut BTreeSet<String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    let path = format!("{path}.{key}");
+                    keys(value, &path, found);
+                    found.insert(path);
+                }
+            }
+            toml::Value::Array(values) => {
+                for value in values {
+                    keys(value, path, found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_is_told() {
+        let told: toml::Value = toml::from_str(FIELDS).unwrap();
+        let scenario = Scenario::parse(FIELDS).unwrap();
+        let known = toml::Value::try_from(&scenario).unwrap();
+        let (mut all, mut documented) = (BTreeSet::new(), BTreeSet::new());
+        keys(&known, "", &mut all);
+        keys(&told, "", &mut documented);
+        assert_eq!(all, documented);
+        // What has no default is not in there unless it is told: count those of the source.
+        for field in ["replay = ", "[[expect.at]]", "level"] {
+            assert!(FIELDS.contains(field), "{field}");
+        }
+        let absent = format!("{:?}", scenario.expect).matches("None").count();
+        assert_eq!(absent, 1, "all gates but `level` have an example");
+        let absent = format!("{:?}", scenario.measure).matches("None").count();
+        assert_eq!(absent, 0, "all of `measure` has an example");
+        assert_eq!(scenario.faults.len(), 9, "every kind of fault");
+    }
+
+    #[test]
+    fn every_scenario_that_ships_is_right_and_finds_its_files() {
+        for (name, text) in BUILT_IN {
+            let scenario = Scenario::parse(text).unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert_eq!(scenario.name, *name);
+            scenario.service.times(&Files::none()).unwrap();
+            scenario.load.recorded(&Files::none()).unwrap();
+        }
+    }
+}

@@ -60,7 +60,7 @@ fn pipeline(setup: &Setup<'_>, policies: &Policies) -> Parts {
     Parts {
         queue,
         pipeline,
-        bound_bytes: held + setup.max_bytes * workers as u64,
+        bound_bytes: held + setup.bound_bytes(0),
         observe: Box::new(Observation::default),
     }
 }

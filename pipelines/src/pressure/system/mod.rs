@@ -19,7 +19,7 @@ use std::time::Duration;
 use forebay::control::Adjustment;
 use forebay::flow::Pipeline;
 
-use crate::scenario::{ByClass, MECHANISMS, Scenario};
+use crate::scenario::{ByClass, MECHANISMS, Mode, Scenario};
 use crate::shop::Shop;
 use crate::trace::Item;
 
@@ -103,9 +103,19 @@ impl Setup<'_> {
         (self.mean_service.as_nanos() as f64 * count) as u64
     }
 
-    /// As many bytes as that many elements and those being worked on can have.
+    /// As many bytes as that many elements and those outside of the queue can have.
     fn bound_bytes(&self, items: usize) -> u64 {
-        self.max_bytes * (items + self.scenario.workers) as u64
+        self.max_bytes * (items + self.outside()) as u64
+    }
+
+    /// How many elements are inside, as the trace sees it, but in no queue: one at each worker, and
+    /// on the wall clock what each producer is offering and what it is just evicting for it.
+    fn outside(&self) -> usize {
+        self.scenario.workers
+            + match self.scenario.mode {
+                Mode::Simulated => 0,
+                Mode::Wall => 2 * self.scenario.producers,
+            }
     }
 }
 
