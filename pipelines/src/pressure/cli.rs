@@ -42,7 +42,7 @@ enum Command {
     },
     /// Runs a scenario: forebay alone, unless the scenario or --system names others
     Run {
-        /// A name that `list` prints, or a .toml file
+        /// A name that `list` prints, or a .toml file; `sweep@10` is one level of a sweep
         scenario: String,
         #[command(flatten)]
         options: Options,
@@ -237,7 +237,7 @@ fn verdict(made: &[Figures]) -> u8 {
 /// The figures of a run, to be read.
 pub(crate) fn in_words(figures: &Figures) -> String {
     let mut text = format!(
-        "{}  {}  seed {}  {}\n  goodput {:.3} of {:.0}/s   inversions {}   peak {} KiB in flight{}\n",
+        "{}  {}  seed {}  {}\n  goodput {:.3} of {:.0}/s   inversions {}   refused {:.0}/s   peak {} KiB in flight{}\n",
         figures.scenario,
         figures.system,
         figures.seed,
@@ -245,10 +245,11 @@ pub(crate) fn in_words(figures: &Figures) -> String {
         figures.goodput,
         figures.capacity_per_s,
         figures.inversions,
+        figures.more.refused_per_s,
         figures.peak_in_flight_bytes / 1024,
         figures
             .peak_rss_kib
-            .map_or(String::new(), |kib| format!("   peak RSS {kib} KiB")),
+            .map_or(String::new(), |kib| format!("   RSS grew by {kib} KiB")),
     );
     for rank in crate::scenario::Rank::ALL {
         let class = figures.classes.of(rank);

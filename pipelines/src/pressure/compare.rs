@@ -53,6 +53,13 @@ pub(crate) const MEASURES: [Measured; 6] = [
     },
 ];
 
+/// The columns after them.
+pub(crate) const AFTER_MEASURES: [&str; 3] = [
+    "gates met",
+    "worse than forebay in",
+    "better than forebay in",
+];
+
 /// The values of one measure over the seeds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Spread {
@@ -78,8 +85,10 @@ pub(crate) struct Row {
     pub(crate) spreads: [Option<Spread>; MEASURES.len()],
     /// Gates met in all seeds, and all gates.
     pub(crate) gates: (usize, usize),
-    /// The measures in which it is better than forebay in every seed.
-    pub(crate) beats: Vec<&'static str>,
+    /// The measures in which its worst seed is better than forebay's best.
+    pub(crate) better: Vec<&'static str>,
+    /// Those in which its best seed is worse than forebay's worst.
+    pub(crate) worse: Vec<&'static str>,
 }
 
 /// A system's runs of one scenario.
@@ -129,7 +138,7 @@ impl Comparison {
         for (name, rows) in &self.scenarios {
             let mut cells = vec![vec![name.clone()]];
             cells[0].extend(MEASURES.iter().map(|measure| measure.name.to_owned()));
-            cells[0].extend(["gates met".to_owned(), "better than forebay in".to_owned()]);
+            cells[0].extend(AFTER_MEASURES.map(str::to_owned));
             cells.extend(rows.iter().map(Row::cells));
             text.push_str(&align(&cells));
             text.push('\n');
@@ -151,11 +160,12 @@ fn row(system: String, runs: &[&Figures]) -> Row {
             .each_ref()
             .map(|measure| Spread::of(runs.iter().filter_map(|run| (measure.of)(run)).collect())),
         gates: (met.values().filter(|met| **met).count(), met.len()),
-        beats: Vec::new(),
+        better: Vec::new(),
+        worse: Vec::new(),
     }
 }
 
-/// Marks where another system is better than forebay beyond the spread of the seeds.
+/// Marks where another system differs from forebay beyond the spread of the seeds.
 fn judge(rows: &mut [Row]) {
     let Some(ours) = rows
         .iter()
@@ -166,20 +176,27 @@ fn judge(rows: &mut [Row]) {
     };
     for row in rows.iter_mut().filter(|row| row.system != "forebay") {
         for (measure, (theirs, ours)) in MEASURES.iter().zip(row.spreads.iter().zip(ours)) {
-            let better = match (theirs, ours) {
-                (Some(theirs), Some(ours)) if measure.more_is_better => theirs.least > ours.most,
-                (Some(theirs), Some(ours)) => theirs.most < ours.least,
-                _ => false,
+            let (Some(theirs), Some(ours)) = (theirs, ours) else {
+                continue;
+            };
+            let (above, below) = (theirs.least > ours.most, theirs.most < ours.least);
+            let (better, worse) = if measure.more_is_better {
+                (above, below)
+            } else {
+                (below, above)
             };
             if better {
-                row.beats.push(measure.name);
+                row.better.push(measure.name);
+            }
+            if worse {
+                row.worse.push(measure.name);
             }
         }
     }
 }
 
 impl Row {
-    /// As they are shown: name, measures, gates, where it beats forebay.
+    /// As they are shown: name, measures, gates, where it is worse and better than forebay.
     pub(crate) fn cells(&self) -> Vec<String> {
         let mut cells = vec![self.system.clone()];
         for (spread, measure) in self.spreads.iter().zip(&MEASURES) {
@@ -198,7 +215,8 @@ impl Row {
             });
         }
         cells.push(format!("{} of {}", self.gates.0, self.gates.1));
-        cells.push(self.beats.join(", "));
+        cells.push(self.worse.join(", "));
+        cells.push(self.better.join(", "));
         cells
     }
 }
@@ -217,7 +235,7 @@ fn align(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (number, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = if number == 0 || number + 1 == columns {
+            let _ = if number == 0 || number + 2 >= columns {
                 write!(line, "{cell:<width$}  ")
             } else {
                 write!(line, "{cell:>width$}  ")

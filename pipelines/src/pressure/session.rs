@@ -16,8 +16,24 @@ pub(crate) struct Loaded {
     pub(crate) files: Files,
 }
 
-/// The scenario of that name, or in that file.
+/// The scenario of that name, or in that file; with `@` and a level, that level of its sweep alone.
 pub(crate) fn load(name: &str) -> Result<Loaded, String> {
+    let Some((whole, level)) = name.rsplit_once('@') else {
+        return load_whole(name);
+    };
+    let mut loaded = load_whole(whole)?;
+    let scenario = &mut loaded.scenario;
+    let level = level
+        .parse::<f64>()
+        .ok()
+        .filter(|level| scenario.load.sweep.contains(level))
+        .ok_or_else(|| format!("{name}: `{level}` is no level of its sweep"))?;
+    scenario.load.sweep = vec![level];
+    scenario.expect.at.retain(|at| at.level == Some(level));
+    Ok(loaded)
+}
+
+fn load_whole(name: &str) -> Result<Loaded, String> {
     if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
         let scenario = Scenario::parse(text).map_err(|why| format!("{name}: {why}"))?;
         let files = Files::none();

@@ -13,7 +13,7 @@ use futures_util::future::{join, select};
 use futures_util::stream::FuturesUnordered;
 
 use crate::run::{Played, SAMPLES, Sample, Stage};
-use crate::system::{Task, Work};
+use crate::system::Task;
 
 /// Runs to the end of the load, then finishes what is inside, for so long at most.
 pub(crate) fn play(stage: Stage) -> Result<Played, String> {
@@ -63,32 +63,31 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
     };
     let load = join(offers, watch);
     let told = |error: forebay::error::RunError| error.to_string();
-    let snapshot = match work {
-        Work::Tasks(tasks) => {
-            let closing = Arc::clone(&trace);
-            simulation
-                .block_on(async move {
-                    let drain = Duration::from_nanos(drain_ns);
-                    let mut tasks: FuturesUnordered<Task> = tasks.into_iter().collect();
-                    beside(&mut tasks, load).await;
-                    let _ =
-                        time::timeout(drain, async { while tasks.next().await.is_some() {} }).await;
-                    closing.close();
-                })
-                .map_err(told)?;
-            None
-        }
-        Work::Pipeline(pipeline) => {
-            let mut run = simulation
-                .start(pipeline)
-                .map_err(|refused| refused.to_string())?;
-            simulation.block_on(load).map_err(told)?;
-            run.advance(Duration::from_nanos(drain_ns));
-            trace.close();
-            run.drain(Duration::ZERO).map_err(told)?;
-            Some(run.snapshot())
-        }
-    };
+    let mut tasks: FuturesUnordered<Task> = work.tasks.into_iter().collect();
+    let mut run = None;
+    if let Some(pipeline) = work.pipeline {
+        let started = simulation.start(pipeline);
+        run = Some(started.map_err(|refused| refused.to_string())?);
+    }
+    let drain = Duration::from_nanos(drain_ns);
+    let closing = Arc::clone(&trace);
+    simulation
+        .block_on(async move {
+            beside(&mut tasks, load).await;
+            let left = async { while tasks.next().await.is_some() {} };
+            if time::timeout(drain, left).await.is_err() {
+                closing.close();
+            }
+        })
+        .map_err(told)?;
+    let mut snapshot = None;
+    if let Some(mut run) = run {
+        let left = trace.clock(duration_ns + drain_ns).since(simulation.now());
+        run.advance(left);
+        trace.close();
+        run.drain(Duration::ZERO).map_err(told)?;
+        snapshot = Some(run.snapshot());
+    }
     drop(simulation);
     let samples: Vec<Sample> =
         std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner));

@@ -14,7 +14,6 @@ use crate::producer::Producer;
 use crate::random::Random;
 use crate::run::{Played, SAMPLES, Sample, Stage};
 use crate::scenario::Times;
-use crate::system::Work;
 use crate::trace::Trace;
 
 /// How often and how long the capacity is measured.
@@ -60,10 +59,10 @@ fn produce(mut producer: Producer, trace: &Trace, duration_ns: u64) {
     }
 }
 
-/// The most memory this process has had since the last reset, and the reset.
-fn peak_rss_kib() -> Option<u64> {
+/// A line of the process's status, in KiB: `VmRSS`, or `VmHWM` for the most since the last reset.
+fn status_kib(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
@@ -95,15 +94,12 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
     let mut running = None;
     trace.begin(time::now() + HEADSTART);
     reset_peak_rss();
-    match work {
-        Work::Tasks(all) => {
-            for task in all {
-                tasks.spawn(task);
-            }
-        }
-        Work::Pipeline(pipeline) => {
-            running = Some(pipeline.run().map_err(|refused| refused.to_string())?);
-        }
+    let before_kib = status_kib("VmRSS:");
+    for task in work.tasks {
+        tasks.spawn(task);
+    }
+    if let Some(pipeline) = work.pipeline {
+        running = Some(pipeline.run().map_err(|refused| refused.to_string())?);
     }
     let over = Arc::new(AtomicBool::new(false));
     let samples = thread::scope(|scope| {
@@ -139,23 +135,30 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
     });
     system.close();
     let snapshot = runtime.block_on(async {
-        if let Some(mut running) = running {
-            let joined = time::timeout(drain, running.join()).await;
-            trace.close();
-            match joined {
+        let left = async {
+            let joined = match &mut running {
+                Some(running) => running.join().await,
+                None => Ok(()),
+            };
+            while tasks.join_next().await.is_some() {}
+            joined
+        };
+        let finished = time::timeout(drain, left).await;
+        trace.close();
+        tasks.shutdown().await;
+        if let Some(running) = &mut running {
+            match finished {
                 Ok(result) => result?,
                 // What is left is cancelled.
                 Err(_) => drop(running.drain(Duration::ZERO).await?),
             }
-            return Ok(Some(running.snapshot()));
         }
-        let _ =
-            tokio::time::timeout(drain, async { while tasks.join_next().await.is_some() {} }).await;
-        trace.close();
-        tasks.shutdown().await;
-        Ok(None)
+        Ok(running.map(|running| running.snapshot()))
     });
-    let peak_rss_kib = peak_rss_kib();
+    // The harness's own memory for the load is there before the run.
+    let peak_rss_kib = status_kib("VmHWM:")
+        .zip(before_kib)
+        .map(|(peak, before)| peak.saturating_sub(before));
     Ok(Played {
         samples,
         snapshot: snapshot.map_err(|error: RunError| error.to_string())?,

@@ -183,6 +183,12 @@ pub(super) fn completions(records: &[Record], window: &Range<u64>) -> u64 {
     records.iter().filter(done).count() as u64
 }
 
+/// Elements that were refused, or dropped while the run went on.
+pub(super) fn given_up(records: &[Record]) -> u64 {
+    let given_up = |record: &&Record| matches!(record.fate, Fate::Refused | Fate::Lost);
+    records.iter().filter(given_up).count() as u64
+}
+
 /// The most bytes that were inside at once: taken in, and neither done nor dropped.
 pub(super) fn peak_bytes(records: &[Record]) -> u64 {
     let mut events: Vec<(u64, bool, u64)> = Vec::new();
@@ -208,4 +214,111 @@ pub(super) fn peak_bytes(records: &[Record]) -> u64 {
         }
     }
     peak
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::schedule::Arrival;
+    use crate::system::Observation;
+
+    fn record(rank: Rank, at_ns: u64, ended: u64, fate: Fate) -> Record {
+        Record {
+            arrival: Arrival {
+                at_ns,
+                service_ns: 1,
+                bytes: 10,
+                rank,
+                tries: 0,
+            },
+            deadline_ns: 100,
+            offered: at_ns,
+            started: NEVER,
+            ended,
+            fate,
+        }
+    }
+
+    fn ran(records: Vec<Record>, account: Option<[(Kind, u64); 2]>) -> Ran {
+        Ran {
+            records,
+            capacity_per_s: 1.0,
+            mean_service_ns: 1.0,
+            samples: Vec::new(),
+            last: Observation::default(),
+            account: account.map(|kinds| {
+                ByClass::make(|rank| {
+                    let mut outcomes = [0; Kind::COUNT];
+                    if rank == Rank::High {
+                        for (kind, count) in kinds {
+                            outcomes[kind as usize] = count;
+                        }
+                    }
+                    outcomes
+                })
+            }),
+            imbalance: None,
+            bound_bytes: None,
+            peak_rss_kib: None,
+        }
+    }
+
+    fn high() -> Vec<Record> {
+        vec![
+            record(Rank::High, 0, 50, Fate::Done),
+            record(Rank::High, 0, 101, Fate::Done),
+            record(Rank::High, 10, 10, Fate::Refused),
+            record(Rank::High, 20, 30, Fate::Lost),
+            record(Rank::High, 20, NEVER, Fate::Inside),
+            record(Rank::High, 90, NEVER, Fate::Ahead),
+        ]
+    }
+
+    #[test]
+    fn each_element_counts_once() {
+        let counted = count(&ran(high(), None), 0);
+        assert_eq!(counted.imbalance, None);
+        let high = counted.classes.high;
+        assert_eq!(high.offered, 5);
+        assert_eq!(
+            (high.in_deadline, high.late, high.shed, high.in_flight),
+            (1, 1, 2, 1)
+        );
+    }
+
+    #[test]
+    fn an_account_that_differs_from_the_trace_does_not_balance() {
+        let true_account = [(Kind::Delivered, 2), (Kind::Shed, 2)];
+        assert_eq!(count(&ran(high(), Some(true_account)), 0).imbalance, None);
+        for (lie, named) in [
+            (
+                [(Kind::Delivered, 3), (Kind::Shed, 2)],
+                "2 done by the trace, 3",
+            ),
+            (
+                [(Kind::Delivered, 2), (Kind::Expired, 1)],
+                "2 lost by the trace, 1",
+            ),
+            (
+                [(Kind::Delivered, 2), (Kind::Failed, 2)],
+                "0 failed by the trace, 2",
+            ),
+        ] {
+            let told = count(&ran(high(), Some(lie)), 0).imbalance.unwrap();
+            assert!(told.contains(named), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_peak_is_of_what_is_inside_at_once() {
+        assert_eq!(
+            peak_bytes(&high()),
+            40,
+            "two done late, one lost, one still inside"
+        );
+        let one_after_the_other =
+            [(0, 10), (10, 20)].map(|(at, end)| record(Rank::Low, at, end, Fate::Done));
+        assert_eq!(peak_bytes(&one_after_the_other), 10);
+    }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Figures {
     pub(crate) balanced: bool,
     pub(crate) inversions: u64,
     pub(crate) aging_grants: u64,
+    /// How far the process's memory rose in the run above what the harness had before it; on the
+    /// wall clock alone.
     pub(crate) peak_rss_kib: Option<u64>,
     pub(crate) peak_in_flight_bytes: u64,
     pub(crate) recovery_ms: Option<f64>,
@@ -72,6 +74,8 @@ pub(crate) struct More {
     pub(crate) lag_p99_us: f64,
     pub(crate) starts: u64,
     pub(crate) completions: u64,
+    /// Elements a second that were given back or dropped, over the whole run.
+    pub(crate) refused_per_s: f64,
     pub(crate) bound_bytes: Option<u64>,
     pub(crate) trip_calls: Option<u64>,
     pub(crate) series: Series,
@@ -155,6 +159,7 @@ pub(crate) fn figures(
             lag_p99_us: quantile(&mut lags, 0.99).unwrap_or_default() as f64 / 1e3,
             starts: found.checked,
             completions: counts::completions(&ran.records, &window),
+            refused_per_s: counts::given_up(&ran.records) as f64 * 1e9 / duration_ns as f64,
             bound_bytes: ran.bound_bytes,
             trip_calls: trips.calls,
             series: series::series(ran, duration_ns),

@@ -4,7 +4,7 @@ mod plot;
 
 use std::fmt::Write as _;
 
-use crate::compare::{Comparison, MEASURES};
+use crate::compare::{AFTER_MEASURES, Comparison, MEASURES};
 use crate::measure::Figures;
 use crate::scenario::Scenario;
 use plot::{Curve, Kind};
@@ -13,7 +13,7 @@ const STYLE: &str = "\
 body{font:15px/1.45 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}\
 h1,h2,h3{line-height:1.2}table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}\
 th,td{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}\
-th:first-child,td:first-child,td:last-child{text-align:left}\
+th:first-child,td:first-child,td:last-child,td:nth-last-child(2){text-align:left}\
 .ours td{font-weight:600;background:#eef6ff}.missed{color:#b00020}.met{color:#0a7d32}\
 .plots{display:flex;flex-wrap:wrap;gap:10px}.plots svg{max-width:100%;height:auto}";
 
@@ -46,7 +46,10 @@ pub(crate) fn page(scenarios: &[Scenario], made: &[Figures]) -> Result<String, S
         for measure in &MEASURES {
             let _ = write!(html, "<th>{}</th>", escape(measure.name));
         }
-        html.push_str("<th>gates met</th><th>better than forebay in</th></tr>");
+        for name in AFTER_MEASURES {
+            let _ = write!(html, "<th>{name}</th>");
+        }
+        html.push_str("</tr>");
         for row in rows {
             let ours = row.system == "forebay";
             html.push_str(if ours { "<tr class=\"ours\">" } else { "<tr>" });

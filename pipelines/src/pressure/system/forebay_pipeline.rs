@@ -8,7 +8,7 @@ use forebay::boundary::{Buffer, WhenFull};
 use forebay::flow::{Flow, Pipeline};
 use forebay::source::{self, Offered, Queue};
 
-use super::{Built, Observation, Setup, System, Work};
+use super::{Built, Observation, Setup, System, Task, Work};
 use crate::scenario::{Order, Policies};
 use crate::shop::CallFailed;
 use crate::trace::Item;
@@ -17,6 +17,8 @@ use crate::trace::Item;
 struct Parts {
     queue: Queue<Item>,
     pipeline: Pipeline<()>,
+    /// What has to run beside it: offers that wait (see `Driver`).
+    tasks: Vec<Task>,
     bound_bytes: u64,
     observe: Observe,
 }
@@ -60,6 +62,7 @@ fn pipeline(setup: &Setup<'_>, policies: &Policies) -> Parts {
     Parts {
         queue,
         pipeline,
+        tasks: Vec::new(),
         bound_bytes: held + setup.bound_bytes(0),
         observe: Box::new(Observation::default),
     }
@@ -94,7 +97,10 @@ pub(super) fn build(setup: &Setup<'_>, policies: &Policies) -> Built {
             queue: parts.queue,
             observe: parts.observe,
         }),
-        work: Work::Pipeline(parts.pipeline),
+        work: Work {
+            tasks: parts.tasks,
+            pipeline: Some(parts.pipeline),
+        },
         bound_bytes: Some(parts.bound_bytes),
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn build<L: Line>(setup: &Setup<'_>, line: L, items: usize) -> Built 
         .collect();
     Built {
         system: lined,
-        work: Work::Tasks(tasks),
+        work: Work::of_tasks(tasks),
         bound_bytes: Some(setup.bound_bytes(items)),
     }
 }

@@ -4,6 +4,7 @@
 //! run on either clock, because they take time from `forebay::time` alone.
 
 mod codel;
+mod driver;
 mod fifo;
 mod forebay_pipeline;
 mod line;
@@ -76,9 +77,18 @@ pub(crate) trait System: Send + Sync {
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What has to run for a system to work.
-pub(crate) enum Work {
-    Tasks(Vec<Task>),
-    Pipeline(Pipeline<()>),
+pub(crate) struct Work {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) pipeline: Option<Pipeline<()>>,
+}
+
+impl Work {
+    fn of_tasks(tasks: Vec<Task>) -> Work {
+        Work {
+            tasks,
+            pipeline: None,
+        }
+    }
 }
 
 /// A system ready to run.

@@ -48,7 +48,7 @@ pub(super) fn build(setup: &Setup<'_>) -> Built {
         .collect();
     Built {
         system: Arc::new(Channel(Mutex::new(Some(sender)))),
-        work: Work::Tasks(tasks),
+        work: Work::of_tasks(tasks),
         bound_bytes: Some(setup.bound_bytes(items)),
     }
 }

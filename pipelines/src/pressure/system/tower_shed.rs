@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tower::limit::ConcurrencyLimit;
 use tower::load_shed::LoadShed;
 use tower::{BoxError, Service};
 
+use super::driver::Driver;
 use super::{Built, Setup, System, Task, Work};
 use crate::shop::Shop;
 use crate::trace::Item;
@@ -63,9 +62,7 @@ impl Service<Request> for Enqueue {
 
 struct Shed {
     /// Absent once closed.
-    service: Mutex<Option<LoadShed<ConcurrencyLimit<Enqueue>>>>,
-    /// Responses that somebody has to drive.
-    responses: mpsc::UnboundedSender<Response>,
+    service: Mutex<Option<(LoadShed<ConcurrencyLimit<Enqueue>>, Driver)>>,
 }
 
 impl System for Shed {
@@ -76,13 +73,15 @@ impl System for Shed {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let request: Request = Arc::new(Mutex::new(Some(item)));
-        if let Some(mut service) = service {
+        if let Some((mut service, driver)) = service {
             let mut cx = Context::from_waker(Waker::noop());
             let _ = service.poll_ready(&mut cx);
             let mut response: Response = Box::pin(service.call(Arc::clone(&request)));
             if response.as_mut().poll(&mut cx).is_pending() {
-                // It ends with the workers; if nobody drives it any more, so does its permit.
-                let _ = self.responses.send(response);
+                driver.leave(Box::pin(async move {
+                    // That it was done the worker has recorded; this gives its permit back.
+                    let _ = response.await;
+                }));
             }
         }
         take(&request).map_or(Ok(()), Err)
@@ -108,39 +107,22 @@ async fn worker(receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>, shop: Ar
     }
 }
 
-/// Drives the responses until nothing more can come.
-async fn drive(mut responses: mpsc::UnboundedReceiver<Response>) {
-    let mut running = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(_) = running.next(), if !running.is_empty() => {}
-            response = responses.recv() => match response {
-                Some(response) => running.push(response),
-                None => break,
-            }
-        }
-    }
-    while running.next().await.is_some() {}
-}
-
 pub(super) fn build(setup: &Setup<'_>) -> Built {
     let workers = setup.scenario.workers;
     let baselines = &setup.scenario.baselines;
     let limit = baselines.concurrency_limit_per_worker * workers;
     let (sender, receiver) = mpsc::channel(baselines.queue_items);
-    let (responses, driven) = mpsc::unbounded_channel();
+    let (driver, driven) = Driver::new();
     let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
     let worker = || Box::pin(worker(Arc::clone(&receiver), Arc::clone(setup.shop))) as Task;
     let mut tasks: Vec<Task> = std::iter::repeat_with(worker).take(workers).collect();
-    tasks.push(Box::pin(drive(driven)));
+    tasks.push(driven);
     let service = LoadShed::new(ConcurrencyLimit::new(Enqueue(sender), limit));
     Built {
         system: Arc::new(Shed {
-            service: Mutex::new(Some(service)),
-            responses,
+            service: Mutex::new(Some((service, driver))),
         }),
-        work: Work::Tasks(tasks),
+        work: Work::of_tasks(tasks),
         bound_bytes: Some(setup.bound_bytes(limit)),
     }
 }
