@@ -73,6 +73,7 @@ mod demand;
 pub mod error;
 pub mod flow;
 pub mod guide;
+pub mod host;
 mod json;
 pub mod ledger;
 #[cfg(all(test, forebay_loom))]

@@ -129,6 +129,18 @@ reasons! {
     Deadline = "deadline",
     /// A bound on keys, bytes or tries was reached.
     Limit = "limit",
+    /// It made way for an element of a higher class.
+    Evicted = "evicted",
+    /// There was no room for its class.
+    NoRoom = "no_room",
+    /// It waited too long in a queue that did not get shorter.
+    QueueDelay = "queue_delay",
+    /// Admission refused it: more is offered than can be done.
+    Overload = "overload",
+    /// A throttle let no more pass.
+    Throttled = "throttled",
+    /// A circuit breaker was open.
+    BreakerOpen = "breaker_open",
     /// A dead-letter destination failed to take it.
     DeadLetterFailed = "dead_letter_failed",
 }

@@ -57,6 +57,8 @@ const ROOMS: &[&[&str]] = &[
         "sync", "class", "outcome", "time", "demand", "json", "random",
     ],
     &["control"],
+    // Stages below turn its budget into demand and its samples into pressure.
+    &["host"],
     &["position"],
     // A stop names the element that caused it.
     &["error"],

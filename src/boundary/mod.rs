@@ -14,7 +14,11 @@
 
 mod bell;
 mod buffer;
+mod by_class;
+mod link;
 mod ring;
 
 pub use buffer::{Buffer, WhenFull};
+pub use by_class::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
+pub(crate) use by_class::{Policies, by_class};
 pub(crate) use ring::ring;

@@ -23,14 +23,46 @@
 //! assert_eq!(window.emit(), Some(2), "its time was up");
 //! ```
 
+pub mod admission;
+pub mod batch_size;
 mod batch_window;
+mod bounded;
+pub mod breaker;
+pub mod deferral;
+pub mod emergency;
 mod history;
 mod invalid;
+pub mod limit;
+pub mod pressure;
+pub mod priority;
 mod retry;
 mod sample;
+pub mod throttle;
 
+pub use admission::{
+    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, Forecast, Gate,
+    Scheduler, Turn,
+};
+pub use batch_size::{BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
+pub use breaker::{
+    Breaker, BreakerCounts, BreakerEvent, BreakerEventKind, BreakerHandle, BreakerSettings,
+    BreakerSnapshot, BreakerState, BreakerWindow, Call, NotPermitted, Permit, Ticket, Trigger,
+    WhenOpen,
+};
+pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
+pub use emergency::{Emergency, EmergencyEvent, EmergencyMode, EmergencySettings};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
+pub use limit::Limit;
+pub use pressure::{
+    Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureSettings, Reading,
+    Signal, Thresholds,
+};
+pub use priority::{
+    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, Placed, PriorityQueue, PrioritySettings,
+    PrioritySnapshot, Refusal, Served, Victims, WhenNoRoom,
+};
 pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
 pub use sample::Sample;
+pub use throttle::{Throttle, ThrottleMode, ThrottleSnapshot, Throttled, TooFast};

@@ -5,6 +5,10 @@
 //! come back together. A [`Budget`] bounds all retries of a stage, whatever each element is allowed:
 //! a share of the calls made, and so many a second besides, as in Finagle's and tower's.
 //!
+//! Tries alone do not protect a service that is down: each element is then called as often as it may
+//! be. With a budget, calls and retries together stay within `1 + share` times the calls, but for the
+//! reserve and what comes each second, however long everything fails.
+//!
 //! # Example
 //! ```
 //! use std::time::Duration;
@@ -21,6 +25,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Invalid;
 use crate::time::Time;
 
 /// How often and after which delays something is tried again.
@@ -99,38 +104,37 @@ impl Retry {
         self
     }
 
-    /// Whether all settings are in range; if not, which one is not and what it may be.
+    /// Whether all settings are in range.
     ///
     /// # Errors
-    /// The setting, its value and its range, in words.
-    pub fn check(&self) -> Result<(), String> {
-        let range = |name: &str, value: f64, least: f64, most: f64| {
-            if (least..=most).contains(&value) {
-                return Ok(());
-            }
-            Err(format!(
-                "retry: {name} is {value}, it must be from {least} to {most}"
-            ))
-        };
-        range("factor", self.factor, 1.0, 1e6)?;
-        range("jitter", self.jitter, 0.0, 1.0)?;
-        if self.first > self.longest {
-            return Err(format!(
-                "retry: the first delay is {:?}, it must not be longer than the longest, {:?}",
-                self.first, self.longest
-            ));
-        }
+    /// The setting that is not.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let within = |value: f64, least: f64, most: f64| (least..=most).contains(&value);
+        let is_factor = within(self.factor, 1.0, 1e6);
+        Invalid::unless(is_factor, "retry factor", self.factor, "1 to 1e6")?;
+        let is_share = within(self.jitter, 0.0, 1.0);
+        Invalid::unless(is_share, "retry jitter", self.jitter, "0 to 1")?;
+        let grows = self.first <= self.longest;
+        let first = format!("{:?}", self.first);
+        Invalid::unless(grows, "retry first delay", first, "0 to the longest delay")?;
         let Some(budget) = self.budget else {
             return Ok(());
         };
-        range("budget share", budget.share, 0.0, 1e6)?;
-        let least = if budget.when_spent == WhenSpent::Wait {
-            1e-3
-        } else {
-            0.0
+        let is_share = within(budget.share, 0.0, 1e6);
+        Invalid::unless(is_share, "retry budget share", budget.share, "0 to 1e6")?;
+        let (least, range) = match budget.when_spent {
+            WhenSpent::Wait => (1e-3, "0.001 to 1e9, or who waits waits for ever"),
+            WhenSpent::GiveUp => (0.0, "0 to 1e9"),
         };
-        range("budget per second", budget.per_second, least, 1e9)?;
-        range("budget reserve", budget.reserve, 1.0, 1e12)
+        let is_rate = within(budget.per_second, least, 1e9);
+        Invalid::unless(is_rate, "retry budget per second", budget.per_second, range)?;
+        let is_reserve = within(budget.reserve, 1.0, 1e12);
+        Invalid::unless(
+            is_reserve,
+            "retry budget reserve",
+            budget.reserve,
+            "1 to 1e12",
+        )
     }
 }
 
@@ -379,20 +383,25 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_named() {
-        assert!(Retry::default().check().is_ok());
-        assert!(
-            Retry::default()
-                .jitter(1.5)
-                .check()
-                .unwrap_err()
-                .contains("jitter is 1.5")
+        let field = |retry: Retry| retry.check().err().map(|invalid| invalid.field);
+        let retry = Retry::default();
+        assert_eq!(field(retry), None);
+        assert_eq!(field(retry.jitter(1.5)), Some("retry jitter"));
+        assert_eq!(field(retry.factor(f64::NAN)), Some("retry factor"));
+        assert_eq!(
+            field(retry.backoff(20 * MS, 10 * MS)),
+            Some("retry first delay")
         );
-        assert!(Retry::default().factor(f64::NAN).check().is_err());
-        assert!(Retry::default().backoff(20 * MS, 10 * MS).check().is_err());
-        let waits_forever = Budget::share(0.1)
-            .per_second(0.0)
-            .when_spent(WhenSpent::Wait);
-        assert!(Retry::default().budget(waits_forever).check().is_err());
+        let of = |budget| field(retry.budget(budget));
+        assert_eq!(of(Budget::share(-0.1)), Some("retry budget share"));
+        assert_eq!(
+            of(Budget::default().reserve(0.5)),
+            Some("retry budget reserve")
+        );
+        let no_rate = Budget::share(0.1).per_second(0.0);
+        assert_eq!(of(no_rate), None);
+        let waits_forever = no_rate.when_spent(WhenSpent::Wait);
+        assert_eq!(of(waits_forever), Some("retry budget per second"));
     }
 
     proptest! {
@@ -421,5 +430,68 @@ mod tests {
             let allowed = reserve + calls * share + now as f64 / 1000.0 * per_second;
             prop_assert!(retries <= allowed + 1e-6, "{retries} > {allowed}");
         }
+
+        /// In an outage, where every try fails and every retry is made when it is due, the load
+        /// stays within what the budget declares, at any time and whether a spent budget waits or
+        /// gives up.
+        #[test]
+        fn in_a_total_outage_the_load_stays_within_the_declared_factor(
+            pauses in proptest::collection::vec(0_u64..20, 1..400),
+            share in 0.0_f64..1.0,
+            per_second in 0.1_f64..20.0,
+            reserve in 1.0_f64..10.0,
+            tries in 2_u32..20,
+            waits in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let when_spent = if waits { WhenSpent::Wait } else { WhenSpent::GiveUp };
+            let budget = Budget::share(share).per_second(per_second).reserve(reserve);
+            let retry = Retry::tries(tries).backoff(MS, 100 * MS).seed(seed);
+            for (calls, retries, at_s) in outage(retry.budget(budget.when_spent(when_spent)), &pauses) {
+                let allowed = reserve + calls * share + at_s * per_second;
+                prop_assert!(retries <= allowed + 1e-6, "{retries} > {allowed} at {at_s} s");
+            }
+        }
+    }
+
+    /// Elements come after those pauses (ms), and every try of each fails: the first tries, the
+    /// retries and the seconds, after each try.
+    fn outage(retry: Retry, pauses: &[u64]) -> Vec<(f64, f64, f64)> {
+        let mut policy = Retrying::new(&retry, Time::ZERO);
+        let mut due = std::collections::BTreeSet::new();
+        let mut now_ms = 0;
+        for (element, pause) in pauses.iter().enumerate() {
+            now_ms += pause;
+            due.insert((ms(now_ms), element, 0_u32));
+        }
+        let (mut calls, mut retries, mut seen) = (0.0, 0.0, Vec::new());
+        while let Some((now, element, tries)) = due.pop_first() {
+            if tries == 0 {
+                policy.on_call();
+                calls += 1.0;
+            } else {
+                retries += 1.0;
+            }
+            seen.push((calls, retries, now.as_nanos() as f64 / 1e9));
+            if let Next::At(at) = policy.on_failure(now, tries + 1) {
+                due.insert((at, element, tries + 1));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn an_outage_is_amplified_by_the_tries_and_with_a_budget_by_its_share() {
+        let pauses = vec![1; 5000];
+        let factor = |retry| {
+            let (calls, retries, _) = outage(retry, &pauses).pop().unwrap();
+            (calls + retries) / calls
+        };
+        let retry = Retry::tries(4).backoff(MS, 100 * MS);
+        assert!((factor(retry) - 4.0).abs() < 1e-9, "no budget");
+        let with_budget = factor(retry.budget(Budget::default()));
+        let declared = 1.0 + 0.2 + (100.0 + 10.0 * 5.2) / 5000.0;
+        assert!(with_budget <= declared, "{with_budget} > {declared}");
+        assert!(with_budget > 1.2, "the budget is used: {with_budget}");
     }
 }

@@ -1,7 +1,12 @@
 //! Stages between which elements are queued.
 
+use std::sync::Arc;
+
 use super::Flow;
-use crate::boundary::{Buffer, WhenFull, ring};
+use super::fan_out::branch;
+use crate::boundary::{Buffer, ClassBuffer, Policies, WhenFull, by_class, ring};
+use crate::operator::map::Map;
+use crate::operator::{Input, Operator};
 use crate::topology::NodeSpec;
 
 impl<T: Send + 'static> Flow<T> {
@@ -68,6 +73,109 @@ impl<T: Send + 'static> Flow<T> {
         self.boundary(NodeSpec::new("async_boundary"), Buffer::default())
     }
 
+    /// A bounded buffer that serves the dearest class first and gives up the cheapest first; what
+    /// comes before it runs as an island of its own.
+    ///
+    /// What each class does when there is no room, who makes way, in which order and by which turns
+    /// they are served, is said by [`PrioritySettings`](crate::control::PrioritySettings); a
+    /// [`ClassBuffer`] adds where elements are put aside, and from when on they are stale. Downstream
+    /// gets only what it asks for: let it ask for little, because what was handed on can make way for
+    /// nothing.
+    ///
+    /// - *emits when* it holds an element
+    /// - *back-pressures when* 64 elements wait for room
+    /// - *completes when* the flow before it completes and what it holds is handed on: what was put
+    ///   aside as well, whatever the pressure
+    /// - *cancels when* downstream cancels; what it holds is cancelled
+    /// - *settles when* there is no room for an element (shed: no room, evicted), when its deadline
+    ///   has passed or it was put aside for too long (expired), or when it is stale (shed: queue
+    ///   delay)
+    /// - *holds* at most its capacity, in elements and in bytes where it has one (one element may
+    ///   exceed them, alone), the elements put aside, and 64 that wait
+    /// - *costs* a lock and a wake-up a chunk, and a decision an element
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::class::Class;
+    /// use forebay::control::{PrioritySettings, WhenNoRoom};
+    /// use forebay::source;
+    ///
+    /// let settings = PrioritySettings::items(1000).when_no_room(Class::LOW, WhenNoRoom::Refuse);
+    /// let served = source::iter(0..100)
+    ///     .classify(|n| if n % 10 == 0 { Class::HIGH } else { Class::LOW })
+    ///     .buffer_by_class(settings)
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(served.len(), 100, "there was room for all");
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn buffer_by_class(self, buffer: impl Into<ClassBuffer>) -> Flow<T> {
+        let buffer = buffer.into();
+        let policies = match Policies::new(&buffer, false) {
+            Ok(policies) => policies,
+            Err(why) => return self.then(class_spec(&buffer), pass).refused(why),
+        };
+        let plan = self.plan.clone();
+        let stage = plan.add(class_spec(&buffer), &[&self.stage], false);
+        let (sink, source) = by_class(policies, &buffer.view(), &stage, None);
+        self.end_island(sink, Arc::clone(&stage));
+        Flow::from_parts(Box::new(source), stage, plan)
+    }
+
+    /// The same, with a side output for the classes that are
+    /// [diverted](crate::control::WhenNoRoom::Divert) when there is no room: the flow of those served,
+    /// and the flow of those diverted.
+    ///
+    /// - *emits when* it holds an element; the side output, when one is diverted
+    /// - *back-pressures when* 64 elements wait for room, or the side output has none
+    /// - *completes when* the flow before it completes and what it holds is handed on
+    /// - *cancels when* the flow of those served cancels; when only the side output has ended, what is
+    ///   diverted counts as filtered
+    /// - *settles when* as [`buffer_by_class`](Flow::buffer_by_class)
+    /// - *holds* the same, and the buffer of the side output
+    /// - *costs* the same
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::class::Class;
+    /// use forebay::control::{PrioritySettings, WhenNoRoom};
+    /// use forebay::flow::Flow;
+    /// use forebay::source;
+    ///
+    /// let settings = PrioritySettings::items(1).when_no_room(Class::MEDIUM, WhenNoRoom::Divert);
+    /// let (served, diverted) = source::iter(0..100).buffer_by_class_diverting(settings, 16);
+    /// let all = served.merge([diverted]).collect().block_on()?;
+    /// assert_eq!(all.len(), 100, "each went one of the two ways");
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn buffer_by_class_diverting(
+        self,
+        buffer: impl Into<ClassBuffer>,
+        side: impl Into<Buffer>,
+    ) -> (Flow<T>, Flow<T>) {
+        let buffer = buffer.into();
+        let plan = self.plan.clone();
+        let spec = class_spec(&buffer).changes_count();
+        let stage = plan.add(spec, &[&self.stage], false);
+        let name = "buffer_by_class[side]".to_owned();
+        let (outlet, diverted) = branch(&plan, &stage, "buffer_by_class", name, side.into());
+        plan.reopen(&stage);
+        let policies = match Policies::new(&buffer, true) {
+            Ok(policies) => policies,
+            Err(why) => {
+                plan.refuse(&stage, why);
+                let input = Input::new(self.operator, self.stage);
+                return (
+                    Flow::from_parts(Box::new(pass(input)), stage, plan),
+                    diverted,
+                );
+            }
+        };
+        let (sink, source) = by_class(policies, &buffer.view(), &stage, Some(outlet));
+        self.end_island(sink, Arc::clone(&stage));
+        (Flow::from_parts(Box::new(source), stage, plan), diverted)
+    }
+
     fn boundary(self, spec: NodeSpec, buffer: Buffer) -> Flow<T> {
         let mut spec = spec
             .boundary()
@@ -86,5 +194,23 @@ impl<T: Send + 'static> Flow<T> {
         let (sink, source) = ring(buffer, &stage);
         self.end_island(sink, stage.clone());
         Flow::from_parts(Box::new(source), stage, plan)
+    }
+}
+
+/// In the place of a stage that is refused.
+fn pass<T: Send + 'static>(input: Input<T>) -> impl Operator<T> {
+    Map::new(input, |value: T| value)
+}
+
+fn class_spec(buffer: &ClassBuffer) -> NodeSpec {
+    let spec = NodeSpec::new("buffer_by_class")
+        .boundary()
+        .holds(buffer.capacity())
+        .holds_bytes(buffer.capacity_bytes())
+        .note("by class");
+    if buffer.sheds() {
+        spec.loses("gives elements up by class: have every class wait, and declare no deferral")
+    } else {
+        spec
     }
 }

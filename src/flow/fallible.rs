@@ -209,7 +209,7 @@ where
             self.spec = self.spec.holds(1);
         }
         if let Err(problem) = retry.check() {
-            self.problem.get_or_insert(problem);
+            self.problem.get_or_insert_with(|| problem.to_string());
         }
         self.retry = Some((retry, T::clone));
         self

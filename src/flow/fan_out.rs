@@ -80,7 +80,7 @@ impl From<Vec<Buffer>> for Branches {
 }
 
 /// The queue a branch starts with, behind that stage.
-fn branch<T: Send + 'static>(
+pub(super) fn branch<T: Send + 'static>(
     plan: &Plan,
     from: &Arc<Stage>,
     kind: &'static str,

@@ -33,6 +33,7 @@ mod feedback;
 mod grouping;
 mod nested;
 mod pipeline;
+mod rates;
 #[cfg(feature = "tower")]
 mod service;
 mod sinks;

@@ -32,6 +32,8 @@ pub(crate) struct StageLedger {
     // Written by the island that runs the stage alone: a load and a store, no locked instruction.
     entered: AtomicU64,
     left: AtomicU64,
+    /// By a side output: of a boundary, another island hands those on.
+    left_aside: AtomicU64,
     made: AtomicU64,
     merged: AtomicU64,
     held: AtomicU64,
@@ -84,7 +86,7 @@ impl StageLedger {
     }
 
     pub(crate) fn left(&self) -> u64 {
-        self.left.load(Ordering::Acquire)
+        self.left.load(Ordering::Acquire) + self.left_aside.load(Ordering::Acquire)
     }
 
     /// What was removed is read first.
@@ -122,6 +124,11 @@ impl StageLedger {
 
     pub(crate) fn leave(&self, count: usize) {
         add(&self.left, count as u64);
+    }
+
+    /// Counts elements that left by a side output.
+    pub(crate) fn leave_aside(&self, count: usize) {
+        add(&self.left_aside, count as u64);
     }
 
     pub(crate) fn make(&self, count: usize) {
@@ -194,7 +201,7 @@ impl StageLedger {
             .sum();
         Progress {
             entered: self.entered.load(Ordering::Relaxed),
-            left: self.left.load(Ordering::Relaxed),
+            left: self.left(),
             settled: settled.values().sum::<u64>() + delivered,
             panicked,
         }
@@ -214,7 +221,7 @@ impl StageLedger {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StageCounts {
             entered: read(&self.entered),
-            left: read(&self.left),
+            left: self.left(),
             made: read(&self.made),
             merged: read(&self.merged),
             held: self.held(),

@@ -48,7 +48,7 @@ impl<T> Outlet<T> {
         if chunk.is_empty() {
             return;
         }
-        cx.ledger().leave(chunk.len());
+        cx.ledger().leave_aside(chunk.len());
         self.stage.ledger.enter(chunk.len());
         self.sink.accept(&mut cx.for_stage(&self.stage), chunk);
     }

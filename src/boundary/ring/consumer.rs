@@ -70,9 +70,9 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
             return Ok(Fill::More);
         }
         let mut state = self.shared.approach();
-        if let Some(stop) = state.stop.take() {
+        if let Some(stop) = state.link.stop.take() {
             let mut rest = state.queue.take_all();
-            state.cancelled = true;
+            state.link.cancelled = true;
             self.shared.attention.store(true, Ordering::Release);
             self.shared.publish(&state);
             drop(state);
@@ -82,10 +82,10 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         state.taken = 0;
         state.taken_bytes = 0;
         let fill = if state.queue.is_blank() {
-            if state.done {
+            if state.link.done {
                 Fill::Done
             } else {
-                state.consumer.wait(cx.waker());
+                state.link.consumer.wait(cx.waker());
                 Fill::Pending
             }
         } else if self.shared.buffer.when_full == WhenFull::Backpressure {
@@ -121,18 +121,17 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         let mut state = lock(&self.shared.state);
         let mut rest = Chunk::default();
         if signal == Control::Cancel {
-            state.cancelled = true;
-            state.cancelled_for = cx.cancelled_for();
+            state.link.cancel(cx.cancelled_for());
             rest = self.local.take_all();
             rest.append(&mut state.queue.take_all());
             state.taken = 0;
             self.shared.taken.store(0, Ordering::Relaxed);
             self.shared.publish(&state);
-        } else if state.controls.len() < 64 {
-            state.controls.push_back(signal);
+        } else {
+            state.link.send(signal);
         }
         self.shared.attention.store(true, Ordering::Release);
-        self.producer.follow(&state.producer);
+        self.producer.follow(&state.link.producer);
         drop(state);
         self.producer.ring();
         let outcome = cx.leftover();
@@ -147,9 +146,9 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
 impl<T> Drop for RingSource<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
-        state.cancelled = true;
+        state.link.cancelled = true;
         self.shared.attention.store(true, Ordering::Release);
-        self.producer.follow(&state.producer);
+        self.producer.follow(&state.link.producer);
         drop(state);
         self.producer.ring();
     }

@@ -3,15 +3,13 @@
 mod consumer;
 mod producer;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::bell::{Bell, Place};
+use super::bell::Bell;
 use super::buffer::{Buffer, WhenFull};
+use super::link::Link;
 use crate::chunk::Queue;
-use crate::error::Stop;
-use crate::operator::{Control, Held, Stage};
-use crate::outcome::Reason;
+use crate::operator::{Held, Stage};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock, spin_lock};
 pub(crate) use consumer::RingSource;
 pub(crate) use producer::RingSink;
@@ -36,20 +34,7 @@ struct State<T> {
     /// What the consumer had taken when it last had the lock: these places are not free yet.
     taken: usize,
     taken_bytes: u64,
-    /// The producer, who waits for free places; and who must learn of a message or a consumer that
-    /// left, whatever it waits for.
-    producer: Place,
-    /// The consumer, who waits for elements.
-    consumer: Place,
-    /// No more will come.
-    done: bool,
-    /// The consumer wants no more.
-    cancelled: bool,
-    /// Why, where there is more to say than that it was not wanted.
-    cancelled_for: Option<Reason>,
-    stop: Option<Stop>,
-    /// Messages for upstream.
-    controls: VecDeque<Control>,
+    link: Link,
 }
 
 impl<T> Shared<T> {
@@ -96,7 +81,7 @@ impl<T> Shared<T> {
     fn replenish(&self, mut state: MutexGuard<'_, State<T>>, producer: &mut Bell) {
         let half = (self.buffer.items / 2).max(1);
         let enough = self.free(&state) >= half && self.free_bytes(&state) > 0;
-        let waits = enough && producer.is_waited_at(&mut state.producer);
+        let waits = enough && producer.is_waited_at(&mut state.link.producer);
         drop(state);
         if waits {
             producer.ring();
@@ -120,13 +105,7 @@ pub(crate) fn ring<T: Send + 'static>(
             queue: Queue::default(),
             taken: 0,
             taken_bytes: 0,
-            producer: Place::default(),
-            consumer: Place::default(),
-            done: false,
-            cancelled: false,
-            cancelled_for: None,
-            stop: None,
-            controls: VecDeque::new(),
+            link: Link::default(),
         }),
         queued: AtomicU64::new(0),
         taken: AtomicU64::new(0),

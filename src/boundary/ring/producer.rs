@@ -54,11 +54,11 @@ impl<T: Send + 'static> RingSink<T> {
             }
         }
         let mut state = lock(&self.shared.state);
-        if state.cancelled {
+        if state.link.cancelled {
             return Poll::Ready(None);
         }
         if !known {
-            state.producer.register(cx.waker());
+            state.link.producer.register(cx.waker());
             self.registered = Some(cx.waker().clone());
         }
         if sheds {
@@ -66,7 +66,7 @@ impl<T: Send + 'static> RingSink<T> {
         }
         let (items, bytes) = (self.shared.free(&state), self.shared.free_bytes(&state));
         if items == 0 || bytes == 0 {
-            state.producer.wait(cx.waker());
+            state.link.producer.wait(cx.waker());
             return Poll::Pending;
         }
         // Bytes are looked at each time: only the lock tells how many are free.
@@ -139,6 +139,7 @@ impl<T: Send + 'static> RingSink<T> {
                 WhenFull::Fail | WhenFull::Backpressure => {
                     let capacity = self.shared.buffer.items;
                     state
+                        .link
                         .stop
                         .get_or_insert(Stop::cause(Cause::Overflow { capacity }));
                     shed.push(element);
@@ -166,8 +167,8 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
         }
         self.credit = self.credit.saturating_sub(chunk.len());
         let mut state = lock(&self.shared.state);
-        if state.cancelled {
-            let reason = state.cancelled_for;
+        if state.link.cancelled {
+            let reason = state.link.cancelled_for;
             drop(state);
             let outcome = cx.cancelling(reason, |cx| cx.leftover());
             cx.settle_chunk(chunk, outcome);
@@ -175,7 +176,7 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
         }
         let shed = self.add(&mut state, chunk);
         self.shared.publish(&state);
-        let waits = self.consumer.is_waited_at(&mut state.consumer);
+        let waits = self.consumer.is_waited_at(&mut state.link.consumer);
         drop(state);
         if waits {
             self.consumer.ring();
@@ -187,10 +188,10 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
 
     fn mark(&mut self, _: &mut Context<'_, '_>, mark: &Mark) -> Poll<Result<(), Stop>> {
         let mut state = lock(&self.shared.state);
-        if !state.cancelled {
+        if !state.link.cancelled {
             state.queue.push_mark(mark.clone());
         }
-        let waits = self.consumer.is_waited_at(&mut state.consumer);
+        let waits = self.consumer.is_waited_at(&mut state.link.consumer);
         drop(state);
         if waits {
             self.consumer.ring();
@@ -208,7 +209,7 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
     }
 
     fn cancelled_for(&self) -> Option<Reason> {
-        lock(&self.shared.state).cancelled_for
+        lock(&self.shared.state).link.cancelled_for
     }
 
     fn take_control(&mut self) -> Option<Control> {
@@ -216,9 +217,9 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
             return None;
         }
         let mut state = lock(&self.shared.state);
-        let control = state.controls.pop_front();
+        let control = state.link.take_control();
         // A consumer that left keeps the attention.
-        if control.is_none() && !state.cancelled {
+        if control.is_none() && !state.link.cancelled {
             self.shared.attention.store(false, Ordering::Release);
         }
         control
@@ -233,11 +234,8 @@ impl<T> RingSink<T> {
     fn end(&mut self, stop: Option<Stop>) {
         self.ended = true;
         let mut state = lock(&self.shared.state);
-        state.done = true;
-        if let Some(stop) = stop {
-            state.stop.get_or_insert(stop);
-        }
-        let waits = self.consumer.is_waited_at(&mut state.consumer);
+        state.link.end(stop);
+        let waits = self.consumer.is_waited_at(&mut state.link.consumer);
         drop(state);
         if waits {
             self.consumer.ring();

@@ -1,0 +1,327 @@
+//! A boundary that knows classes: the dearest are served first, the cheapest given up first.
+//!
+//! The elements lie in a [`PriorityQueue`] behind one lock, so that any of them can still make way.
+//! What its policies come to is done here: elements are shed, wait with the producer, are put aside
+//! in a [`Deferral`], or go to a side output. The consumer takes only as many as it is asked for:
+//! what it took ahead could make way for nobody.
+
+mod consumer;
+mod policy;
+mod producer;
+
+use std::sync::Arc;
+
+use super::link::Link;
+use crate::chunk::Element;
+use crate::class::Class;
+use crate::control::{
+    Codel, Deferral, Deferred, Evicted, Invalid, Leaving, Offer, Placed, PriorityQueue,
+};
+use crate::operator::outlet::Outlet;
+use crate::operator::{Context, Held, Stage};
+use crate::outcome::{Outcome, Reason};
+use crate::position::SourceId;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::time::{self, Time};
+pub(crate) use consumer::ClassSource;
+pub use policy::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
+pub(crate) use producer::ClassSink;
+
+/// Elements that may wait with the producer before it asks for no more.
+const WAITING: usize = 64;
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// What is inside, without the lock: elements, and their bytes.
+    items: AtomicU64,
+    bytes: AtomicU64,
+    /// There is something the producer must look at: a message, or that the consumer left.
+    attention: AtomicBool,
+}
+
+struct State<T> {
+    queue: PriorityQueue<Element<T>>,
+    deferral: Option<Deferral<Element<T>>>,
+    codel: Option<Codel>,
+    /// Marks at the head of all elements: the producer waited until there was none before them.
+    marks: Vec<crate::mark::Mark>,
+    /// With the producer, waiting for room or for the side output: they count as inside.
+    waiting: usize,
+    /// Something was put aside when the producer last looked.
+    aside: bool,
+    evicted: Vec<Evicted<Element<T>>>,
+    link: Link,
+}
+
+/// Elements on their way out of the boundary, to be settled or diverted once the lock is let go.
+struct Leaves<T> {
+    settled: Vec<(Element<T>, Outcome)>,
+    diverted: Vec<Element<T>>,
+}
+
+impl<T> Default for Leaves<T> {
+    fn default() -> Leaves<T> {
+        Leaves {
+            settled: Vec::new(),
+            diverted: Vec::new(),
+        }
+    }
+}
+
+impl<T> Leaves<T> {
+    fn settle(&mut self, element: Element<T>, outcome: Outcome) {
+        self.settled.push((element, outcome));
+    }
+
+    fn settle_all(&mut self, cx: &mut Context<'_, '_>) {
+        for (element, outcome) in self.settled.drain(..) {
+            cx.settle(element.meta, outcome);
+        }
+    }
+}
+
+fn class_of<T>(element: &Element<T>) -> Class {
+    element.meta.class.unwrap_or_default()
+}
+
+fn bytes_of<T>(element: &Element<T>) -> u64 {
+    element.meta.bytes
+}
+
+impl<T> State<T> {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.deferral.as_ref().is_none_or(Deferral::is_empty)
+    }
+
+    /// Elements queued and put aside.
+    fn held(&self) -> usize {
+        self.queue.len() + self.deferral.as_ref().map_or(0, Deferral::len)
+    }
+
+    /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has
+    /// waited enough.
+    fn offer(
+        &mut self,
+        now: Time,
+        since: Time,
+        element: Element<T>,
+        leaves: &mut Leaves<T>,
+    ) -> Option<(Element<T>, Time)> {
+        if element.meta.deadline <= now {
+            leaves.settle(element, Outcome::Expired);
+            return None;
+        }
+        let offer = Offer::new(class_of(&element), bytes_of(&element), since);
+        let placed = self.queue.offer(now, offer, element, &mut self.evicted);
+        let mut evicted = std::mem::take(&mut self.evicted);
+        for Evicted { entry, to } in evicted.drain(..) {
+            self.leave(now, entry.payload, to.into(), Reason::Evicted, leaves);
+        }
+        self.evicted = evicted;
+        match placed {
+            Placed::Queued => {}
+            Placed::Wait(element, until) => return Some((element, until)),
+            Placed::Refused(element, _) => {
+                leaves.settle(element, Outcome::Shed(Reason::NoRoom));
+            }
+            Placed::Defer(element) => {
+                self.leave(now, element, Way::Defer, Reason::NoRoom, leaves);
+            }
+            Placed::Divert(element) => {
+                self.leave(now, element, Way::Divert, Reason::NoRoom, leaves);
+            }
+        }
+        None
+    }
+
+    fn leave(
+        &mut self,
+        now: Time,
+        element: Element<T>,
+        way: Way,
+        why: Reason,
+        leaves: &mut Leaves<T>,
+    ) {
+        match (way, &mut self.deferral) {
+            (Way::Divert, _) => leaves.diverted.push(element),
+            (Way::Defer, Some(deferral)) => {
+                let facts = Deferred::new(class_of(&element), bytes_of(&element))
+                    .deadline(element.meta.deadline);
+                let mut spilled = Vec::new();
+                if let Err(element) = deferral.defer(now, facts, element, &mut spilled) {
+                    leaves.settle(element, Outcome::Shed(Reason::NoRoom));
+                }
+                for aside in spilled {
+                    leaves.settle(aside.payload, Outcome::Shed(Reason::NoRoom));
+                }
+            }
+            _ => leaves.settle(element, Outcome::Shed(why)),
+        }
+    }
+
+    /// How full the queue is, 0 to 1.
+    fn fullness(&self) -> f64 {
+        self.queue.len() as f64 / self.queue.settings().max_items() as f64
+    }
+
+    /// Offers again what was put aside, as far as there is room and time for it.
+    fn reoffer(&mut self, now: Time, leaves: &mut Leaves<T>) {
+        loop {
+            let pressure = self.fullness();
+            let Some(deferral) = &mut self.deferral else {
+                return;
+            };
+            match deferral.next(now, pressure) {
+                None => return,
+                Some(Leaving::Expire(aside) | Leaving::Spill(aside)) => {
+                    leaves.settle(aside.payload, Outcome::Expired);
+                }
+                Some(Leaving::Reoffer(aside)) => {
+                    if self.queue.has_room(aside.facts.bytes) {
+                        let offer = Offer::new(aside.facts.class, aside.facts.bytes, now);
+                        let _ = self
+                            .queue
+                            .offer(now, offer, aside.payload, &mut self.evicted);
+                        continue;
+                    }
+                    match deferral.put_back(aside) {
+                        None => return,
+                        Some(
+                            Leaving::Reoffer(aside)
+                            | Leaving::Expire(aside)
+                            | Leaving::Spill(aside),
+                        ) => {
+                            leaves.settle(aside.payload, Outcome::Expired);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes out what is held of a source, or all.
+    fn remove(&mut self, of: Option<SourceId>, outcome: Outcome, leaves: &mut Leaves<T>) {
+        let is_out =
+            |element: &Element<T>| of.is_none_or(|source| element.meta.receipt.is_of(source));
+        for entry in self.queue.remove(|entry| is_out(&entry.payload)) {
+            leaves.settle(entry.payload, outcome);
+        }
+        if let Some(deferral) = &mut self.deferral {
+            for aside in deferral.remove(|aside| is_out(&aside.payload)) {
+                leaves.settle(aside.payload, outcome);
+            }
+        }
+    }
+}
+
+/// Where an element goes for which there is no room.
+enum Way {
+    Shed,
+    Defer,
+    Divert,
+}
+
+impl From<crate::control::Away> for Way {
+    fn from(away: crate::control::Away) -> Way {
+        match away {
+            crate::control::Away::Shed => Way::Shed,
+            crate::control::Away::Defer => Way::Defer,
+            crate::control::Away::Divert => Way::Divert,
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn publish(&self, state: &State<T>) {
+        let (items, bytes) = match &state.deferral {
+            None => (state.queue.len(), state.queue.bytes()),
+            Some(deferral) => {
+                let aside = deferral.snapshot();
+                (
+                    state.queue.len() + aside.items,
+                    state.queue.bytes() + aside.bytes,
+                )
+            }
+        };
+        self.items
+            .store((items + state.waiting) as u64, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn held(&self) -> Held {
+        Held {
+            items: self.items.load(Ordering::Relaxed) as usize,
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The policies of a boundary by class, made as declared.
+pub(crate) struct Policies<T> {
+    queue: PriorityQueue<Element<T>>,
+    deferral: Option<Deferral<Element<T>>>,
+    codel: Option<Codel>,
+}
+
+impl<T> Policies<T> {
+    /// Why there cannot be such a buffer, if there cannot.
+    pub(crate) fn new(buffer: &ClassBuffer, has_side: bool) -> Result<Policies<T>, String> {
+        let make = || -> Result<Policies<T>, Invalid> {
+            let codel = |(target, interval)| Codel::new(target, interval);
+            let deferral = |settings| Deferral::new(settings, time::now());
+            Ok(Policies {
+                queue: PriorityQueue::new(buffer.settings)?,
+                deferral: buffer.deferral.map(deferral).transpose()?,
+                codel: buffer.stale.map(codel).transpose()?,
+            })
+        };
+        match buffer.contradiction(has_side) {
+            Some(why) => Err(why.to_owned()),
+            None => make().map_err(|invalid| invalid.to_string()),
+        }
+    }
+}
+
+/// A boundary by class: what the island before it ends in, and what the island after it starts with.
+pub(crate) fn by_class<T: Send + 'static>(
+    policies: Policies<T>,
+    view: &ClassQueueView,
+    stage: &Arc<Stage>,
+    side: Option<Outlet<T>>,
+) -> (ClassSink<T>, ClassSource<T>) {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            queue: policies.queue,
+            deferral: policies.deferral,
+            codel: policies.codel,
+            marks: Vec::new(),
+            waiting: 0,
+            aside: false,
+            evicted: Vec::new(),
+            link: Link::default(),
+        }),
+        items: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        attention: AtomicBool::new(false),
+    });
+    let probe = Arc::downgrade(&shared);
+    stage.ledger.probe(move || {
+        probe
+            .upgrade()
+            .map_or(0, |shared| shared.held().items as u64)
+    });
+    let seen = Arc::downgrade(&shared);
+    view.set(move || {
+        let shared = seen.upgrade()?;
+        let state = lock(&shared.state);
+        Some(ClassQueueSnapshot {
+            queue: state.queue.snapshot(),
+            deferral: state.deferral.as_ref().map(Deferral::snapshot),
+            waiting: state.waiting,
+        })
+    });
+    (
+        ClassSink::new(Arc::clone(&shared), side),
+        ClassSource::new(shared),
+    )
+}

@@ -1,0 +1,156 @@
+//! How a buffer by class is declared, and how it is looked at while it runs.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::class::Class;
+use crate::control::{
+    DeferralSettings, DeferralSnapshot, PrioritySettings, PrioritySnapshot, WhenNoRoom,
+};
+use crate::sync::lock;
+
+/// A buffer that serves the dearest class first, and gives up the cheapest first.
+///
+/// [`PrioritySettings`] alone are such a buffer. An element without a class counts as
+/// [`Class::default`]. An element whose deadline has passed is never queued and never handed on: it
+/// has expired.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use forebay::boundary::ClassBuffer;
+/// use forebay::class::Class;
+/// use forebay::control::{DeferralSettings, PrioritySettings, WhenNoRoom};
+///
+/// let settings = PrioritySettings::items(1000).when_no_room(Class::LOW, WhenNoRoom::Defer);
+/// let buffer = ClassBuffer::new(settings)
+///     .defer(DeferralSettings::items(10_000).ttl(Duration::from_secs(30)))
+///     .give_up_stale(Duration::from_millis(5), Duration::from_millis(100));
+/// assert!(buffer.sheds());
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClassBuffer {
+    pub(super) settings: PrioritySettings,
+    pub(super) deferral: Option<DeferralSettings>,
+    pub(super) stale: Option<(Duration, Duration)>,
+    pub(super) view: ClassQueueView,
+}
+
+impl ClassBuffer {
+    /// A buffer with those lanes, without deferral.
+    #[must_use]
+    pub fn new(settings: PrioritySettings) -> ClassBuffer {
+        ClassBuffer {
+            settings,
+            deferral: None,
+            stale: None,
+            view: ClassQueueView::default(),
+        }
+    }
+
+    /// Where elements of classes with [`WhenNoRoom::Defer`] are put aside. They are offered again as
+    /// the queue gets emptier (the pressure is how full it is), and on completion and drain at once.
+    #[must_use]
+    pub fn defer(mut self, settings: DeferralSettings) -> ClassBuffer {
+        self.deferral = Some(settings);
+        self
+    }
+
+    /// Gives up what has waited for more than twice `target` while even the shortest wait of the last
+    /// `interval` was over `target`: a queue that stands is of no use to anybody. Folly's rule; its
+    /// defaults are 5 ms and 100 ms. See [`Codel`](crate::control::Codel).
+    #[must_use]
+    pub fn give_up_stale(mut self, target: Duration, interval: Duration) -> ClassBuffer {
+        self.stale = Some((target, interval));
+        self
+    }
+
+    /// To look at the queue while it runs.
+    #[must_use]
+    pub fn view(&self) -> ClassQueueView {
+        self.view.clone()
+    }
+
+    /// Whether it may lose elements: a class that is refused, evicted or given up, or put aside for
+    /// a time that can pass.
+    #[must_use]
+    pub fn sheds(&self) -> bool {
+        let classes = (0..Class::COUNT as u8).filter_map(Class::new);
+        let may_shed = |class| self.settings.may_shed(class);
+        self.stale.is_some() || self.deferral.is_some() || classes.into_iter().any(may_shed)
+    }
+
+    /// The most elements that are inside: queued and put aside.
+    pub(crate) fn capacity(&self) -> usize {
+        let aside = self.deferral.map_or(0, |deferral| deferral.max_items());
+        self.settings.max_items() + aside
+    }
+
+    pub(crate) fn capacity_bytes(&self) -> u64 {
+        let aside = self.deferral.map_or(0, |deferral| deferral.max_bytes());
+        self.settings.max_bytes().saturating_add(aside)
+    }
+
+    /// Why it cannot be, though each setting is in range.
+    pub(crate) fn contradiction(&self, has_side: bool) -> Option<&'static str> {
+        let any = |policy| self.settings.any(policy);
+        if any(WhenNoRoom::Defer) && self.deferral.is_none() {
+            return Some(
+                "a class is to be deferred, but no deferral is declared: see `ClassBuffer::defer`",
+            );
+        }
+        if self.deferral.is_some_and(|deferral| deferral.spills()) {
+            return Some("there is no place outside memory to spill to");
+        }
+        if any(WhenNoRoom::Divert) && !has_side {
+            return Some(
+                "a class is to be diverted, but there is no side output: use `buffer_by_class_diverting`",
+            );
+        }
+        None
+    }
+}
+
+impl From<PrioritySettings> for ClassBuffer {
+    fn from(settings: PrioritySettings) -> ClassBuffer {
+        ClassBuffer::new(settings)
+    }
+}
+
+/// How a buffer by class stands.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ClassQueueSnapshot {
+    /// What is queued, and what became of the rest, by class.
+    pub queue: PrioritySnapshot,
+    /// What is put aside.
+    pub deferral: Option<DeferralSnapshot>,
+    /// Elements that wait for room.
+    pub waiting: usize,
+}
+
+type Look = Box<dyn Fn() -> Option<ClassQueueSnapshot> + Send>;
+
+/// Looks at a buffer by class while it runs, from anywhere.
+#[derive(Clone, Default)]
+pub struct ClassQueueView(Arc<Mutex<Option<Look>>>);
+
+impl ClassQueueView {
+    pub(super) fn set(&self, look: impl Fn() -> Option<ClassQueueSnapshot> + Send + 'static) {
+        *lock(&self.0) = Some(Box::new(look));
+    }
+
+    /// How it stands; `None` before the pipeline is declared and after the run.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<ClassQueueSnapshot> {
+        lock(&self.0).as_ref().and_then(|look| look())
+    }
+}
+
+impl fmt::Debug for ClassQueueView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClassQueueView")
+            .field(&self.snapshot())
+            .finish()
+    }
+}

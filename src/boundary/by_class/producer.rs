@@ -1,0 +1,397 @@
+//! The producer's side of a boundary by class: a sink.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::{Leaves, Shared, State, WAITING};
+use crate::boundary::bell::Bell;
+use crate::chunk::{Chunk, Element};
+use crate::error::{Cause, Stop};
+use crate::mark::Mark;
+use crate::operator::outlet::Outlet;
+use crate::operator::{Context, Control, Demand, Held, Sink};
+use crate::outcome::{Outcome, Reason};
+use crate::sync::{MutexGuard, Ordering, lock};
+use crate::time::{Sleep, Time, sleep_until};
+
+/// An element for which there was no room.
+struct Waiter<T> {
+    element: Element<T>,
+    since: Time,
+    until: Time,
+}
+
+/// Offers elements to the queue; those that may wait do so here.
+pub(crate) struct ClassSink<T> {
+    shared: Arc<Shared<T>>,
+    waiting: VecDeque<Waiter<T>>,
+    timer: Option<Sleep>,
+    side: Option<Outlet<T>>,
+    leaves: Leaves<T>,
+    /// The waker that `Link::producer` holds.
+    registered: Option<Waker>,
+    consumer: Bell,
+    /// How far a mark has come: the side output has it.
+    marked_side: bool,
+    ended: bool,
+}
+
+impl<T: Send + 'static> ClassSink<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, side: Option<Outlet<T>>) -> ClassSink<T> {
+        ClassSink {
+            shared,
+            waiting: VecDeque::new(),
+            timer: None,
+            side,
+            leaves: Leaves::default(),
+            registered: None,
+            consumer: Bell::default(),
+            marked_side: false,
+            ended: false,
+        }
+    }
+
+    /// Lets go of the lock and does what was decided under it.
+    fn release(
+        shared: &Shared<T>,
+        mut state: MutexGuard<'_, State<T>>,
+        consumer: &mut Bell,
+        waiting: usize,
+    ) {
+        state.waiting = waiting;
+        shared.publish(&state);
+        let serves = !state.queue.is_empty() || !state.marks.is_empty();
+        let waits = serves && consumer.is_waited_at(&mut state.link.consumer);
+        // The first that is put aside: the consumer has to set its timer, whether it asks or not.
+        let aside = state
+            .deferral
+            .as_ref()
+            .is_some_and(|aside| !aside.is_empty());
+        let wakes = waits || (aside && !state.aside);
+        state.aside = aside;
+        if wakes {
+            consumer.follow(&state.link.consumer);
+        }
+        drop(state);
+        if wakes {
+            consumer.ring();
+        }
+    }
+
+    /// Offers those that wait once more. Those whose time is up leave.
+    fn retry(&mut self, cx: &mut Context<'_, '_>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let now = cx.clock();
+        let mut state = lock(&self.shared.state);
+        if state.link.cancelled {
+            return;
+        }
+        // The dearest first; those of one class in order.
+        self.waiting
+            .make_contiguous()
+            .sort_by_key(|waiter| super::class_of(&waiter.element));
+        for _ in 0..self.waiting.len() {
+            let Some(waiter) = self.waiting.pop_front() else {
+                break;
+            };
+            let left = state.offer(now, waiter.since, waiter.element, &mut self.leaves);
+            if let Some((element, until)) = left {
+                self.waiting.push_back(Waiter {
+                    element,
+                    since: waiter.since,
+                    until,
+                });
+            }
+        }
+        if !self.waiting.is_empty() {
+            state.link.producer.wait(cx.waker());
+        }
+        Self::release(
+            &self.shared,
+            state,
+            &mut self.consumer,
+            self.waiting.len() + self.leaves.diverted.len(),
+        );
+        self.leaves.settle_all(cx);
+        self.set_timer(cx);
+    }
+
+    /// Is woken when the first of those that wait has waited enough.
+    fn set_timer(&mut self, cx: &mut Context<'_, '_>) {
+        let first = self.waiting.iter().map(|waiter| waiter.until).min();
+        let Some(first) = first.filter(|at| *at != Time::MAX) else {
+            self.timer = None;
+            return;
+        };
+        let timer = self.timer.get_or_insert_with(|| sleep_until(first));
+        if timer.deadline() != first {
+            timer.reset(first);
+        }
+        if Pin::new(timer).poll(cx.task()).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Hands diverted elements to the side output. True if none is left.
+    fn poll_side(&mut self, cx: &mut Context<'_, '_>) -> Result<bool, Stop> {
+        if self.leaves.diverted.is_empty() {
+            return Ok(true);
+        }
+        let free = self.divert(cx)?;
+        let mut state = lock(&self.shared.state);
+        state.waiting = self.waiting.len() + self.leaves.diverted.len();
+        self.shared.publish(&state);
+        Ok(free)
+    }
+
+    fn divert(&mut self, cx: &mut Context<'_, '_>) -> Result<bool, Stop> {
+        let Some(side) = &mut self.side else {
+            return Ok(true);
+        };
+        while !self.leaves.diverted.is_empty() {
+            let room = match side.poll_ready(cx)? {
+                Poll::Pending => return Ok(false),
+                // A branch that has ended settles what comes.
+                Poll::Ready(None) => usize::MAX,
+                Poll::Ready(Some(demand)) => demand.items,
+            };
+            let some = room.min(self.leaves.diverted.len());
+            let mut part = Chunk::default();
+            for element in self.leaves.diverted.drain(..some) {
+                part.push(element);
+            }
+            side.accept(cx, &mut part);
+        }
+        Ok(true)
+    }
+
+    /// Ready when nothing waits here and nothing is in the queue: a mark comes behind all of it.
+    fn poll_drained(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        self.retry(cx);
+        if !self.poll_side(cx)? || !self.waiting.is_empty() {
+            return Poll::Pending;
+        }
+        let mut state = lock(&self.shared.state);
+        if state.is_empty() || state.link.cancelled {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(deferral) = &mut state.deferral {
+            deferral.drain();
+        }
+        state.link.producer.wait(cx.waker());
+        let waits = self.consumer.is_waited_at(&mut state.link.consumer);
+        drop(state);
+        if waits {
+            self.consumer.ring();
+        }
+        Poll::Pending
+    }
+
+    fn end(&mut self, stop: Option<Stop>) {
+        self.ended = true;
+        let mut state = lock(&self.shared.state);
+        state.link.end(stop);
+        if let Some(deferral) = &mut state.deferral {
+            deferral.drain();
+        }
+        state.waiting = 0;
+        self.shared.publish(&state);
+        let waits = self.consumer.is_waited_at(&mut state.link.consumer);
+        drop(state);
+        if waits {
+            self.consumer.ring();
+        }
+    }
+
+    /// Settles what waits here.
+    fn give_up(&mut self, cx: &mut Context<'_, '_>, outcome: Outcome) {
+        for waiter in self.waiting.drain(..) {
+            cx.settle(waiter.element.meta, outcome);
+        }
+        for element in self.leaves.diverted.drain(..) {
+            cx.settle(element.meta, outcome);
+        }
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for ClassSink<T> {
+    type Output = ();
+
+    fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
+        self.retry(cx);
+        let side_is_free = self.poll_side(cx)?;
+        let known = self
+            .registered
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !known || self.shared.attention.load(Ordering::Acquire) {
+            let mut state = lock(&self.shared.state);
+            if state.link.cancelled {
+                let outcome = {
+                    let reason = state.link.cancelled_for;
+                    state.waiting = 0;
+                    self.shared.publish(&state);
+                    drop(state);
+                    cx.cancelling(reason, |cx| cx.leftover())
+                };
+                self.give_up(cx, outcome);
+                return Poll::Ready(Ok(None));
+            }
+            if !known {
+                state.link.producer.register(cx.waker());
+                self.registered = Some(cx.waker().clone());
+            }
+        }
+        if !side_is_free || self.waiting.len() >= WAITING {
+            return Poll::Pending;
+        }
+        let room = WAITING - self.waiting.len();
+        Poll::Ready(Ok(Some(Demand::items(room))))
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
+        let now = cx.clock();
+        let mut state = lock(&self.shared.state);
+        if state.link.cancelled {
+            let reason = state.link.cancelled_for;
+            drop(state);
+            let outcome = cx.cancelling(reason, |cx| cx.leftover());
+            cx.settle_chunk(chunk, outcome);
+            return;
+        }
+        for element in chunk.drain() {
+            if let Some((element, until)) = state.offer(now, now, element, &mut self.leaves) {
+                self.waiting.push_back(Waiter {
+                    element,
+                    since: now,
+                    until,
+                });
+            }
+        }
+        Self::release(
+            &self.shared,
+            state,
+            &mut self.consumer,
+            self.waiting.len() + self.leaves.diverted.len(),
+        );
+        self.leaves.settle_all(cx);
+    }
+
+    fn mark(&mut self, cx: &mut Context<'_, '_>, mark: &Mark) -> Poll<Result<(), Stop>> {
+        if let Mark::Rewind(source, _) = mark {
+            let outcome = Outcome::Cancelled(Reason::Rewound);
+            let mut state = lock(&self.shared.state);
+            state.remove(Some(*source), outcome, &mut self.leaves);
+            let gone = |element: &Element<T>| element.meta.receipt.is_of(*source);
+            let (out, kept): (VecDeque<_>, VecDeque<_>) = self
+                .waiting
+                .drain(..)
+                .partition(|waiter| gone(&waiter.element));
+            self.waiting = kept;
+            for waiter in out {
+                self.leaves.settle(waiter.element, outcome);
+            }
+            let diverted = std::mem::take(&mut self.leaves.diverted);
+            for element in diverted {
+                if gone(&element) {
+                    self.leaves.settle(element, outcome);
+                } else {
+                    self.leaves.diverted.push(element);
+                }
+            }
+            state.marks.push(mark.clone());
+            Self::release(
+                &self.shared,
+                state,
+                &mut self.consumer,
+                self.waiting.len() + self.leaves.diverted.len(),
+            );
+            self.leaves.settle_all(cx);
+        } else {
+            std::task::ready!(self.poll_drained(cx))?;
+            let mut state = lock(&self.shared.state);
+            if !self.marked_side {
+                state.marks.push(mark.clone());
+            }
+            Self::release(&self.shared, state, &mut self.consumer, 0);
+        }
+        self.marked_side = true;
+        if let Some(side) = &mut self.side {
+            std::task::ready!(side.mark(cx, mark))?;
+        }
+        self.marked_side = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        self.retry(cx);
+        let (cancelled, why) = {
+            let state = lock(&self.shared.state);
+            (state.link.cancelled, state.link.cancelled_for)
+        };
+        if cancelled {
+            let outcome = cx.cancelling(why, |cx| cx.leftover());
+            self.give_up(cx, outcome);
+        }
+        if !self.poll_side(cx)? || !self.waiting.is_empty() {
+            return Poll::Pending;
+        }
+        if let Some(side) = &mut self.side {
+            std::task::ready!(side.poll_close(cx))?;
+        }
+        self.end(None);
+        Poll::Ready(Ok(()))
+    }
+
+    fn abandon(&mut self, cx: &mut Context<'_, '_>, stop: Option<&Stop>) {
+        let outcome = cx.leftover();
+        self.give_up(cx, outcome);
+        if let Some(side) = &mut self.side {
+            side.abandon(cx, stop);
+        }
+        self.end(Some(stop.cloned().unwrap_or(Stop::cause(Cause::Broken))));
+    }
+
+    fn cancelled_for(&self) -> Option<Reason> {
+        lock(&self.shared.state).link.cancelled_for
+    }
+
+    fn take_control(&mut self) -> Option<Control> {
+        if let Some(control) = self.side.as_mut().and_then(Outlet::take_control) {
+            return Some(control);
+        }
+        if !self.shared.attention.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = lock(&self.shared.state);
+        let control = state.link.take_control();
+        // A consumer that left keeps the attention.
+        if control.is_none() && !state.link.cancelled {
+            self.shared.attention.store(false, Ordering::Release);
+        }
+        control
+    }
+
+    fn held(&self) -> Held {
+        self.shared.held()
+    }
+}
+
+impl<T> Drop for ClassSink<T> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut state = lock(&self.shared.state);
+            state.link.end(Some(Stop::cause(Cause::Broken)));
+            let waits = self.consumer.is_waited_at(&mut state.link.consumer);
+            drop(state);
+            if waits {
+                self.consumer.ring();
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What is given up at the moment of service.
+
+use std::time::Duration;
+
+use crate::control::{Adjustment, History, Invalid};
+use crate::time::Time;
+
+/// Controlled delay as folly's executors do it: while the *least* wait of an interval was over the
+/// target, a standing queue exists that serving in order does not shorten; then whatever has waited
+/// more than twice the target is given up instead of served.
+///
+/// The textbook's rule (Nichols and Jacobson, 2012) drops one element after another, faster and
+/// faster, and relies on senders that slow down. Producers who do not slow down outrun it: its rate
+/// of drops grows by some 50 a second each second. This one (folly `Codel.cpp`) follows at once.
+///
+/// One for each class: under strict order the wait of one says nothing of another's.
+///
+/// # Invariants
+/// - Nothing that waited up to twice the target is given up.
+/// - Nothing is given up in the first interval, nor as the first element of any interval.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use forebay::control::Codel;
+/// use forebay::time::Time;
+///
+/// # fn main() -> Result<(), forebay::control::Invalid> {
+/// let ms = Duration::from_millis;
+/// let mut codel = Codel::new(ms(5), ms(100))?;
+/// for n in 0..=100 {
+///     assert!(!codel.is_stale(Time::ZERO + ms(n), ms(30)));
+/// }
+/// assert!(codel.is_stale(Time::ZERO + ms(101), ms(11)), "more than 5 ms for 100 ms");
+/// assert!(!codel.is_stale(Time::ZERO + ms(102), ms(10)));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Codel {
+    target: Duration,
+    interval: Duration,
+    interval_ends: Time,
+    least: Option<Duration>,
+    is_overloaded: bool,
+    history: History,
+}
+
+impl Codel {
+    /// A wait of `target` is fine for good (folly's default: 5 ms), a longer one for less than
+    /// `interval` (100 ms). The interval is not shorter than the target, and neither is zero.
+    ///
+    /// # Errors
+    /// One of them is.
+    pub fn new(target: Duration, interval: Duration) -> Result<Codel, Invalid> {
+        let waits = target > Duration::ZERO;
+        Invalid::unless(waits, "target", format!("{target:?}"), "more than nothing")?;
+        let spans = interval >= target;
+        let range = "the target and more";
+        Invalid::unless(spans, "interval", format!("{interval:?}"), range)?;
+        Ok(Codel {
+            target,
+            interval,
+            interval_ends: Time::ZERO,
+            least: None,
+            is_overloaded: false,
+            history: History::default(),
+        })
+    }
+
+    /// An element that waited so long is to be served: is it given up instead?
+    pub fn is_stale(&mut self, now: Time, wait: Duration) -> bool {
+        if now >= self.interval_ends {
+            let overloaded = self.least.is_some_and(|least| least > self.target);
+            self.history.add(Adjustment {
+                at: now,
+                what: "overloaded",
+                from: f64::from(u8::from(self.is_overloaded)),
+                to: f64::from(u8::from(overloaded)),
+                because: if overloaded {
+                    "even the shortest wait was over the target"
+                } else {
+                    "a wait was within the target"
+                },
+            });
+            self.is_overloaded = overloaded;
+            self.interval_ends = now + self.interval;
+            self.least = Some(wait);
+            return false;
+        }
+        self.least = Some(self.least.map_or(wait, |least| least.min(wait)));
+        self.is_overloaded && wait > self.target * 2
+    }
+
+    /// Whether the least wait of the last interval was over the target: what
+    /// [adaptive order](crate::control::LaneOrder::Adaptive) goes by.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        self.is_overloaded
+    }
+
+    /// When it found a standing queue, and when that was gone.
+    #[must_use]
+    pub fn adjustments(&self) -> &History {
+        &self.history
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(ms: u32) -> Time {
+        Time::ZERO + MS * ms
+    }
+
+    #[test]
+    fn a_burst_that_drains_within_the_interval_loses_nothing() {
+        let mut codel = Codel::new(5 * MS, 100 * MS).unwrap();
+        for n in 0..1000 {
+            // Waits of up to 80 ms, but one in 40 elements waits for nothing.
+            let wait = MS * (n % 40) * 2;
+            assert!(!codel.is_stale(at(n), wait));
+        }
+        assert_eq!(codel.adjustments().total(), 0);
+    }
+
+    #[test]
+    fn a_standing_queue_is_cut_to_twice_the_target_and_service_goes_on() {
+        let mut codel = Codel::new(5 * MS, 100 * MS).unwrap();
+        let stale = (0..300).filter(|n| codel.is_stale(at(*n), 30 * MS)).count();
+        assert_eq!(stale, 198, "all of two intervals but the first of each");
+        assert!(!codel.is_stale(at(300), 2 * MS));
+        assert!(!codel.is_stale(at(301), 9 * MS));
+        assert!(!codel.is_stale(at(400), 2 * MS));
+        assert!(!codel.is_overloaded());
+        assert!(!codel.is_stale(at(401), 40 * MS), "no queue stands");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let field = |target, interval| Codel::new(target, interval).err().map(|e| e.field);
+        assert_eq!(field(Duration::ZERO, MS), Some("target"));
+        assert_eq!(field(2 * MS, MS), Some("interval"));
+        assert_eq!(field(MS, MS), None);
+    }
+}

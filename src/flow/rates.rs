@@ -1,0 +1,182 @@
+//! Stages between producers and consumers of different speed.
+
+use super::Flow;
+use crate::operator::conflate::{Conflate, Merging};
+use crate::operator::expand::Expand;
+use crate::topology::NodeSpec;
+
+const MERGED: &str = "merges values, and cannot take those of one source out again";
+
+impl<T: Send + 'static> Flow<T> {
+    /// Merges elements for as long as downstream asks for none: of what came meanwhile it gets one.
+    ///
+    /// Never back-pressures on account of a slow consumer. The receipt of what is handed on stands
+    /// for all elements in it, so a tracked source goes on until its window is full of them: give it
+    /// a larger [`window`](Flow::window), or none ([`untracked`](Flow::untracked)).
+    ///
+    /// - *emits when* downstream asks and there is a value
+    /// - *back-pressures when* never
+    /// - *completes when* upstream completes and the last value was handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* the closure panics: that element as failed, and the run stops
+    /// - *holds* one value, and the receipts of the elements in it
+    /// - *costs* the closure for each element nobody asked for; nothing for others
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let sum = source::iter(1..=100).conflate(|sum, n| *sum += n);
+    /// let parts = sum.collect().block_on()?;
+    /// assert_eq!(parts.iter().sum::<i32>(), 5050, "in however many parts");
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn conflate<F>(self, merge: F) -> Flow<T>
+    where
+        F: FnMut(&mut T, T) + Send + 'static,
+    {
+        self.merging(
+            "conflate",
+            Merging {
+                seed: |value| value,
+                merge,
+                weight: |_: &T| 0,
+                most: u64::MAX,
+            },
+        )
+    }
+
+    /// The same, into a value of another type: the first of the elements makes it.
+    ///
+    /// - *emits when* downstream asks and there is a value
+    /// - *back-pressures when* never
+    /// - *completes when* upstream completes and the last value was handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* a closure panics: that element as failed, and the run stops
+    /// - *holds* one value, and the receipts of the elements in it
+    /// - *costs* `seed` for each value, `merge` for each element nobody asked for
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let counts = source::iter(["a"; 100]).conflate_with_seed(|_| 1, |count, _| *count += 1);
+    /// assert_eq!(counts.collect().block_on()?.iter().sum::<u32>(), 100);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn conflate_with_seed<S, Seed, F>(self, seed: Seed, merge: F) -> Flow<S>
+    where
+        S: Send + 'static,
+        Seed: FnMut(T) -> S + Send + 'static,
+        F: FnMut(&mut S, T) + Send + 'static,
+    {
+        self.merging(
+            "conflate_with_seed",
+            Merging {
+                seed,
+                merge,
+                weight: |_: &T| 0,
+                most: u64::MAX,
+            },
+        )
+    }
+
+    /// The same, but no value gets heavier than `most`: then it back-pressures. An element that alone
+    /// weighs more makes a value of its own.
+    ///
+    /// With a weight of 1 each, `most` is a number of elements.
+    ///
+    /// - *emits when* downstream asks and there is a value
+    /// - *back-pressures when* the next element does not fit and downstream asks for none
+    /// - *completes when* upstream completes and the last value was handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* a closure panics: that element as failed, and the run stops
+    /// - *holds* one value, the receipts of the elements in it, and a chunk that did not fit
+    /// - *costs* `weight` and `merge` for each element nobody asked for, `seed` for each value
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let lines = source::iter(["a", "b", "c", "d"])
+    ///     .batch_with_seed(3, |_| 1, str::to_owned, |batch, line| batch.push_str(line))
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(lines.concat(), "abcd");
+    /// assert!(lines.iter().all(|line| line.len() <= 3));
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn batch_with_seed<S, W, Seed, F>(
+        self,
+        most: u64,
+        weight: W,
+        seed: Seed,
+        merge: F,
+    ) -> Flow<S>
+    where
+        S: Send + 'static,
+        W: FnMut(&T) -> u64 + Send + 'static,
+        Seed: FnMut(T) -> S + Send + 'static,
+        F: FnMut(&mut S, T) + Send + 'static,
+    {
+        let flow = self.merging(
+            "batch_with_seed",
+            Merging {
+                seed,
+                merge,
+                weight,
+                most,
+            },
+        );
+        flow.amended(|spec| {
+            spec.held = usize::try_from(most).unwrap_or(usize::MAX);
+            spec.note = Some(format!("up to {most}"));
+        })
+    }
+
+    fn merging<S, Seed, F, W>(self, kind: &'static str, how: Merging<Seed, F, W>) -> Flow<S>
+    where
+        S: Send + 'static,
+        Seed: FnMut(T) -> S + Send + 'static,
+        F: FnMut(&mut S, T) + Send + 'static,
+        W: FnMut(&T) -> u64 + Send + 'static,
+    {
+        let spec = NodeSpec::new(kind).changes_count().no_rewind(MERGED);
+        self.then(spec, |input| Conflate::new(input, how))
+    }
+
+    /// Makes more elements of each, for as long as downstream asks and no newer one has come: the
+    /// other way round than [`conflate`](Flow::conflate).
+    ///
+    /// The first value of the iterator stands for the element and bears its receipt; the further ones
+    /// are made here. At least that first value is handed on of every element. An iterator without a
+    /// value leaves the element out.
+    ///
+    /// - *emits when* downstream asks and there is a newer element, or a further value of the last
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* nothing is made of an element: as filtered (empty); when the closure panics:
+    ///   as failed. A further value that panics stops the run
+    /// - *holds* the iterator of the last element
+    /// - *costs* the closure and an iterator for each element; elements are taken one by one
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let sensor = source::iter([20.5, 21.0]).expand(std::iter::repeat);
+    /// let readings = sensor.take(1).collect().block_on()?;
+    /// assert_eq!(readings, [20.5]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn expand<U, I, F>(self, f: F) -> Flow<U>
+    where
+        U: Send + 'static,
+        I: Iterator<Item = U> + Send + 'static,
+        F: FnMut(T) -> I + Send + 'static,
+    {
+        let spec = NodeSpec::new("expand").changes_count();
+        self.then(spec, |input| Expand::new(input, f))
+    }
+}

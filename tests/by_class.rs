@@ -1,0 +1,428 @@
+//! The buffer by class in a running pipeline: who is served, who makes way, who waits, who is put
+//! aside, and that every one of them is accounted for.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::Duration;
+
+use forebay::boundary::ClassBuffer;
+use forebay::class::Class;
+use forebay::control::{Aging, DeferralSettings, PrioritySettings, WhenNoRoom};
+use forebay::error::RunError;
+use forebay::flow::Flow;
+use forebay::outcome::{Kind, Reason};
+use forebay::runtime::Snapshot;
+use forebay::source;
+use forebay::testkit::{
+    SimulatedRun, Simulation, SinkProbe, SourceProbe, sink_probe, source_probe,
+};
+use forebay::time;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+const HIGH: Class = Class::HIGH;
+const MEDIUM: Class = Class::MEDIUM;
+const LOW: Class = Class::LOW;
+
+/// An element: its class, and a number.
+type Item = (Class, u32);
+
+struct Bench {
+    simulation: Simulation,
+    source: SourceProbe<Item>,
+    sink: SinkProbe<Item>,
+    run: SimulatedRun<()>,
+}
+
+fn bench(buffer: impl Into<ClassBuffer>) -> Bench {
+    let simulation = Simulation::new(3);
+    let (source, flow) = source_probe();
+    let (sink, end) = sink_probe();
+    let flow = flow.classify(|(class, _): &Item| *class);
+    let run = simulation
+        .start(flow.buffer_by_class(buffer).to(end))
+        .unwrap();
+    Bench {
+        simulation,
+        source,
+        sink,
+        run,
+    }
+}
+
+impl Bench {
+    fn send(&self, class: Class, numbers: impl IntoIterator<Item = u32>) {
+        self.source.send(numbers.into_iter().map(|n| (class, n)));
+        self.simulation.advance(MS);
+    }
+
+    /// Takes so many elements and says which they were.
+    fn take(&self, count: usize) -> Vec<u32> {
+        self.sink.request(count);
+        let taken = self.sink.expect_any_n(count);
+        taken.into_iter().map(|(_, n)| n).collect()
+    }
+
+    fn shed(&self, why: Reason) -> u64 {
+        self.simulation.advance(MS);
+        let snapshot = self.run.snapshot();
+        snapshot
+            .stage("buffer_by_class")
+            .unwrap()
+            .counts
+            .reason(why)
+    }
+
+    fn outcome(&self, kind: Kind) -> u64 {
+        self.simulation.advance(MS);
+        self.run.snapshot().total().outcome(kind)
+    }
+
+    fn held(&self) -> u64 {
+        let snapshot = self.run.snapshot();
+        snapshot.stage("buffer_by_class").unwrap().counts.held
+    }
+
+    fn ends(mut self) -> Snapshot {
+        self.run.join().unwrap();
+        let snapshot = self.run.snapshot();
+        snapshot.check().unwrap();
+        snapshot
+    }
+}
+
+fn room_for(items: usize) -> PrioritySettings {
+    PrioritySettings::items(items).aging(Aging::none())
+}
+
+#[test]
+fn the_dearest_are_served_first_and_each_class_in_order() {
+    let bench = bench(room_for(10));
+    bench.send(LOW, [1, 2]);
+    bench.send(MEDIUM, [3, 4]);
+    bench.send(HIGH, [5, 6]);
+    assert_eq!(bench.take(4), [5, 6, 3, 4]);
+    bench.send(HIGH, [7]);
+    assert_eq!(bench.take(3), [7, 1, 2]);
+    bench.source.complete();
+    bench.sink.request(1);
+    bench.sink.expect_complete();
+    bench.ends();
+}
+
+#[test]
+fn the_oldest_of_the_lowest_class_makes_way_for_a_higher_one() {
+    let settings = room_for(3).when_no_room(LOW, WhenNoRoom::Refuse);
+    let bench = bench(settings);
+    bench.send(LOW, [1, 2, 3, 4]);
+    assert_eq!(bench.shed(Reason::NoRoom), 1, "the fourth was refused");
+    bench.send(HIGH, [5]);
+    assert_eq!(bench.shed(Reason::Evicted), 1, "the first made way");
+    assert_eq!(bench.take(3), [5, 2, 3]);
+    bench.source.complete();
+    bench.sink.request(1);
+    bench.sink.expect_complete();
+    assert_eq!(bench.ends().total().outcome(Kind::Shed), 2);
+}
+
+#[test]
+fn who_may_wait_waits_and_is_refused_when_the_time_is_up() {
+    let wait = WhenNoRoom::Wait(1000 * MS);
+    let bench = bench(room_for(2).when_no_room(MEDIUM, wait));
+    bench.send(MEDIUM, [1, 2, 3, 4]);
+    assert_eq!(bench.held(), 4, "two are queued, two wait");
+    bench.simulation.advance(500 * MS);
+    assert_eq!(bench.take(1), [1]);
+    bench.simulation.advance(490 * MS);
+    assert_eq!(bench.shed(Reason::NoRoom), 0);
+    bench.simulation.advance(20 * MS);
+    assert_eq!(bench.shed(Reason::NoRoom), 1, "the fourth, after a second");
+    assert_eq!(bench.take(2), [2, 3]);
+    bench.source.complete();
+    bench.sink.request(1);
+    bench.sink.expect_complete();
+    bench.ends();
+}
+
+#[test]
+fn high_passes_while_others_wait_for_room() {
+    let bench = bench(room_for(2).when_no_room(HIGH, WhenNoRoom::Evict));
+    bench.send(MEDIUM, 1..=6);
+    bench.send(HIGH, [7]);
+    assert_eq!(bench.take(1), [7], "a medium one made way for it");
+    assert_eq!(bench.outcome(Kind::Shed), 1);
+    bench.source.complete();
+    assert_eq!(bench.take(5), [2, 3, 4, 5, 6]);
+    bench.sink.request(1);
+    bench.sink.expect_complete();
+    bench.ends();
+}
+
+#[test]
+fn without_losses_it_slows_its_source_down() {
+    let pipeline = source::iter(0..5000_u32)
+        .classify(|n| if n % 3 == 0 { HIGH } else { LOW })
+        .buffer_by_class(room_for(16).never_evict(LOW).never_evict(MEDIUM))
+        .map_async(4, |n| async move {
+            time::sleep(MS).await;
+            n
+        })
+        .collect();
+    let (mut all, snapshot) = Simulation::new(5).run(pipeline).unwrap();
+    all.sort_unstable();
+    assert_eq!(all, (0..5000).collect::<Vec<_>>());
+    snapshot.check().unwrap();
+    let peak = snapshot.stage("buffer_by_class").unwrap().counts.held_peak;
+    assert!(peak <= 16 + 64, "{peak} were inside");
+}
+
+fn deferring(items: usize) -> ClassBuffer {
+    let settings = room_for(items).when_no_room(LOW, WhenNoRoom::Defer);
+    let deferral = DeferralSettings::items(100)
+        .ttl(Duration::from_secs(10))
+        .rate(1000.0, 100);
+    ClassBuffer::new(settings).defer(deferral)
+}
+
+#[test]
+fn what_is_put_aside_comes_back_when_there_is_less_to_do() {
+    let buffer = deferring(4);
+    let view = buffer.view();
+    let bench = bench(buffer);
+    bench.send(LOW, 1..=6);
+    assert_eq!(view.snapshot().unwrap().deferral.unwrap().items, 2);
+    assert_eq!(bench.held(), 6);
+    bench.send(HIGH, [10]);
+    assert_eq!(
+        view.snapshot().unwrap().deferral.unwrap().items,
+        3,
+        "evicted to there"
+    );
+    assert_eq!(bench.take(4), [10, 2, 3, 4]);
+    assert_eq!(bench.take(3), [5, 6, 1], "oldest put aside first");
+    bench.source.complete();
+    bench.sink.request(1);
+    bench.sink.expect_complete();
+    assert_eq!(bench.ends().total().outcome(Kind::Delivered), 7);
+}
+
+#[test]
+fn what_is_put_aside_too_long_has_expired() {
+    let bench = bench(deferring(2));
+    bench.send(LOW, 1..=4);
+    bench.simulation.advance(Duration::from_secs(11));
+    assert_eq!(
+        bench.outcome(Kind::Expired),
+        2,
+        "though nobody asks for anything"
+    );
+    assert_eq!(bench.take(2), [1, 2]);
+    bench.source.complete();
+    bench.sink.request(1);
+    bench.sink.expect_complete();
+    bench.ends();
+}
+
+#[test]
+fn a_drain_hands_on_what_was_put_aside() {
+    let mut bench = bench(deferring(2));
+    bench.send(LOW, 1..=6);
+    bench.sink.request(100);
+    let drained = bench.run.drain(Duration::from_secs(5)).unwrap();
+    drop(drained);
+    let snapshot = bench.run.snapshot();
+    snapshot.check().unwrap();
+    assert_eq!(snapshot.total().outcome(Kind::Delivered), 6);
+}
+
+#[test]
+fn deadlines_are_kept_on_arrival_and_in_the_queue() {
+    let pipeline = source::iter(0..100_u32)
+        .deadline(10 * MS)
+        .buffer_by_class(room_for(200))
+        .map_async(1, |n| async move {
+            time::sleep(MS).await;
+            n
+        })
+        .collect();
+    let (all, snapshot) = Simulation::new(5).run(pipeline).unwrap();
+    assert!(
+        (10..=12).contains(&all.len()),
+        "{} were served in time",
+        all.len()
+    );
+    assert_eq!(
+        snapshot.total().outcome(Kind::Expired),
+        100 - all.len() as u64
+    );
+    snapshot.check().unwrap();
+}
+
+#[test]
+fn a_queue_that_stands_is_cut() {
+    let buffer = ClassBuffer::new(room_for(10_000)).give_up_stale(5 * MS, 100 * MS);
+    let pipeline = source::iter(0..3000_u32)
+        .buffer_by_class(buffer)
+        .map_async(1, |n| async move {
+            time::sleep(MS).await;
+            n
+        })
+        .collect();
+    let (all, snapshot) = Simulation::new(5).run(pipeline).unwrap();
+    assert!(
+        all.len() < 300,
+        "{} were served, most of them too late",
+        all.len()
+    );
+    let counts = &snapshot.stage("buffer_by_class").unwrap().counts;
+    assert_eq!(counts.reason(Reason::QueueDelay) + all.len() as u64, 3000);
+    snapshot.check().unwrap();
+}
+
+#[test]
+fn a_cancel_settles_what_is_queued_what_waits_and_what_is_put_aside() {
+    let settings = room_for(2)
+        .when_no_room(LOW, WhenNoRoom::Defer)
+        .when_no_room(MEDIUM, WhenNoRoom::Wait(Duration::MAX));
+    let buffer = ClassBuffer::new(settings).defer(DeferralSettings::items(10));
+    let bench = bench(buffer);
+    bench.send(LOW, 1..=4);
+    bench.send(MEDIUM, 5..=8);
+    bench.sink.cancel();
+    bench.source.expect_cancellation();
+    assert_eq!(bench.ends().total().outcome(Kind::Cancelled), 8);
+}
+
+#[test]
+fn an_error_upstream_cancels_what_is_queued() {
+    let bench = bench(deferring(2));
+    bench.send(LOW, 1..=4);
+    bench.source.error("broken");
+    bench.sink.expect_abandoned();
+    let mut run = bench.run;
+    assert!(run.join().unwrap_err().to_string().contains("broken"));
+    let snapshot = run.snapshot();
+    snapshot.check().unwrap();
+    assert_eq!(snapshot.total().outcome(Kind::Cancelled), 4);
+}
+
+#[test]
+fn diverted_elements_leave_by_the_side() {
+    let settings = room_for(2).when_no_room(LOW, WhenNoRoom::Divert);
+    let simulation = Simulation::new(3);
+    let (source, flow) = source_probe();
+    let (main, main_end) = sink_probe();
+    let (side, side_end) = sink_probe();
+    let flow = flow.classify(|(class, _): &Item| *class);
+    let (served, diverted) = flow.buffer_by_class_diverting(settings, 2);
+    let pipeline = served.to(main_end).and(diverted.to(side_end));
+    let mut run = simulation.start(pipeline).unwrap();
+    source.send((1..=8).map(|n| (LOW, n)));
+    simulation.advance(MS);
+    side.request(10);
+    let aside = side.expect_any_n(6);
+    assert_eq!(
+        aside.iter().map(|(_, n)| *n).collect::<Vec<_>>(),
+        [3, 4, 5, 6, 7, 8]
+    );
+    main.request(10);
+    main.expect_next_n([(LOW, 1), (LOW, 2)]);
+    source.complete();
+    main.expect_complete();
+    side.expect_complete();
+    run.join().unwrap();
+    let snapshot = run.snapshot();
+    snapshot.check().unwrap();
+    assert_eq!(snapshot.total().outcome(Kind::Delivered), 8);
+}
+
+fn refusal(buffer: impl Into<ClassBuffer>) -> String {
+    let pipeline = source::iter(0..1_u32).buffer_by_class(buffer).collect();
+    match pipeline.block_on() {
+        Err(RunError::Refused(refused)) => refused.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name() {
+    assert!(refusal(PrioritySettings::items(0)).contains("`items` is 0"));
+    let defers = room_for(1).when_no_room(LOW, WhenNoRoom::Defer);
+    assert!(refusal(defers).contains("no deferral is declared"));
+    let diverts = room_for(1).when_no_room(LOW, WhenNoRoom::Divert);
+    assert!(refusal(diverts).contains("no side output"));
+    let lossy = room_for(1).when_no_room(LOW, WhenNoRoom::Refuse);
+    let pipeline = source::iter(0..1_u32)
+        .buffer_by_class(lossy)
+        .guarantee(forebay::topology::Guarantee::AtLeastOnce)
+        .ignore();
+    assert!(
+        pipeline
+            .block_on()
+            .unwrap_err()
+            .to_string()
+            .contains("by class")
+    );
+}
+
+fn policy() -> impl Strategy<Value = WhenNoRoom> {
+    prop_oneof![
+        Just(WhenNoRoom::Evict),
+        Just(WhenNoRoom::Refuse),
+        Just(WhenNoRoom::Defer),
+        (0..5_u32).prop_map(|ms| WhenNoRoom::Wait(ms * MS)),
+        Just(WhenNoRoom::Wait(Duration::MAX)),
+    ]
+}
+
+fn sent(flow: Flow<u32>, classes: u32) -> Flow<u32> {
+    flow.classify(move |n| Class::new((n % classes) as u8).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever the policies: each element ends in exactly one way, nothing is held past the bound,
+    /// and each class is served in order.
+    #[test]
+    fn every_element_is_accounted_for(
+        seed in any::<u64>(),
+        items in 1..40_usize,
+        policies in proptest::collection::vec(policy(), 3),
+        count in 0..500_u32,
+        service_us in 0..300_u32,
+        burst in 1..50_u32,
+        taken in prop_oneof![Just(usize::MAX), 0..100_usize],
+    ) {
+        let mut settings = room_for(items);
+        for (class, policy) in policies.into_iter().enumerate() {
+            settings = settings.when_no_room(Class::new(class as u8).unwrap(), policy);
+        }
+        let deferral = DeferralSettings::items(20).ttl(5 * MS).rate(100_000.0, 10);
+        let flow = source::iter(0..count).map_async(1, move |n| async move {
+            if n % burst == 0 {
+                time::sleep(MS).await;
+            }
+            n
+        });
+        let pipeline = sent(flow, 3)
+            .buffer_by_class(ClassBuffer::new(settings).defer(deferral))
+            .map_async(2, move |n| async move {
+                time::sleep(service_us * MS / 1000).await;
+                n
+            })
+            .take(taken)
+            .collect();
+        let (served, snapshot) = Simulation::new(seed).run(pipeline).unwrap();
+        snapshot.check().unwrap();
+        let counts = &snapshot.stage("buffer_by_class").unwrap().counts;
+        prop_assert!(counts.held_peak <= items as u64 + 20 + 64);
+        prop_assert_eq!(counts.held, 0);
+        let total = snapshot.total();
+        let settled = Kind::ALL.iter().map(|kind| total.outcome(*kind)).sum::<u64>();
+        prop_assert_eq!(settled, total.entered);
+        let mut unique = served.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        prop_assert_eq!(unique.len(), served.len(), "none twice");
+    }
+}
