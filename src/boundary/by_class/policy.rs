@@ -140,7 +140,7 @@ impl ClassQueueView {
         *lock(&self.0) = Some(Box::new(look));
     }
 
-    /// How it stands; `None` before the pipeline is declared and after the run.
+    /// How it stands; after the run, how it stood at its end; `None` before the pipeline is declared.
     #[must_use]
     pub fn snapshot(&self) -> Option<ClassQueueSnapshot> {
         lock(&self.0).as_ref().and_then(|look| look())

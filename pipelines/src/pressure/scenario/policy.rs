@@ -1,28 +1,38 @@
 //! How the systems under test are set up.
 
-use forebay::boundary::WhenFull;
+use std::time::Duration;
+
+use forebay::control::{LaneOrder, WhenNoRoom};
 use serde::{Deserialize, Serialize};
 
-/// What forebay's queue does when it is full.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+use super::class::{ByClass, Rank};
+
+/// What becomes of an element for which there is no room, after lower classes made way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Full {
-    #[default]
-    DropHead,
-    DropTail,
-    DropNew,
-    DropBuffer,
-    Backpressure,
+pub(crate) enum NoRoom {
+    Evict,
+    Wait,
+    Refuse,
+    Defer,
 }
 
-impl Full {
-    pub(crate) fn policy(self) -> WhenFull {
+/// In which order forebay serves elements of one class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InClass {
+    #[default]
+    Fifo,
+    Lifo,
+    Adaptive,
+}
+
+impl InClass {
+    pub(crate) fn lane(self) -> LaneOrder {
         match self {
-            Full::DropHead => WhenFull::DropHead,
-            Full::DropTail => WhenFull::DropTail,
-            Full::DropNew => WhenFull::DropNew,
-            Full::DropBuffer => WhenFull::DropBuffer,
-            Full::Backpressure => WhenFull::Backpressure,
+            InClass::Fifo => LaneOrder::Fifo,
+            InClass::Lifo => LaneOrder::Lifo,
+            InClass::Adaptive => LaneOrder::Adaptive,
         }
     }
 }
@@ -39,15 +49,24 @@ pub(crate) enum Order {
 }
 
 /// The mechanisms of forebay's pipeline that can be left out, by name.
-pub(crate) const MECHANISMS: &[&str] = &["expire", "drop_head"];
+pub(crate) const MECHANISMS: &[&str] = &["priority", "eviction", "aging", "expire", "stale"];
 
 /// How forebay's pipeline is built.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Policies {
-    pub(crate) queue_items: usize,
+    pub(crate) inbox_items: usize,
+    pub(crate) queue_services: f64,
     pub(crate) queue_bytes: u64,
-    pub(crate) when_full: Full,
+    pub(crate) when_no_room: ByClass<NoRoom>,
+    pub(crate) wait_ms: u64,
+    pub(crate) in_class: ByClass<InClass>,
+    pub(crate) aging_share: f64,
+    pub(crate) aging_wait_services: f64,
+    pub(crate) stale_services: f64,
+    pub(crate) stale_interval_services: f64,
+    pub(crate) defer_items: usize,
+    pub(crate) defer_ttl_ms: u64,
     pub(crate) expire: bool,
     pub(crate) order: Order,
     /// Mechanisms left out.
@@ -57,9 +76,18 @@ pub(crate) struct Policies {
 impl Default for Policies {
     fn default() -> Policies {
         Policies {
-            queue_items: 64,
+            inbox_items: 256,
+            queue_services: 4.0,
             queue_bytes: 64 << 20,
-            when_full: Full::DropHead,
+            when_no_room: ByClass::make(|_| NoRoom::Evict),
+            wait_ms: 1000,
+            in_class: ByClass::make(|_| InClass::Fifo),
+            aging_share: 0.05,
+            aging_wait_services: 4.0,
+            stale_services: 4.0,
+            stale_interval_services: 20.0,
+            defer_items: 0,
+            defer_ttl_ms: 1000,
             expire: true,
             order: Order::Free,
             without: Vec::new(),
@@ -69,14 +97,60 @@ impl Default for Policies {
 
 impl Policies {
     pub(crate) fn check(&self) -> Result<(), String> {
-        if !(1..=10_000_000).contains(&self.queue_items) {
-            return Err(format!(
-                "policies.queue_items = {}: from 1 to 10000000",
-                self.queue_items
-            ));
+        for (field, items) in [
+            ("inbox_items", self.inbox_items),
+            ("defer_items", self.defer_items),
+        ] {
+            let least = usize::from(field == "inbox_items");
+            if !(least..=10_000_000).contains(&items) {
+                return Err(format!(
+                    "policies.{field} = {items}: from {least} to 10000000"
+                ));
+            }
         }
         if self.queue_bytes == 0 {
             return Err("policies.queue_bytes = 0: at least 1".to_owned());
+        }
+        for (field, services) in [
+            ("queue_services", self.queue_services),
+            ("aging_wait_services", self.aging_wait_services),
+            ("stale_services", self.stale_services),
+            ("stale_interval_services", self.stale_interval_services),
+        ] {
+            if !(0.001..=1e6).contains(&services) {
+                return Err(format!(
+                    "policies.{field} = {services}: from 0.001 to 1000000"
+                ));
+            }
+        }
+        if self.stale_interval_services < self.stale_services {
+            return Err(format!(
+                "policies.stale_interval_services = {}: at least stale_services = {}",
+                self.stale_interval_services, self.stale_services
+            ));
+        }
+        if !(0.0..=0.5).contains(&self.aging_share) {
+            return Err(format!(
+                "policies.aging_share = {}: from 0 to 0.5",
+                self.aging_share
+            ));
+        }
+        for (field, ms) in [
+            ("wait_ms", self.wait_ms),
+            ("defer_ttl_ms", self.defer_ttl_ms),
+        ] {
+            if !(1..=3_600_000).contains(&ms) {
+                return Err(format!("policies.{field} = {ms}: from 1 to 3600000"));
+            }
+        }
+        let defers = Rank::ALL
+            .into_iter()
+            .find(|rank| *self.when_no_room.of(*rank) == NoRoom::Defer);
+        if let Some(rank) = defers.filter(|_| self.defer_items == 0) {
+            return Err(format!(
+                "policies.when_no_room.{} = defer: defer_items is 0",
+                rank.name()
+            ));
         }
         for name in &self.without {
             if !MECHANISMS.contains(&name.as_str()) {
@@ -87,6 +161,17 @@ impl Policies {
             }
         }
         Ok(())
+    }
+
+    /// What becomes of an element of that class for which there is no room.
+    pub(crate) fn no_room(&self, rank: Rank) -> WhenNoRoom {
+        match self.when_no_room.of(rank) {
+            NoRoom::Evict if !self.has("eviction") => WhenNoRoom::Refuse,
+            NoRoom::Evict => WhenNoRoom::Evict,
+            NoRoom::Wait => WhenNoRoom::Wait(Duration::from_millis(self.wait_ms)),
+            NoRoom::Refuse => WhenNoRoom::Refuse,
+            NoRoom::Defer => WhenNoRoom::Defer,
+        }
     }
 
     /// Whether a mechanism is to be there.
