@@ -20,5 +20,5 @@ mod ring;
 
 pub use buffer::{Buffer, WhenFull};
 pub use by_class::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
-pub(crate) use by_class::{Policies, by_class};
+pub(crate) use by_class::{Policies, WAITING as WAITING_BY_CLASS, by_class};
 pub(crate) use ring::ring;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Flow;
 use super::fan_out::branch;
-use crate::boundary::{Buffer, ClassBuffer, Policies, WhenFull, by_class, ring};
+use crate::boundary::{Buffer, ClassBuffer, Policies, WAITING_BY_CLASS, WhenFull, by_class, ring};
 use crate::operator::map::Map;
 use crate::operator::{Input, Operator};
 use crate::topology::NodeSpec;
@@ -205,7 +205,7 @@ fn pass<T: Send + 'static>(input: Input<T>) -> impl Operator<T> {
 fn class_spec(buffer: &ClassBuffer) -> NodeSpec {
     let spec = NodeSpec::new("buffer_by_class")
         .boundary()
-        .holds(buffer.capacity())
+        .holds(buffer.capacity() + WAITING_BY_CLASS)
         .holds_bytes(buffer.capacity_bytes())
         .note("by class");
     if buffer.sheds() {

@@ -43,7 +43,9 @@ mod transform;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-pub use crate::operator::{Ended, Groups, KillSwitch, Restart, Resume, Termination, WhenExhausted};
+pub use crate::operator::{
+    Ended, Groups, KillSwitch, Rate, Restart, Resume, Termination, WhenExhausted,
+};
 pub use consumers::FlowStream;
 pub use control_flow::restarting;
 pub use dead_letters::DeadLetters;

@@ -1,8 +1,14 @@
 //! Stages between producers and consumers of different speed.
 
 use super::Flow;
-use crate::operator::conflate::{Conflate, Merging};
+use crate::boundary::Buffer;
+use crate::chunk::Chunk;
+use crate::control::{ThrottleMode, Throttled};
+use crate::operator::Rate;
+use crate::operator::conflate::{self, Conflate, Merging};
 use crate::operator::expand::Expand;
+use crate::operator::throttle::ThrottleStage;
+use crate::time;
 use crate::topology::NodeSpec;
 
 const MERGED: &str = "merges values, and cannot take those of one source out again";
@@ -19,7 +25,7 @@ impl<T: Send + 'static> Flow<T> {
     /// - *completes when* upstream completes and the last value was handed on
     /// - *cancels when* downstream cancels
     /// - *settles when* the closure panics: that element as failed, and the run stops
-    /// - *holds* one value, and the receipts of the elements in it
+    /// - *holds* one value, the receipts of the elements in it, and a chunk behind it
     /// - *costs* the closure for each element nobody asked for; nothing for others
     ///
     /// # Example
@@ -53,7 +59,7 @@ impl<T: Send + 'static> Flow<T> {
     /// - *completes when* upstream completes and the last value was handed on
     /// - *cancels when* downstream cancels
     /// - *settles when* a closure panics: that element as failed, and the run stops
-    /// - *holds* one value, and the receipts of the elements in it
+    /// - *holds* one value, the receipts of the elements in it, and a chunk behind it
     /// - *costs* `seed` for each value, `merge` for each element nobody asked for
     ///
     /// # Example
@@ -129,7 +135,6 @@ impl<T: Send + 'static> Flow<T> {
             },
         );
         flow.amended(|spec| {
-            spec.held = usize::try_from(most).unwrap_or(usize::MAX);
             spec.note = Some(format!("up to {most}"));
         })
     }
@@ -141,7 +146,10 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(&mut S, T) + Send + 'static,
         W: FnMut(&T) -> u64 + Send + 'static,
     {
-        let spec = NodeSpec::new(kind).changes_count().no_rewind(MERGED);
+        let spec = NodeSpec::new(kind)
+            .holds(conflate::HELD)
+            .changes_count()
+            .no_rewind(MERGED);
         self.then(spec, |input| Conflate::new(input, how))
     }
 
@@ -178,5 +186,117 @@ impl<T: Send + 'static> Flow<T> {
     {
         let spec = NodeSpec::new("expand").changes_count();
         self.then(spec, |input| Expand::new(input, f))
+    }
+
+    /// Lets no more than a rate pass; each element costs 1.
+    ///
+    /// What comes too soon waits ([`Shaping`](ThrottleMode::Shaping)), stops the run with an error
+    /// that says how much too soon ([`Enforcing`](ThrottleMode::Enforcing)), or is shed
+    /// ([`Diverting`](ThrottleMode::Diverting); with a side output: [`throttle_diverting`]).
+    /// The [`Rate`] can be shared between flows, and changed while they run.
+    ///
+    /// [`throttle_diverting`]: Flow::throttle_diverting
+    ///
+    /// - *emits when* an element arrives and the rate lets it pass
+    /// - *back-pressures when* downstream does, or while shaping when the rate is used up
+    /// - *completes when* upstream completes and what waits has passed
+    /// - *cancels when* downstream cancels
+    /// - *settles when* an element comes too soon: failed (enforcing) or shed (diverting), throttled
+    /// - *holds* as many elements as may pass at once, the burst at most
+    /// - *costs* a lock an element, a timer when one waits
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::control::ThrottleMode;
+    /// use forebay::flow::Rate;
+    /// use forebay::source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rate = Rate::new(1.0, 3, ThrottleMode::Diverting)?;
+    /// let passed = source::iter(0..100).throttle(&rate).collect().block_on()?;
+    /// assert_eq!(passed, [0, 1, 2], "the burst");
+    /// # Ok(()) }
+    /// ```
+    pub fn throttle(self, rate: &Rate) -> Flow<T> {
+        self.throttle_by(rate, |_| 1)
+    }
+
+    /// The same, with a cost for each element: its bytes, its calls. A cost of 0 always passes; one
+    /// above the burst waits until all of it has trickled in (shaping), or never passes.
+    ///
+    /// - *emits when* an element arrives and the rate lets it pass
+    /// - *back-pressures when* downstream does, or while shaping when the rate is used up
+    /// - *completes when* upstream completes and what waits has passed
+    /// - *cancels when* downstream cancels
+    /// - *settles when* an element comes too soon: failed (enforcing) or shed (diverting), throttled;
+    ///   when the closure panics: that element as failed
+    /// - *holds* as many elements as may pass at once, the burst at most
+    /// - *costs* the closure and a lock an element, a timer when one waits
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::control::ThrottleMode;
+    /// use forebay::flow::Rate;
+    /// use forebay::source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rate = Rate::new(1.0, 10, ThrottleMode::Diverting)?;
+    /// let lines = source::iter(["four", "more", "last", "a"]);
+    /// let passed = lines.throttle_by(&rate, |line| line.len() as u32).collect().block_on()?;
+    /// assert_eq!(passed, ["four", "more", "a"]);
+    /// # Ok(()) }
+    /// ```
+    pub fn throttle_by<C>(self, rate: &Rate, cost: C) -> Flow<T>
+    where
+        C: FnMut(&T) -> u32 + Send + 'static,
+    {
+        let snapshot = rate.snapshot();
+        let note = format!(
+            "{} a second, {} at once",
+            snapshot.rate_per_s, snapshot.burst
+        );
+        let burst = usize::try_from(snapshot.burst).unwrap_or(usize::MAX);
+        let mut spec = NodeSpec::new("throttle")
+            .holds(burst.min(Chunk::<T>::MAX))
+            .note(note);
+        if rate.mode() == ThrottleMode::Diverting {
+            spec = spec
+                .changes_count()
+                .loses("sheds what comes too soon: use shaping, or `throttle_diverting`");
+        }
+        let rate = rate.clone();
+        self.then(spec, |input| ThrottleStage::new(input, rate, cost))
+    }
+
+    /// Sends what comes too soon another way: the flow of what passed, and that of the rest. Goes by
+    /// the rate alone, whatever its mode.
+    ///
+    /// - *emits when* an element arrives, on either flow
+    /// - *back-pressures when* the flow it is for does
+    /// - *completes when* upstream completes
+    /// - *cancels when* the flow of what passed cancels; when the other has ended, what is for it
+    ///   counts as filtered
+    /// - *settles when* the other flow has ended
+    /// - *holds* the buffer of the side output, and at most one chunk of diverted elements
+    /// - *costs* a lock an element
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::control::ThrottleMode;
+    /// use forebay::flow::{Flow, Rate};
+    /// use forebay::source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rate = Rate::new(1.0, 3, ThrottleMode::Diverting)?;
+    /// let (passed, rest) = source::iter(0..10).throttle_diverting(&rate, 16);
+    /// let both = passed.collect().and(rest.collect()).block_on()?;
+    /// assert_eq!(both, (vec![0, 1, 2], (3..10).collect()));
+    /// # Ok(()) }
+    /// ```
+    pub fn throttle_diverting(self, rate: &Rate, side: impl Into<Buffer>) -> (Flow<T>, Flow<T>) {
+        let rate = rate.clone();
+        self.divert(side, move |_| {
+            !matches!(rate.ask(time::now(), 1), Throttled::Pass)
+        })
     }
 }

@@ -14,6 +14,13 @@ use crate::chunk::{Chunk, Columns, Element, Meta, Queue};
 use crate::error::{Cause, Stop};
 use crate::outcome::{Outcome, Reason};
 
+/// Elements in the state that are told apart: so many become one account. Receipts are kept, and
+/// bounded by the windows of their sources.
+const APART: usize = Chunk::<()>::MAX;
+
+/// The most elements held: those told apart in the state, and a chunk behind it.
+pub(crate) const HELD: usize = APART + Chunk::<()>::MAX;
+
 /// How elements are merged.
 pub(crate) struct Merging<Seed, F, W> {
     /// Makes a state of a first value.
@@ -102,6 +109,10 @@ where
                 Ok(()) => {
                     self.weight = after;
                     self.columns.push(meta);
+                    if self.columns.len() == APART {
+                        let all = cx.merge_front(&mut self.columns, APART);
+                        self.columns.push(all);
+                    }
                 }
                 Err(message) => return Err(self.broken(cx, meta, message)),
             }

@@ -68,6 +68,16 @@ impl Run {
         }
     }
 
+    /// The members, if it is one element that stands for a group.
+    pub(super) fn into_members(mut self) -> Result<Vec<Run>, Run> {
+        match mem::replace(&mut self.0, Repr::None(0)) {
+            Repr::One(receipt) => receipt
+                .into_members()
+                .map_err(|receipt| Run(Repr::One(receipt))),
+            other => Err(Run(other)),
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         match &self.0 {
             Repr::None(count) => *count as usize,

@@ -116,18 +116,25 @@ impl Receipt {
     /// One receipt for many: settling it settles them all alike. Receipts of neighbours share
     /// their space; the group of nothing is [`Receipt::none`].
     pub fn group(parts: impl IntoIterator<Item = Receipt>) -> Receipt {
-        let mut runs: Vec<Run> = Vec::new();
-        for part in parts {
-            if !part.is_none() {
-                Run::push(&mut runs, Run::one(part));
-            }
-        }
-        Receipt::of_runs(runs)
+        Receipt::of_runs(parts.into_iter().map(Run::one).collect())
     }
 
-    /// One receipt for all the elements of these runs.
-    pub(crate) fn of_runs(mut runs: Vec<Run>) -> Receipt {
-        runs.retain(|run| !run.is_untracked());
+    /// One receipt for all the elements of these runs. A group among them is taken apart: groups
+    /// of groups stay flat, however often elements are merged.
+    pub(crate) fn of_runs(parts: Vec<Run>) -> Receipt {
+        let mut runs: Vec<Run> = Vec::new();
+        for part in parts {
+            match part.into_members() {
+                Ok(members) if runs.is_empty() => runs = members,
+                Ok(members) => {
+                    for member in members {
+                        Run::push(&mut runs, member);
+                    }
+                }
+                Err(part) if part.is_untracked() => {}
+                Err(part) => Run::push(&mut runs, part),
+            }
+        }
         if runs.len() == 1
             && runs[0].count() == 1
             && let Some(run) = runs.pop()
@@ -249,6 +256,17 @@ impl Receipt {
 
     pub(super) fn into_repr(mut self) -> Repr {
         mem::replace(&mut self.0, Repr::None)
+    }
+
+    /// The members, if it is the receipt of a group.
+    pub(super) fn into_members(mut self) -> Result<Vec<Run>, Receipt> {
+        match mem::replace(&mut self.0, Repr::None) {
+            Repr::Node(node) => match *node {
+                Node::Group(runs) => Ok(runs),
+                hook @ Node::Hook(_) => Err(Receipt(Repr::Node(Box::new(hook)))),
+            },
+            other => Err(Receipt(other)),
+        }
     }
 
     pub(super) fn from_repr(repr: Repr) -> Receipt {

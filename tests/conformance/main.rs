@@ -19,6 +19,7 @@ mod fallible;
 mod fan_in;
 mod fan_out;
 mod grouping;
+mod rates;
 #[cfg(feature = "tower")]
 mod service;
 mod transform;

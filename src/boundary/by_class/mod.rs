@@ -28,7 +28,7 @@ pub use policy::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use producer::ClassSink;
 
 /// Elements that may wait with the producer before it asks for no more.
-const WAITING: usize = 64;
+pub(crate) const WAITING: usize = 64;
 
 struct Shared<T> {
     state: Mutex<State<T>>,
