@@ -63,7 +63,7 @@ impl<T: Send + 'static> ClassSource<T> {
                 .is_some_and(|codel| codel[offer.class.index()].is_stale(now, wait));
             if element.meta.deadline <= now {
                 leaves.settle(element, Outcome::Expired);
-            } else if stale {
+            } else if stale && !state.queue.holds_below(offer.class) {
                 leaves.settle(element, Outcome::Shed(Reason::QueueDelay));
             } else {
                 left = left.saturating_sub(bytes_of(&element));

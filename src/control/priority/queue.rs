@@ -300,6 +300,14 @@ impl<P> PriorityQueue<P> {
         above.map(|lane| lane.entries.len()).sum()
     }
 
+    /// Whether an element of a lower class is held that could make way.
+    #[must_use]
+    pub fn holds_below(&self, class: Class) -> bool {
+        let below = class.index() + 1..Class::COUNT;
+        let mut could = below.filter(|class| self.settings.evictable[*class]);
+        could.any(|class| !self.lanes[class].entries.is_empty())
+    }
+
     /// How long the element that waits longest has waited, over all classes: what a queue delay is
     /// taken from. It looks at the front of each lane.
     #[must_use]

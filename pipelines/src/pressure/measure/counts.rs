@@ -159,21 +159,25 @@ fn class(ran: &Ran, rank: Rank, from: u64, wrong: &mut Vec<String>) -> ClassFigu
     figures
 }
 
-/// The part of HIGH that was lost, of what was meant to start from `from` on.
-pub(super) fn high_loss(records: &[Record], from: u64) -> f64 {
+/// The part of HIGH that was lost, of what was meant to start from `from` on: refused, dropped,
+/// cancelled, or not begun before its deadline. (A call that took too long or failed was served in
+/// time; a system cannot do better.)
+pub(super) fn high_loss(records: &[Record], window: &Range<u64>) -> f64 {
     let high = records.iter().filter(|record| {
         record.arrival.rank == Rank::High
-            && record.arrival.at_ns >= from
+            && record.arrival.at_ns >= window.start
             && record.fate != Fate::Ahead
     });
     let (mut offered, mut lost) = (0_u64, 0_u64);
     for record in high {
         offered += 1;
-        // A call that failed was served; a system cannot do better.
-        lost += u64::from(matches!(
-            record.fate,
-            Fate::Refused | Fate::Lost | Fate::Cancelled
-        ));
+        let deadline = record.arrival.at_ns.saturating_add(record.deadline_ns);
+        // What still waits at the end of the run was not begun until then.
+        let begun = record.started.min(window.end);
+        lost += u64::from(match record.fate {
+            Fate::Refused | Fate::Lost | Fate::Cancelled => true,
+            _ => begun > deadline,
+        });
     }
     lost as f64 / offered.max(1) as f64
 }
@@ -285,6 +289,26 @@ mod tests {
             (high.in_deadline, high.late, high.shed, high.in_flight),
             (1, 1, 2, 1)
         );
+    }
+
+    #[test]
+    fn high_is_lost_that_is_not_begun_in_time() {
+        let started = |started: u64, fate: Fate| Record {
+            started,
+            ..record(Rank::High, 0, 150, fate)
+        };
+        for (record, lost) in [
+            (started(100, Fate::Done), 0.0),
+            (started(101, Fate::Done), 1.0),
+            (started(100, Fate::Failed), 0.0),
+            (started(50, Fate::Cancelled), 1.0),
+            (started(NEVER, Fate::Refused), 1.0),
+            (started(NEVER, Fate::Inside), 1.0),
+        ] {
+            assert!((high_loss(&[record], &(0..200)) - lost).abs() < 1e-9, "{record:?}");
+        }
+        let waits = started(NEVER, Fate::Inside);
+        assert!(high_loss(&[waits], &(0..80)) < 1e-9, "there is still time");
     }
 
     #[test]

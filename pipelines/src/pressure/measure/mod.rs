@@ -65,7 +65,7 @@ pub(crate) struct Figures {
 /// Figures that are not printed in a line of JSON.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct More {
-    /// The part of HIGH, first part left out, that was neither done nor still inside.
+    /// The part of HIGH, first part left out, that was not begun in time.
     pub(crate) high_loss: f64,
     pub(crate) high_p99_us: Option<f64>,
     /// HIGH's p99 of the same system and seed at half the capacity.
@@ -153,7 +153,7 @@ pub(crate) fn figures(
         classes: counted.classes,
         imbalance: counted.imbalance,
         more: More {
-            high_loss: counts::high_loss(&ran.records, from),
+            high_loss: counts::high_loss(&ran.records, &window),
             high_p99_us,
             reference_p99_us,
             lag_p99_us: quantile(&mut lags, 0.99).unwrap_or_default() as f64 / 1e3,

@@ -40,6 +40,17 @@ impl Mode {
     }
 }
 
+/// What work does on the wall clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// Keeps a processor busy.
+    #[default]
+    Busy,
+    /// Waits.
+    Asleep,
+}
+
 /// What is measured when.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -101,6 +112,8 @@ pub(crate) struct Scenario {
     pub(crate) seeds: Vec<u64>,
     pub(crate) duration_ms: u64,
     pub(crate) workers: usize,
+    #[serde(default)]
+    pub(crate) work: Work,
     #[serde(default = "ten_services")]
     pub(crate) deadline_services: ByClass<f64>,
     #[serde(default = "a_kibibyte")]
@@ -153,10 +166,10 @@ impl Scenario {
         if !(1..=10_000).contains(&self.workers) {
             return Err(format!("workers = {}: from 1 to 10000", self.workers));
         }
-        if self.mode == Mode::Wall && self.workers != 1 {
+        if self.mode == Mode::Wall && self.work == Work::Busy && self.workers != 1 {
             let workers = self.workers;
             return Err(format!(
-                "workers = {workers}: 1 on the wall clock, where each one would need a core"
+                "workers = {workers}: 1 on the wall clock where work = busy: each would need a core"
             ));
         }
         for rank in Rank::ALL {
@@ -242,6 +255,7 @@ impl Measure {
                 "measure.lag_p99_us_max = {us}: from 0 to 1000000000"
             ));
         }
+        let begins_ms = (duration_ms as f64 * self.leave_out) as u64;
         let pairs = [
             ("step", self.step_at_ms, self.step_until_ms),
             ("spike", self.spike_at_ms, self.spike_until_ms),
@@ -249,10 +263,11 @@ impl Measure {
         for (what, at, until) in pairs {
             match (at, until) {
                 (None, None) => {}
-                (Some(at), Some(until)) if at < until && until <= duration_ms => {}
+                (Some(at), Some(until)) if begins_ms < at && at < until && until <= duration_ms => {}
                 _ => {
                     return Err(format!(
-                        "measure.{what}_at_ms and measure.{what}_until_ms: both, in order, within the run"
+                        "measure.{what}_at_ms and measure.{what}_until_ms: both, in order, within \
+                         the run and after what is left out"
                     ));
                 }
             }
