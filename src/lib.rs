@@ -82,7 +82,6 @@ pub mod mark;
 pub mod operator;
 pub mod outcome;
 pub mod position;
-#[cfg(feature = "testkit")]
 mod random;
 pub mod receipt;
 pub mod runtime;

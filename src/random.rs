@@ -16,7 +16,10 @@ impl Seeded {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+}
 
+#[cfg(feature = "testkit")]
+impl Seeded {
     /// Below that bound; 0 where it is 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         if bound == 0 {

@@ -100,11 +100,11 @@ fn row_a4_it_looks_at_each_response_time_and_keeps_100_of_them() {
     assert_eq!(feed(&mut limit, 1, 10), 15);
     assert_eq!(feed(&mut limit, 37, 10), 200);
     assert_eq!(feed(&mut limit, 500, 10), 200);
-    let because = limit.history().last().next_back().unwrap().because;
+    let because = limit.adjustments().last().next_back().unwrap().because;
     assert_eq!(
         because,
         "the average response time is under the fast threshold"
     );
     // Nine down, 38 up.
-    assert_eq!(limit.history().total(), 9 + 38);
+    assert_eq!(limit.adjustments().total(), 9 + 38);
 }

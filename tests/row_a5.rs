@@ -59,7 +59,7 @@ fn row_a5_overload_keeps_only_high_cuts_the_capacity_to_10_and_alerts_once() {
     }
     assert_eq!(emergency.episodes(), 2);
     let reasons: Vec<_> = emergency
-        .history()
+        .adjustments()
         .last()
         .filter(|adjustment| adjustment.what == "capacity")
         .map(|adjustment| (adjustment.to as i64, adjustment.because))

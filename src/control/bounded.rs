@@ -44,12 +44,13 @@ impl Bounded {
 
     /// Sets the value to the nearest that is within the bounds. What is no number changes nothing.
     /// Whether the value is another one now.
+    // Casts of floats saturate: what is below zero becomes 0, what is too large the largest.
+    #[allow(clippy::cast_sign_loss)]
     pub(super) fn set(&mut self, now: Time, to: f64, because: &'static str) -> bool {
         if to.is_nan() {
             return false;
         }
         let from = self.value;
-        // Casts of floats saturate: what is below zero becomes 0, what is too large the largest.
         self.value = (to.round().max(0.0) as usize).clamp(self.least, self.most);
         self.history.add(Adjustment {
             at: now,

@@ -193,12 +193,32 @@ pub enum EmergencyEvent {
     },
 }
 
+/// How an [`Emergency`] stands.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct EmergencySnapshot {
+    /// Where it stands.
+    pub mode: EmergencyMode,
+    /// How much may be done now.
+    pub capacity: u64,
+    /// How much may be done when nothing is wrong.
+    pub whole: u64,
+    /// The load over which it engages.
+    pub limit: f64,
+    /// The load it was told last.
+    pub load: f64,
+    /// How many episodes there were.
+    pub episodes: u64,
+    /// When this episode began; `None` while nothing is wrong.
+    pub since: Option<Time>,
+}
+
 /// The state machine. `now` is an argument and never goes back.
 #[derive(Clone, Debug)]
 pub struct Emergency {
     settings: EmergencySettings,
     mode: EmergencyMode,
     capacity: u64,
+    load: f64,
     episodes: u64,
     began: Time,
     /// Since when the load is calm, or the last step back.
@@ -227,6 +247,7 @@ impl Emergency {
             settings,
             mode: EmergencyMode::Normal,
             capacity: settings.capacity,
+            load: 0.0,
             episodes: 0,
             began: Time::ZERO,
             calm_since: None,
@@ -236,11 +257,11 @@ impl Emergency {
 
     /// The load that is offered now, refused elements counted. A load that is no number is not taken.
     pub fn on_load(&mut self, now: Time, load: f64) -> Option<EmergencyEvent> {
-        let whole = self.settings.capacity as f64;
-        let limit = self.settings.ratio * whole;
         if load.is_nan() {
             return None;
         }
+        self.load = load;
+        let (whole, limit) = (self.settings.capacity as f64, self.limit());
         if load > limit {
             self.calm_since = None;
             return self.engage(now, load, limit);
@@ -258,6 +279,10 @@ impl Emergency {
         }
         self.calm_since = Some(now);
         Some(self.ease(now))
+    }
+
+    fn limit(&self) -> f64 {
+        self.settings.ratio * self.settings.capacity as f64
     }
 
     fn engage(&mut self, now: Time, load: f64, limit: f64) -> Option<EmergencyEvent> {
@@ -354,13 +379,27 @@ impl Emergency {
 
     /// The last changes of mode and capacity, and why.
     #[must_use]
-    pub fn history(&self) -> &History {
+    pub fn adjustments(&self) -> &History {
         &self.history
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn snapshot(&self) -> EmergencySnapshot {
+        EmergencySnapshot {
+            mode: self.mode,
+            capacity: self.capacity,
+            whole: self.settings.capacity,
+            limit: self.limit(),
+            load: self.load,
+            episodes: self.episodes,
+            since: (self.mode != EmergencyMode::Normal).then_some(self.began),
+        }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::float_cmp)]
 mod tests {
     use proptest::prelude::*;
 
@@ -398,7 +437,12 @@ mod tests {
         for n in 1..100 {
             assert_eq!(emergency.on_load(seconds(n), 120.0), None);
         }
-        assert_eq!(emergency.mode(), EmergencyMode::Engaged);
+        let snapshot = emergency.snapshot();
+        assert_eq!(snapshot.mode, EmergencyMode::Engaged);
+        assert_eq!((snapshot.capacity, snapshot.whole), (10, 100));
+        assert_eq!((snapshot.load, snapshot.limit), (120.0, 150.0));
+        assert_eq!((snapshot.episodes, snapshot.since), (1, Some(seconds(0))));
+        assert_eq!(Emergency::a5().snapshot().since, None);
     }
 
     #[test]

@@ -38,10 +38,11 @@ pub mod priority;
 mod retry;
 mod sample;
 pub mod throttle;
+mod waiters;
 
 pub use admission::{
-    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, Forecast, Gate,
-    Scheduler, Turn,
+    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, CodelSnapshot,
+    Forecast, Gate, Scheduler, Turn,
 };
 pub use batch_size::{BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
@@ -51,18 +52,21 @@ pub use breaker::{
     WhenOpen,
 };
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
-pub use emergency::{Emergency, EmergencyEvent, EmergencyMode, EmergencySettings};
+pub use emergency::{
+    Emergency, EmergencyEvent, EmergencyMode, EmergencySettings, EmergencySnapshot,
+};
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
-pub use limit::Limit;
+pub use limit::{Limit, LimitHandle, LimitHandleSnapshot, LimitMember};
 pub use pressure::{
     Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureSettings, Reading,
     Signal, Thresholds,
 };
 pub use priority::{
-    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, Placed, PriorityQueue, PrioritySettings,
-    PrioritySnapshot, Refusal, Served, Victims, WhenNoRoom,
+    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PriorityQueue,
+    PrioritySettings, PrioritySnapshot, Served, Victims, WhenNoRoom,
 };
-pub use retry::{Budget, Next, Retry, Retrying, WhenSpent};
+pub use retry::{Budget, Next, Retry, RetrySnapshot, Retrying, WhenSpent};
 pub use sample::Sample;
 pub use throttle::{Throttle, ThrottleMode, ThrottleSnapshot, Throttled, TooFast};
+pub(crate) use waiters::Waiters;

@@ -25,7 +25,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Invalid;
+use super::{Adjustment, History, Invalid};
+use crate::random::Seeded;
 use crate::time::Time;
 
 /// How often and after which delays something is tried again.
@@ -226,60 +227,123 @@ pub enum Next {
     GiveUp,
 }
 
+/// How the retries of a stage stand.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct RetrySnapshot {
+    /// First tries.
+    pub calls: u64,
+    /// Tries again.
+    pub retries: u64,
+    /// Elements whose tries were used up.
+    pub used_up: u64,
+    /// Elements that could have been tried again but for the budget.
+    pub over_budget: u64,
+    /// The tokens of the budget; negative by what waits, 0 without a budget.
+    pub tokens: f64,
+    /// The last that asked the budget found no token in it.
+    pub is_spent: bool,
+}
+
 /// The state of a [`Retry`]: its random numbers and its budget.
 #[derive(Clone, Debug)]
 pub struct Retrying {
     retry: Retry,
-    random: u64,
-    /// Negative when waiting elements have tokens promised.
-    tokens: f64,
+    random: Seeded,
     refilled: Time,
+    /// Its tokens are negative when waiting elements have some promised.
+    seen: RetrySnapshot,
+    history: History,
 }
 
 impl Retrying {
     /// Starts with a full budget.
     #[must_use]
     pub fn new(retry: &Retry, now: Time) -> Retrying {
-        let tokens = retry.budget.map_or(0.0, |budget| budget.reserve);
         Retrying {
             retry: *retry,
-            random: retry.seed,
-            tokens,
+            random: Seeded::new(retry.seed),
             refilled: now,
+            seen: RetrySnapshot {
+                tokens: retry.budget.map_or(0.0, |budget| budget.reserve),
+                ..RetrySnapshot::default()
+            },
+            history: History::default(),
         }
     }
 
     /// An element is tried for the first time.
     pub fn on_call(&mut self) {
+        self.seen.calls += 1;
         if let Some(budget) = self.retry.budget {
-            self.tokens = (self.tokens + budget.share).min(budget.reserve);
+            self.seen.tokens = (self.seen.tokens + budget.share).min(budget.reserve);
         }
     }
 
     /// An element failed, and was tried that many times by now.
     pub fn on_failure(&mut self, now: Time, tries: u32) -> Next {
         if tries >= self.retry.tries {
+            self.seen.used_up += 1;
             return Next::GiveUp;
         }
         let delay = self.delay(tries);
-        let Some(budget) = self.retry.budget else {
-            return Next::At(now + delay);
+        let wait = match self.retry.budget {
+            None => Duration::ZERO,
+            Some(budget) => match self.spend(now, &budget) {
+                Some(wait) => wait,
+                None => return Next::GiveUp,
+            },
         };
-        let past = now.since(self.refilled).as_secs_f64();
+        self.seen.retries += 1;
+        Next::At(now + delay.max(wait))
+    }
+
+    /// Takes a token: how long until there is one, or `None` if the element is given up.
+    fn spend(&mut self, now: Time, budget: &Budget) -> Option<Duration> {
+        let past_s = now.since(self.refilled).as_secs_f64();
         self.refilled = self.refilled.max(now);
-        self.tokens = (self.tokens + past * budget.per_second).min(budget.reserve);
-        if self.tokens < 1.0 && budget.when_spent == WhenSpent::GiveUp {
-            return Next::GiveUp;
+        let tokens = (self.seen.tokens + past_s * budget.per_second).min(budget.reserve);
+        self.seen.tokens = tokens;
+        self.note(now, tokens < 1.0);
+        if tokens < 1.0 && budget.when_spent == WhenSpent::GiveUp {
+            self.seen.over_budget += 1;
+            return None;
         }
-        self.tokens -= 1.0;
-        let wait = (-self.tokens).max(0.0) / budget.per_second.max(1e-3);
-        Next::At(now + delay.max(Duration::from_secs_f64(wait.min(1e9))))
+        self.seen.tokens -= 1.0;
+        let wait_s = (-self.seen.tokens).max(0.0) / budget.per_second.max(1e-3);
+        Some(Duration::from_secs_f64(wait_s.min(1e9)))
+    }
+
+    fn note(&mut self, now: Time, is_spent: bool) {
+        self.history.add(Adjustment {
+            at: now,
+            what: "budget_is_spent",
+            from: f64::from(u8::from(self.seen.is_spent)),
+            to: f64::from(u8::from(is_spent)),
+            because: if is_spent {
+                "retries came faster than calls and time paid for them"
+            } else {
+                "calls and time have paid for a retry"
+            },
+        });
+        self.seen.is_spent = is_spent;
     }
 
     /// The tokens left; negative by what waits.
     #[must_use]
     pub fn tokens(&self) -> f64 {
-        self.tokens
+        self.seen.tokens
+    }
+
+    /// When the budget was spent, and when it was not any more.
+    #[must_use]
+    pub fn adjustments(&self) -> &History {
+        &self.history
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn snapshot(&self) -> RetrySnapshot {
+        self.seen
     }
 
     /// The delay after so many tries: exponential, with its random share.
@@ -287,22 +351,13 @@ impl Retrying {
         let power = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
         let longest = self.retry.longest.as_secs_f64();
         let full = (self.retry.first.as_secs_f64() * self.retry.factor.powi(power)).min(longest);
-        let random = self.next_random();
+        let random = (self.random.next() >> 11) as f64 / (1_u64 << 53) as f64;
         Duration::from_secs_f64((full * (1.0 - self.retry.jitter * random)).clamp(0.0, 1e9))
-    }
-
-    /// A number from 0 to below 1 (splitmix64).
-    fn next_random(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::float_cmp)]
 mod tests {
     use proptest::prelude::*;
 
@@ -367,6 +422,12 @@ mod tests {
             is_again(policy.on_failure(ms(1001), 1)),
             "a second pays for one"
         );
+        let snapshot = policy.snapshot();
+        assert_eq!((snapshot.calls, snapshot.retries), (2, 4));
+        assert_eq!((snapshot.over_budget, snapshot.used_up), (3, 0));
+        assert!(!snapshot.is_spent && snapshot.tokens < 1.0);
+        let spent: Vec<_> = policy.adjustments().last().map(|one| one.to).collect();
+        assert_eq!(spent, [1.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]

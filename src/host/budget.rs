@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::sample::{MemoryUse, Origin};
+use crate::control::Waiters;
 use crate::demand::Demand;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, full_fence, lock};
 
@@ -43,7 +44,7 @@ struct Account {
     used_bytes: AtomicU64,
     /// Whether somebody waits for bytes.
     is_awaited: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Mutex<Waiters>,
 }
 
 /// Bytes that are not free.
@@ -73,7 +74,7 @@ impl MemoryBudget {
             total_bytes,
             used_bytes: AtomicU64::new(0),
             is_awaited: AtomicBool::new(false),
-            waiting: Mutex::new(Vec::new()),
+            waiting: Mutex::new(Waiters::default()),
         };
         MemoryBudget {
             account: Arc::new(account),
@@ -144,11 +145,10 @@ impl MemoryBudget {
             return Poll::Ready(grant);
         }
         let mut waiting = lock(&self.account.waiting);
-        if !waiting.iter().any(|waker| waker.will_wake(task.waker())) {
-            waiting.push(task.waker().clone());
-        }
+        let displaced = waiting.add(task.waker());
         self.account.is_awaited.store(true, Ordering::Release);
         drop(waiting);
+        displaced.into_iter().for_each(Waker::wake);
         // Either this sees what is given back from now on, or who gives it back sees that it is awaited.
         full_fence();
         self.try_demand(want).map_or(Poll::Pending, Poll::Ready)
@@ -190,7 +190,7 @@ impl Account {
         if self.is_awaited.load(Ordering::Acquire) {
             let mut waiting = lock(&self.waiting);
             self.is_awaited.store(false, Ordering::Release);
-            let woken = std::mem::take(&mut *waiting);
+            let woken = waiting.take();
             drop(waiting);
             woken.into_iter().for_each(Waker::wake);
         }

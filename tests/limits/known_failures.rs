@@ -62,7 +62,7 @@ fn a_limit_does_not_stay_at_1_after_load_subsides() {
         });
         model.run(&mut *limit, 500.0);
         model.change(|service| service.load = f64::INFINITY);
-        model.run(&mut *limit, 1_500.0);
+        model.run(&mut *limit, 3_000.0);
         let after = model.run(&mut *limit, 200.0);
         assert!(after.busy >= 0.9, "{name}: {after:?}");
     }
@@ -75,14 +75,20 @@ fn looking_for_the_base_lowers_no_limit() {
         let mut limit = Vegas::builder().probe_every(16).build().unwrap();
         let mut model = Model::new(Service::new(20, MS, spread), 3);
         model.run(&mut limit, 2_000.0);
-        let (mut probes, mut seen) = (0, limit.history().total());
+        let (mut probes, mut seen) = (0, limit.adjustments().total());
         let mut from = None;
         for _ in 0..2_000 {
             let looked = model.run(&mut limit, 2.0);
             assert!(looked.least >= 20, "below the knee: {looked:?}");
-            let new = (limit.history().total() - seen) as usize;
-            seen = limit.history().total();
-            let changes: Vec<_> = limit.history().last().rev().take(new).copied().collect();
+            let new = (limit.adjustments().total() - seen) as usize;
+            seen = limit.adjustments().total();
+            let changes: Vec<_> = limit
+                .adjustments()
+                .last()
+                .rev()
+                .take(new)
+                .copied()
+                .collect();
             for change in changes.iter().rev() {
                 if change.because.starts_with("probe") {
                     probes += 1;
@@ -106,7 +112,11 @@ fn it_does_not_take_a_hundred_rounds_from_1_to_a_hundred() {
         model.run(&mut limit, 1.0);
         assert!(limit.snapshot().rounds <= 60, "{:?}", limit.snapshot());
     }
-    let last = limit.history().last().map(|one| one.to).collect::<Vec<_>>();
+    let last = limit
+        .adjustments()
+        .last()
+        .map(|one| one.to)
+        .collect::<Vec<_>>();
     let first: Vec<f64> = last.iter().copied().take(7).collect();
     assert_eq!(first, [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]);
 }
@@ -190,15 +200,7 @@ fn no_limit_grows_while_little_is_asked_for() {
         service.load = 3.0;
         let mut model = Model::new(service, 11);
         let seen = model.run(&mut *limit, 20_000.0);
-        let most = if limit.snapshot().algorithm == "vegas" {
-            40
-        } else {
-            21
-        };
-        assert!(
-            seen.most <= most,
-            "{}: {seen:?}",
-            limit.snapshot().algorithm
-        );
+        // Once in a while ten arrive at once, and use half of the limit; three is what is usual.
+        assert!(seen.most <= 40, "{}: {seen:?}", limit.snapshot().algorithm);
     }
 }

@@ -9,10 +9,10 @@ use forebay::control::limit::Limit;
 use forebay::time::Time;
 
 /// Numbers from a seed (splitmix64).
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(seed)
     }
 
@@ -25,14 +25,14 @@ impl Random {
     }
 
     /// From 0 to below 1.
-    pub fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
 /// How service times spread around their mean.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Spread {
+pub(crate) enum Spread {
     Constant,
     Exponential,
     /// Nine in ten short, one in ten ten times as long.
@@ -53,22 +53,22 @@ impl Spread {
 
 /// What is run.
 #[derive(Clone, Copy, Debug)]
-pub struct Service {
-    pub workers: usize,
-    pub mean_ns: f64,
-    pub spread: Spread,
+pub(crate) struct Service {
+    pub(crate) workers: usize,
+    pub(crate) mean_ns: f64,
+    pub(crate) spread: Spread,
     /// Calls that may wait inside the service; those past it are dropped.
-    pub queue: usize,
+    pub(crate) queue: usize,
     /// By which share of it a call takes longer for each call that waits: 0 for none.
-    pub contention: f64,
+    pub(crate) contention: f64,
     /// Calls offered in a mean service time; infinite for a stage that always has one waiting.
-    pub load: f64,
+    pub(crate) load: f64,
     /// Calls told together in one sample.
-    pub together: usize,
+    pub(crate) together: usize,
 }
 
 impl Service {
-    pub fn new(workers: usize, mean: Duration, spread: Spread) -> Service {
+    pub(crate) fn new(workers: usize, mean: Duration, spread: Spread) -> Service {
         Service {
             workers,
             mean_ns: mean.as_nanos() as f64,
@@ -83,16 +83,16 @@ impl Service {
 
 /// What one stretch of time showed.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Calls answered.
-    pub answered: u64,
-    pub drops: u64,
+    pub(crate) answered: u64,
+    pub(crate) drops: u64,
     /// Workers that were busy, of all: throughput without the chance that is in service times.
-    pub busy: f64,
+    pub(crate) busy: f64,
     /// The limit on average, over calls; its least and most.
-    pub limit: f64,
-    pub least: usize,
-    pub most: usize,
+    pub(crate) limit: f64,
+    pub(crate) least: usize,
+    pub(crate) most: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,8 +102,8 @@ enum Event {
 }
 
 /// The service, the stage before it, and the clock of both.
-pub struct Model {
-    pub service: Service,
+pub(crate) struct Model {
+    pub(crate) service: Service,
     random: Random,
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -118,12 +118,12 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(service: Service, seed: u64) -> Model {
+    pub(crate) fn new(service: Service, seed: u64) -> Model {
         Model::after(service, seed, 0)
     }
 
     /// It begins so many nanoseconds after the start.
-    pub fn after(service: Service, seed: u64, now: u64) -> Model {
+    pub(crate) fn after(service: Service, seed: u64, now: u64) -> Model {
         let mut model = Model {
             service,
             random: Random::new(seed),
@@ -145,7 +145,7 @@ impl Model {
         self.events.push(Reverse((ns, self.number, event)));
     }
 
-    pub fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         Time::from_nanos(self.now)
     }
 
@@ -154,7 +154,7 @@ impl Model {
     }
 
     /// Runs for so many mean service times, under that limit.
-    pub fn run(&mut self, limit: &mut dyn Limit, services: f64) -> Seen {
+    pub(crate) fn run(&mut self, limit: &mut dyn Limit, services: f64) -> Seen {
         let until = self.now + (services * self.service.mean_ns) as u64;
         let mut seen = Seen {
             least: limit.limit(),
@@ -272,7 +272,7 @@ impl Model {
     }
 
     /// The service has another capacity from now on.
-    pub fn change(&mut self, change: impl FnOnce(&mut Service)) {
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Service)) {
         change(&mut self.service);
         while self.busy < self.service.workers {
             let Some(begun) = self.inside.pop_front() else {

@@ -82,18 +82,18 @@ proptest! {
             let mut now = Time::ZERO;
             for (after, sample) in &samples {
                 now = now + Duration::from_nanos(*after);
-                let told = limit.history().total();
+                let told = limit.adjustments().total();
                 limit.on_sample(now, sample);
                 let snapshot = limit.snapshot();
                 prop_assert_eq!(snapshot.limit, limit.limit());
                 prop_assert!(snapshot.least >= 1);
                 prop_assert!((snapshot.least..=snapshot.most).contains(&snapshot.limit));
                 prop_assert!(snapshot.queue.is_none_or(|queue| queue >= 0.0 && queue.is_finite()));
-                prop_assert!(limit.history().last().count() <= 64);
-                let changes = (limit.history().total() - told) as usize;
+                prop_assert!(limit.adjustments().last().count() <= 64);
+                let changes = (limit.adjustments().total() - told) as usize;
                 if changes > 0 && changes <= 64 {
-                    let first = limit.history().last().rev().nth(changes - 1).unwrap();
-                    let last = limit.history().last().next_back().unwrap();
+                    let first = limit.adjustments().last().rev().nth(changes - 1).unwrap();
+                    let last = limit.adjustments().last().next_back().unwrap();
                     prop_assert_eq!(first.from, before);
                     prop_assert_eq!(last.to, limit.limit() as f64);
                     prop_assert_eq!(last.at, now);
@@ -131,6 +131,12 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    // Each case runs a model of a service.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     #[test]
     fn no_limit_is_stuck_whatever_it_was_told_before(samples in samples()) {
         let limits: [Box<dyn Limit>; 3] = [
@@ -143,8 +149,8 @@ proptest! {
             // A service for which 40 at once are right, and which is always asked for more.
             let service = Service::new(40, Duration::from_millis(1), Spread::Constant);
             let mut model = Model::after(service, 1, 1 << 45);
-            model.run(&mut *limit, 3_000.0);
-            let seen = model.run(&mut *limit, 500.0);
+            model.run(&mut *limit, 2_500.0);
+            let seen = model.run(&mut *limit, 200.0);
             prop_assert!(seen.busy >= 0.75, "{:?}: {:?}", limit.snapshot(), seen);
         }
     }

@@ -5,6 +5,19 @@ use std::time::Duration;
 use crate::control::{Adjustment, History, Invalid};
 use crate::time::Time;
 
+/// How a [`Codel`] stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CodelSnapshot {
+    /// The least wait of the last interval was over the target.
+    pub is_overloaded: bool,
+    /// The least wait of this interval so far; `None` before the first element.
+    pub least: Option<Duration>,
+    /// Elements that were served.
+    pub served: u64,
+    /// Elements that were given up.
+    pub stale: u64,
+}
+
 /// Controlled delay as folly's executors do it: while the *least* wait of an interval was over the
 /// target, a standing queue exists that serving in order does not shorten; then whatever has waited
 /// more than twice the target is given up instead of served.
@@ -42,6 +55,8 @@ pub struct Codel {
     interval_ends: Time,
     least: Option<Duration>,
     is_overloaded: bool,
+    served: u64,
+    stale: u64,
     history: History,
 }
 
@@ -63,12 +78,21 @@ impl Codel {
             interval_ends: Time::ZERO,
             least: None,
             is_overloaded: false,
+            served: 0,
+            stale: 0,
             history: History::default(),
         })
     }
 
     /// An element that waited so long is to be served: is it given up instead?
     pub fn is_stale(&mut self, now: Time, wait: Duration) -> bool {
+        let is_stale = self.judge(now, wait);
+        self.stale += u64::from(is_stale);
+        self.served += u64::from(!is_stale);
+        is_stale
+    }
+
+    fn judge(&mut self, now: Time, wait: Duration) -> bool {
         if now >= self.interval_ends {
             let overloaded = self.least.is_some_and(|least| least > self.target);
             self.history.add(Adjustment {
@@ -103,6 +127,17 @@ impl Codel {
     pub fn adjustments(&self) -> &History {
         &self.history
     }
+
+    /// How it stands.
+    #[must_use]
+    pub fn snapshot(&self) -> CodelSnapshot {
+        CodelSnapshot {
+            is_overloaded: self.is_overloaded,
+            least: self.least,
+            served: self.served,
+            stale: self.stale,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -132,11 +167,70 @@ mod tests {
         let mut codel = Codel::new(5 * MS, 100 * MS).unwrap();
         let stale = (0..300).filter(|n| codel.is_stale(at(*n), 30 * MS)).count();
         assert_eq!(stale, 198, "all of two intervals but the first of each");
+        let snapshot = codel.snapshot();
+        assert_eq!((snapshot.served, snapshot.stale), (102, 198));
+        assert!(snapshot.is_overloaded && snapshot.least == Some(30 * MS));
         assert!(!codel.is_stale(at(300), 2 * MS));
         assert!(!codel.is_stale(at(301), 9 * MS));
         assert!(!codel.is_stale(at(400), 2 * MS));
         assert!(!codel.is_overloaded());
         assert!(!codel.is_stale(at(401), 40 * MS), "no queue stands");
+    }
+
+    /// Arrivals at ten times the capacity, a service of 100 us: the waits of what was served in the
+    /// second half of a second. `is_dropped` says of an element with that wait whether it is given up.
+    fn served_waits(mut is_dropped: impl FnMut(Time, Duration) -> bool) -> Vec<Duration> {
+        let (service, gap) = (Duration::from_micros(100), Duration::from_micros(10));
+        let (mut now, mut next, mut waits) = (Time::ZERO, Time::ZERO, Vec::new());
+        while now < at(1000) {
+            let wait = now.since(next);
+            let came = next <= now;
+            next = next + gap;
+            if came && !is_dropped(now, wait) {
+                if now >= at(500) {
+                    waits.push(wait);
+                }
+                now = now + service;
+            } else if !came {
+                now = next;
+            }
+        }
+        waits
+    }
+
+    #[test]
+    fn it_follows_ten_times_the_load_which_the_textbook_rule_cannot() {
+        let (target, interval) = (5 * MS, 100 * MS);
+        let mut codel = Codel::new(target, interval).unwrap();
+        let waits = served_waits(|now, wait| codel.is_stale(now, wait));
+        let late = waits.iter().filter(|wait| **wait > 2 * target).count();
+        assert!(
+            late <= 6,
+            "{late} of {}: the first of each interval",
+            waits.len()
+        );
+        assert!(waits.len() > 4900, "{} of 5000 served", waits.len());
+
+        // The control law of the paper: the n-th drop follows after interval / sqrt(n).
+        let (mut above_since, mut next_drop, mut drops) = (None, Time::MAX, 0.0_f64);
+        let waits = served_waits(|now, wait| {
+            if wait < target {
+                (above_since, next_drop, drops) = (None, Time::MAX, 0.0);
+                return false;
+            }
+            let since = *above_since.get_or_insert(now);
+            if next_drop == Time::MAX {
+                next_drop = since + interval;
+            }
+            let drops_now = now >= next_drop;
+            if drops_now {
+                drops += 1.0;
+                next_drop = next_drop + interval.div_f64(drops.sqrt());
+            }
+            drops_now
+        });
+        let shortest = waits.iter().min().unwrap();
+        assert!(*shortest > 300 * MS, "{shortest:?}");
     }
 
     #[test]

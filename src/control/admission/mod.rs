@@ -8,14 +8,15 @@
 //!    served next.
 //! 4. [`Codel`]: at the moment of service, what has waited too long in a standing queue is given up.
 //!
-//! [`Emergency`] is a mode over all of them: far over the capacity only the dearest class is let in.
+//! [`Emergency`](super::Emergency) is a mode before all of them: far over the capacity only the
+//! highest class is let in.
 //!
 //! # How the threshold is found
 //! The share that must be refused is known: `r = 1 - mu / lambda`, with the capacity `mu` (what the
 //! workers complete in the time they are busy) and the offers `lambda` of the last window. This feed
 //! forward converges in one window where a stepwise search takes dozens (DAGOR's 5 % a window needs 45
 //! from ten times the load). What it gets wrong shows in the queue: a PI controller on the queue's
-//! delay trims `mu`, as Breakwater and Cinnamon trim theirs. The offers are then ranked by (class, a
+//! delay, as in Uber's Cinnamon, trims `mu`. The offers are then ranked by (class, a
 //! number from 0 to 127 that spreads each class evenly), and the threshold is the quantile `1 - r` of
 //! what was offered of late: lower classes go first, and of the class at the edge a share goes, not
 //! all or nothing, which would swing from one window to the next.
@@ -65,7 +66,7 @@ mod tests;
 #[cfg(test)]
 mod virtual_queue;
 
-pub use codel::Codel;
+pub use codel::{Codel, CodelSnapshot};
 pub use forecast::Forecast;
 pub use gate::Gate;
 pub use policy::{Admission, AdmissionSnapshot, AdmissionWindow};

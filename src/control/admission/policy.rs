@@ -19,7 +19,7 @@ const INTEGRAL: f64 = 0.125;
 /// tenths of the capacity chance alone makes it so less than once in 10^9 elements.
 const PROTECTED_QUEUE: f64 = 4.0;
 /// A reject ratio that changes by less is not worth telling.
-const WORTH_TELLING: f64 = 0.02;
+const WORTH_TELLING: f64 = 0.05;
 
 /// What was seen since the last window.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]

@@ -101,10 +101,8 @@ pub struct Turn {
 ///
 /// # fn main() -> Result<(), forebay::control::Invalid> {
 /// let mut scheduler = Scheduler::new(Aging::none())?;
-/// let mut since = [None; Class::COUNT];
-/// since[Class::LOW.index()] = Some(Time::ZERO);
-/// since[Class::HIGH.index()] = Some(Time::from_nanos(5));
-/// let turn = scheduler.next(Time::from_nanos(9), &since);
+/// let waiting = 1 << Class::HIGH.index() | 1 << Class::LOW.index();
+/// let turn = scheduler.next(Time::from_nanos(9), waiting, |_class| Time::ZERO);
 /// assert_eq!(turn.map(|turn| turn.class), Some(Class::HIGH));
 /// # Ok(()) }
 /// ```
@@ -142,10 +140,11 @@ impl Scheduler {
         })
     }
 
-    /// The class that is served next, and its turn is taken. `since` says of each class since when
-    /// its longest waiting element waits; `None` if it has none.
-    pub fn next(&mut self, now: Time, since: &[Option<Time>; Class::COUNT]) -> Option<Turn> {
-        let turn = self.peek(now, since)?;
+    /// The class that is served next, and its turn is taken. Bit `n` of `waiting` is set if something
+    /// of class `n` waits; `since` says since when the longest waiting of such a class does, and is
+    /// asked only when a turn may be granted.
+    pub fn next(&mut self, now: Time, waiting: u8, since: impl Fn(Class) -> Time) -> Option<Turn> {
+        let turn = self.peek(now, waiting, since)?;
         self.turns += 1;
         self.credit = (self.credit + self.share).min(WHOLE);
         if turn.aged {
@@ -157,31 +156,36 @@ impl Scheduler {
 
     /// The class that would be served next; no turn is taken.
     #[must_use]
-    pub fn peek(&self, now: Time, since: &[Option<Time>; Class::COUNT]) -> Option<Turn> {
-        let first = since.iter().position(Option::is_some)?;
-        let chosen = if self.credit + self.share < WHOLE {
+    pub fn peek(&self, now: Time, waiting: u8, since: impl Fn(Class) -> Time) -> Option<Turn> {
+        let first = Class::new(waiting.trailing_zeros() as u8)?;
+        let alone = waiting.is_power_of_two();
+        let class = if alone || self.credit + self.share < WHOLE {
             first
         } else {
-            self.longest(now, first, since)
+            self.longest(now, first, waiting, since)
         };
-        let class = Class::new(chosen as u8)?;
         Some(Turn {
             class,
-            aged: chosen != first,
+            aged: class != first,
         })
     }
 
     /// The class with the greatest weight times wait, or the first.
-    fn longest(&self, now: Time, first: usize, since: &[Option<Time>; Class::COUNT]) -> usize {
+    fn longest(
+        &self,
+        now: Time,
+        first: Class,
+        waiting: u8,
+        since: impl Fn(Class) -> Time,
+    ) -> Class {
         let mut best = (first, 0.0);
-        for (at, since) in since.iter().enumerate() {
-            let Some(wait) = since.map(|since| now.since(since)) else {
-                continue;
-            };
-            let score = wait.as_secs_f64() * self.weights[at];
-            let has_waited = at == first || wait >= self.aging.least_wait;
+        let classes = (0..Class::COUNT as u8).filter(|at| waiting & 1 << at != 0);
+        for class in classes.filter_map(Class::new) {
+            let wait = now.since(since(class));
+            let score = wait.as_secs_f64() * self.weights[class.index()];
+            let has_waited = class == first || wait >= self.aging.least_wait;
             if has_waited && score > best.1 {
-                best = (at, score);
+                best = (class, score);
             }
         }
         best.0
@@ -211,6 +215,20 @@ mod tests {
         Time::ZERO + Duration::from_millis(ms)
     }
 
+    /// The next turn, where each class waits since then or not at all.
+    fn next(
+        scheduler: &mut Scheduler,
+        now: Time,
+        since: &[Option<Time>; Class::COUNT],
+    ) -> Option<Turn> {
+        let classes = since
+            .iter()
+            .enumerate()
+            .filter(|(_, since)| since.is_some());
+        let waiting = classes.fold(0, |bits, (class, _)| bits | 1_u8 << class);
+        scheduler.next(now, waiting, |class| since[class.index()].unwrap())
+    }
+
     fn waits(of: &[(Class, u64)]) -> [Option<Time>; Class::COUNT] {
         let mut since = [None; Class::COUNT];
         for (class, ms) in of {
@@ -224,10 +242,10 @@ mod tests {
         let mut scheduler = Scheduler::new(Aging::none()).unwrap();
         let since = waits(&[(Class::LOW, 0), (Class::MEDIUM, 999)]);
         for _ in 0..1000 {
-            let turn = scheduler.next(at(1000), &since).unwrap();
+            let turn = next(&mut scheduler, at(1000), &since).unwrap();
             assert_eq!((turn.class, turn.aged), (Class::MEDIUM, false));
         }
-        assert_eq!(scheduler.next(at(0), &waits(&[])), None);
+        assert_eq!(next(&mut scheduler, at(0), &waits(&[])), None);
     }
 
     #[test]
@@ -236,14 +254,14 @@ mod tests {
         // 500 ms / 16 beats 100 ms / 4.
         let since = waits(&[(Class::HIGH, 999), (Class::MEDIUM, 900), (Class::LOW, 500)]);
         for _ in 0..1000 {
-            scheduler.next(at(1000), &since).unwrap();
+            next(&mut scheduler, at(1000), &since).unwrap();
         }
         assert_eq!(scheduler.grants()[Class::LOW.index()], 100);
         assert_eq!(scheduler.grants()[Class::MEDIUM.index()], 0);
         // 200 ms / 4 beats 500 ms / 16.
         let since = waits(&[(Class::HIGH, 999), (Class::MEDIUM, 800), (Class::LOW, 500)]);
         for _ in 0..1000 {
-            scheduler.next(at(1000), &since).unwrap();
+            next(&mut scheduler, at(1000), &since).unwrap();
         }
         assert_eq!(scheduler.grants()[Class::MEDIUM.index()], 100);
     }
@@ -253,7 +271,7 @@ mod tests {
         let mut scheduler = Scheduler::new(Aging::share(0.5)).unwrap();
         let since = waits(&[(Class::HIGH, 0), (Class::LOW, 0)]);
         for _ in 0..100 {
-            assert!(!scheduler.next(at(1000), &since).unwrap().aged);
+            assert!(!next(&mut scheduler, at(1000), &since).unwrap().aged);
         }
     }
 
@@ -265,7 +283,7 @@ mod tests {
         for ms in 0..10_000 {
             let mut since = waits(&[(Class::HIGH, ms)]);
             since[Class::LOW.index()] = Some(low_since);
-            if scheduler.next(at(ms), &since).unwrap().class == Class::LOW {
+            if next(&mut scheduler, at(ms), &since).unwrap().class == Class::LOW {
                 worst = worst.max(at(ms).since(low_since));
                 low_since = at(ms);
             }
@@ -299,7 +317,7 @@ mod tests {
                     since[class] = wait.map(|ms| at(5000 - ms));
                 }
                 let first = since.iter().position(Option::is_some);
-                let turn = scheduler.next(at(5000), &since);
+                let turn = next(&mut scheduler, at(5000), &since);
                 prop_assert_eq!(turn.is_some(), first.is_some());
                 if let (Some(turn), Some(first)) = (turn, first) {
                     prop_assert!(since[turn.class.index()].is_some(), "nobody there");

@@ -39,7 +39,7 @@ impl AdmissionSettings {
     }
 
     /// How often the threshold is set: 10 us to 10 s. The load is followed within one or two of them;
-    /// one should see some 50 offers, or it follows noise.
+    /// one should see 10 elements served and more. (Fewer are smoothed over more windows.)
     #[must_use]
     pub fn window(mut self, window: Duration) -> AdmissionSettings {
         self.window = window;

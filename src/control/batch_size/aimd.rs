@@ -189,7 +189,7 @@ impl BatchSize for Aimd {
         self.settings.bounds.limits(self.size())
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 

@@ -241,13 +241,13 @@ impl BatchSize for LatencyTarget {
         self.settings.bounds.limits(self.size())
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 
     fn snapshot(&self) -> BatchSizeSnapshot {
         let bounds = &self.settings.bounds;
-        let cost = |ns: f64| Duration::from_nanos(ns as u64);
+        let cost = |ns: f64| Duration::try_from_secs_f64(ns / 1e9).unwrap_or_default();
         let costs = self.fit.costs_ns();
         BatchSizeSnapshot {
             algorithm: "latency_target",

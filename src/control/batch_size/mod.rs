@@ -96,7 +96,7 @@ pub trait BatchSize: Send + fmt::Debug {
     fn limits(&self) -> BatchLimits;
 
     /// What was changed of late, and why.
-    fn history(&self) -> &History;
+    fn adjustments(&self) -> &History;
 
     /// What it goes by at the moment.
     fn snapshot(&self) -> BatchSizeSnapshot;

@@ -78,7 +78,7 @@ impl BatchSize for Natural {
         self.settings.bounds.limits(self.size())
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         &self.history
     }
 

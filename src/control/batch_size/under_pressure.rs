@@ -168,7 +168,7 @@ impl BatchSize for UnderPressure {
         self.settings.bounds.limits(self.size())
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 
@@ -220,7 +220,7 @@ mod tests {
         );
         assert_eq!(size.size(), 30, "that batch was not full");
         assert!(
-            size.history()
+            size.adjustments()
                 .last()
                 .any(|one| one.because == "there is pressure")
         );

@@ -11,13 +11,14 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use super::machine::Breaker;
 use super::permit::{Generation, Permit};
 use super::settings::{BreakerSettings, WhenOpen};
 use super::words::{gate, starts};
 use super::{BreakerEvent, BreakerSnapshot, BreakerState, NotPermitted};
-use crate::control::{Adjustment, Invalid};
+use crate::control::{Adjustment, Invalid, Waiters};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::time::Time;
 
@@ -49,6 +50,8 @@ struct Inner {
     /// The generation and the whole number of the bucket for which `starts` counts.
     generation: u64,
     bucket: u64,
+    /// Tasks that wait until a call may begin: one for each stage that pauses at most.
+    waiting: Waiters,
 }
 
 impl BreakerHandle {
@@ -95,6 +98,7 @@ impl BreakerHandle {
                 breaker,
                 generation,
                 bucket,
+                waiting: Waiters::default(),
             }),
             listener,
         };
@@ -132,8 +136,25 @@ impl BreakerHandle {
         Ok(self.permit(Generation::Whole(ticket.generation), ticket.started))
     }
 
-    /// What [`BreakerHandle::try_acquire`] would answer, without letting a call begin: for a stage that
-    /// pauses its demand. Another stage may be faster all the same.
+    /// Lets a call begin as soon as it may: for a stage that pauses its demand. The task is woken when
+    /// there is a place or the state changes so that there are; it sets a timer for
+    /// [`BreakerHandle::deadline`] besides and calls [`BreakerHandle::tick`] then, because the open time
+    /// ends without anybody's doing. Waiting is no refusal, and is not counted. Cancel safe.
+    pub fn poll_acquire(&self, task: &mut Context<'_>, now: Time) -> Poll<Permit> {
+        let (ticket, displaced) =
+            self.shared
+                .locked_whole(|inner| match inner.breaker.check(now) {
+                    Ok(()) => (inner.breaker.try_acquire(now).ok(), None),
+                    Err(_) => (None, inner.waiting.add(task.waker())),
+                });
+        displaced.into_iter().for_each(Waker::wake);
+        ticket.map_or(Poll::Pending, |ticket| {
+            Poll::Ready(self.permit(Generation::Whole(ticket.generation), ticket.started))
+        })
+    }
+
+    /// What [`BreakerHandle::try_acquire`] would answer, without letting a call begin. Another stage may
+    /// be faster all the same.
     ///
     /// # Errors
     /// [`NotPermitted`], which is not counted.
@@ -227,7 +248,7 @@ impl BreakerHandle {
     /// The last changes of the state and of the calls that half open allows, the oldest first.
     #[must_use]
     pub fn adjustments(&self) -> Vec<Adjustment> {
-        self.locked(|breaker| breaker.history().last().copied().collect())
+        self.locked(|breaker| breaker.adjustments().last().copied().collect())
     }
 
     /// The last events, the oldest first: those of the state, and those of calls if declared.
@@ -251,15 +272,22 @@ impl Shared {
         Some(NotPermitted { state, retry_at })
     }
 
-    /// Brings the machine up to date, changes it, and publishes what follows for those who do without
-    /// the lock; then tells the listener.
     pub(super) fn locked<R>(&self, f: impl FnOnce(&mut Breaker) -> R) -> R {
+        self.locked_whole(|inner| f(&mut inner.breaker))
+    }
+
+    /// Brings the machine up to date, changes it, and publishes what follows for those who do without
+    /// the lock; then wakes who waits, and tells the listener.
+    fn locked_whole<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
         let mut inner = lock(&self.inner);
         self.gather(&mut inner);
-        let result = f(&mut inner.breaker);
+        let result = f(&mut inner);
         self.publish(&mut inner);
+        let may_begin = !inner.waiting.is_empty() && inner.breaker.admits().is_ok();
+        let woken = may_begin.then(|| inner.waiting.take());
         let events = inner.breaker.log().take();
         drop(inner);
+        woken.into_iter().flatten().for_each(Waker::wake);
         if let Some(listener) = &self.listener {
             for event in &events {
                 let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));

@@ -62,7 +62,7 @@ impl Breaker {
 
     /// The last changes of the state and of the calls that half open allows, and why.
     #[must_use]
-    pub fn history(&self) -> &History {
+    pub fn adjustments(&self) -> &History {
         &self.history
     }
 

@@ -21,7 +21,9 @@ pub enum WhenOpen {
     #[default]
     Reject,
     /// The stage asks for nothing until the breaker lets calls through: the queue before it fills,
-    /// and its policy decides. Never while the run drains: see [`WhenOpen::while_draining`].
+    /// and its policy decides. It takes its permits first, by
+    /// [`poll_acquire`](super::BreakerHandle::poll_acquire), and gives back those for which no element
+    /// came. Never while the run drains: see [`WhenOpen::while_draining`].
     PauseDemand,
     /// The element goes to the stage's other output.
     Divert,

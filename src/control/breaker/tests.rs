@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -132,7 +133,7 @@ fn known_failure_half_open_herd() {
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
     let steps: Vec<_> = breaker
-        .history()
+        .adjustments()
         .last()
         .filter(|adjustment| adjustment.what == "half_open_permits")
         .map(|adjustment| adjustment.to)
@@ -160,7 +161,7 @@ fn known_failure_hung_calls_are_invisible() {
         BreakerState::Open,
         "within a hundredth of the time"
     );
-    let adjustment = *breaker.history().last().next_back().unwrap();
+    let adjustment = *breaker.adjustments().last().next_back().unwrap();
     assert!(adjustment.at >= ms(2000) && adjustment.at <= ms(2010));
     assert_eq!(adjustment.because, Trigger::HungCalls.because());
     for ticket in hung {
@@ -355,6 +356,51 @@ fn a_permit_for_which_no_element_came_leaves_no_trace() {
     assert_eq!(
         (counts.permitted, counts.not_permitted, counts.trips),
         (0, 0, 1)
+    );
+}
+
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_stage_that_pauses_is_woken_by_another_stages_report_and_by_time() {
+    let handle = BreakerHandle::new(settings(), ms(0)).unwrap();
+    let woken = Arc::new(Woken(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut task = Context::from_waker(&waker);
+    let times = || woken.0.swap(0, Ordering::SeqCst);
+    let Poll::Ready(permit) = handle.poll_acquire(&mut task, ms(0)) else {
+        panic!("closed");
+    };
+    permit.unused();
+    handle.trip(ms(0));
+    for n in 0..5 {
+        assert!(handle.poll_acquire(&mut task, ms(n)).is_pending());
+    }
+    assert_eq!(times(), 0);
+    assert_eq!(handle.deadline(), Some(ms(1000)));
+    handle.tick(ms(1000));
+    assert_eq!(times(), 1, "half open, and once for all the polls");
+    // The other stage is faster; nobody else will ask again.
+    let other = handle.try_acquire(ms(1000)).unwrap();
+    assert!(handle.poll_acquire(&mut task, ms(1000)).is_pending());
+    assert_eq!(times(), 0);
+    other.success(ms(1001), MS);
+    assert_eq!(times(), 1);
+    assert!(handle.poll_acquire(&mut task, ms(1001)).is_ready());
+    handle.force_open(ms(1002));
+    assert!(handle.poll_acquire(&mut task, ms(1002)).is_pending());
+    handle.reset(ms(1003));
+    assert_eq!(times(), 1);
+    assert_eq!(
+        handle.snapshot(ms(1003)).counts.not_permitted,
+        0,
+        "who waits is not refused"
     );
 }
 

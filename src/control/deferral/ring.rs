@@ -220,8 +220,7 @@ impl<P> Deferral<P> {
             self.seen.expired += 1;
             return Some(Leaving::Expire(late));
         }
-        let follows = oldest.facts.key.is_some_and(|key| self.keys.spilled(key));
-        if self.settings.order_per_key && follows {
+        if self.follows(oldest) {
             let follower = self.pop()?;
             self.note_spilled(&follower);
             return Some(Leaving::Spill(follower));
@@ -240,6 +239,12 @@ impl<P> Deferral<P> {
         oldest.is_overdue = is_overdue;
         self.seen.reoffered += 1;
         Some(Leaving::Reoffer(oldest))
+    }
+
+    /// Whether one of its key is in the place outside, before it.
+    fn follows(&self, aside: &Aside<P>) -> bool {
+        let is_outside = |key| self.keys.spilled(key);
+        self.settings.order_per_key && aside.facts.key.is_some_and(is_outside)
     }
 
     /// Whether elements are offered again at that pressure.
@@ -287,7 +292,7 @@ impl<P> Deferral<P> {
     #[must_use]
     pub fn next_at(&self) -> Option<Time> {
         let oldest = self.ring.front()?;
-        if self.is_draining {
+        if self.is_draining || self.follows(oldest) {
             return Some(Time::ZERO);
         }
         let due = oldest.facts.deadline.min(oldest.since + self.settings.ttl);

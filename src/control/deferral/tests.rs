@@ -145,6 +145,7 @@ fn a_key_with_an_element_put_aside_defers_the_rest_of_that_key() {
     assert!(deferral.must_defer(1) && !deferral.must_defer(2));
     assert!(put(&mut deferral, 0, low(0).key(1), 11).is_empty());
     assert_eq!(put(&mut deferral, 0, low(0).key(2), 20), [10]);
+    assert_eq!(deferral.next_at(), Some(Time::ZERO), "11 follows 10");
     let Some(Leaving::Spill(follower)) = deferral.next(at(1), 0.0) else {
         panic!("11 would overtake 10");
     };

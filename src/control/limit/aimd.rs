@@ -169,7 +169,7 @@ impl Limit for Aimd {
         self.value.get()
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 

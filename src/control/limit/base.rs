@@ -16,8 +16,8 @@ pub(super) struct Base {
     ns: Option<f64>,
     /// Its standard error, as a share of it.
     error: f64,
-    /// The mean of the last round, if that was below the base.
-    below: Option<f64>,
+    /// The mean of the last round, if that was below the base, and what had been usual before it.
+    below: Option<(f64, Option<f64>)>,
     /// Throughput was seen to follow the limit where this was measured: there was no queue.
     proven: bool,
 }
@@ -27,11 +27,17 @@ impl Base {
         self.ns
     }
 
+    /// The last round was below it; the next one decides.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.below.is_some()
+    }
+
     pub(super) fn is_proven(&self) -> bool {
         self.proven
     }
 
-    pub(super) fn see(&mut self, round: &Round) {
+    /// Takes a round in. `usual` is what latency was under this limit before, if it was held.
+    pub(super) fn see(&mut self, round: &Round, usual: Option<f64>) {
         // A clock too coarse to see a call at all says so with 0.
         let Some(mean) = round.mean_ns.map(|mean| mean.max(1.0)) else {
             return;
@@ -48,9 +54,13 @@ impl Base {
             return;
         }
         match self.below.take() {
-            None => self.below = Some(most),
-            Some(before) => {
-                self.ns = Some(f64::midpoint(before, most));
+            None => self.below = Some((most, usual)),
+            Some((before, usual)) => {
+                let now = f64::midpoint(before, most);
+                // What latency was above the base was a queue, and is one still: the base falls by
+                // as much as latency fell. Too low a base is found by raising the limit.
+                let share = usual.map_or(1.0, |usual| (now / usual).clamp(0.1, 1.0));
+                self.ns = Some(now.min(ns * share));
                 self.error = round.error;
             }
         }
@@ -285,19 +295,29 @@ mod tests {
     #[test]
     fn one_lucky_round_does_not_lower_the_base_and_two_do() {
         let mut base = Base::default();
-        base.see(&round(100.0, 1.0, 0.1));
-        base.see(&round(1.0, 1.0, 0.1));
+        base.see(&round(100.0, 1.0, 0.1), None);
+        base.see(&round(1.0, 1.0, 0.1), None);
         assert_eq!(base.ns(), Some(100.0));
-        base.see(&round(100.0, 1.0, 0.1));
-        base.see(&round(60.0, 1.0, 0.1));
-        base.see(&round(50.0, 1.0, 0.1));
+        base.see(&round(100.0, 1.0, 0.1), None);
+        base.see(&round(60.0, 1.0, 0.1), None);
+        base.see(&round(50.0, 1.0, 0.1), None);
         assert!((base.ns().unwrap() - 60.5).abs() < 1e-9);
         for _ in 0..100 {
-            base.see(&round(50.0, 1.0, 0.1));
+            base.see(&round(50.0, 1.0, 0.1), None);
         }
         assert!((base.ns().unwrap() - 60.5).abs() < 1e-9, "within chance");
-        base.see(&round(500.0, 1.0, 0.1));
+        base.see(&round(500.0, 1.0, 0.1), None);
         assert!((base.ns().unwrap() - 60.5).abs() < 1e-9, "latency alone");
+    }
+
+    #[test]
+    fn a_queue_is_no_part_of_a_base_that_falls() {
+        let mut base = Base::default();
+        base.prove(100.0, 0.01);
+        // Under this limit latency was 150, of which 50 was a queue; all goes twice as fast now.
+        base.see(&round(75.0, 2.0, 0.01), Some(150.0));
+        base.see(&round(75.0, 2.0, 0.01), Some(75.0));
+        assert!((base.ns().unwrap() - 50.5).abs() < 0.1, "{base:?}");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Limit for Fixed {
         self.value.get()
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!((limit.limit(), limit.snapshot().drops), (3, 900));
         limit.set(Time::ZERO, 7).unwrap();
         assert_eq!(
-            limit.history().last().next().unwrap().because,
+            limit.adjustments().last().next().unwrap().because,
             "set by hand"
         );
         let refused = limit.set(Time::ZERO, 0).unwrap_err();

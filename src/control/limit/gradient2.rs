@@ -140,8 +140,8 @@ impl Gradient2Builder {
 /// known failures of the original are mended: it heeds drops (a round with drops multiplies by 0.9,
 /// or by less where more were dropped, down to 0.5), and its long average is bounded by the least latency that two rounds in a
 /// row have shown (times the drift), because under lasting overload the long average becomes the
-/// overload's, and the limit drifts up without end. At its lower bound the limit learns latency as it
-/// is: what remains there is not of its making.
+/// overload's, and the limit drifts up without end. At its lowest (the lower bound, or twice the
+/// queue) it learns latency as it is: what remains there is not of its making.
 ///
 /// It keeps a longer queue than [`Vegas`](super::Vegas): the tolerance times the drift, so about
 /// 2.25 times the knee by default.
@@ -188,11 +188,15 @@ impl Gradient2 {
     }
 
     /// Takes the round into the long average, which it returns.
+    ///
+    /// At its lower bound, and where all that the gradient can take off is what the queue adds, the
+    /// limit has done what it can: the base learns latency as it is there.
     fn average(&mut self, short: f64, round: &Round) -> f64 {
-        self.base.see(round);
+        self.base.see(round, None);
         let base = self.base.ns().unwrap_or(short);
-        let at_least = self.value.get() == self.value.least();
-        if at_least && self.value.least() < self.value.most() && short > base {
+        let (limit, least) = (self.value.get(), self.value.least());
+        let lowest = least.max(2 * self.settings.queue);
+        if limit <= lowest && least < self.value.most() && short > base {
             self.base.prove(base + 0.05 * (short - base), round.error);
         }
         let cap = self.settings.drift * self.base.ns().unwrap_or(short);
@@ -250,7 +254,7 @@ impl Limit for Gradient2 {
         self.value.get()
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 

@@ -240,7 +240,7 @@ impl Limit for MeanLatency {
         self.value.get()
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 

@@ -24,6 +24,8 @@
 //! - No limit is lowered in order to measure: a base of the service time is looked for by raising
 //!   the limit and seeing whether throughput follows.
 //!
+//! Stages that go to the same place share one limit by a [`LimitHandle`].
+//!
 //! # What it does not do
 //! It starts and ends no calls: a stage asks [`Limit::limit`] and tells [`Limit::on_sample`]. It
 //! revokes nothing: a limit that falls below what is in flight lets calls end. It does not order,
@@ -48,7 +50,7 @@
 //! };
 //! limit.on_sample(Time::ZERO, &sample);
 //! assert_eq!(limit.limit(), 9);
-//! let why = limit.history().last().next_back().map(|adjustment| adjustment.because);
+//! let why = limit.adjustments().last().next_back().map(|adjustment| adjustment.because);
 //! assert_eq!(why, Some("calls were dropped"));
 //! # Ok(()) }
 //! ```
@@ -57,6 +59,7 @@ mod aimd;
 mod base;
 mod fixed;
 mod gradient2;
+mod handle;
 mod mean_latency;
 mod round;
 mod vegas;
@@ -67,6 +70,7 @@ use std::time::Duration;
 pub use aimd::{Aimd, AimdBuilder};
 pub use fixed::Fixed;
 pub use gradient2::{Gradient2, Gradient2Builder};
+pub use handle::{LimitHandle, LimitHandleSnapshot, LimitMember};
 pub use mean_latency::{MeanLatency, MeanLatencyBuilder};
 pub use vegas::{Vegas, VegasBuilder};
 
@@ -85,7 +89,7 @@ pub trait Limit: Send + fmt::Debug {
     fn limit(&self) -> usize;
 
     /// What was changed of late, and why.
-    fn history(&self) -> &History;
+    fn adjustments(&self) -> &History;
 
     /// What it goes by at the moment.
     fn snapshot(&self) -> LimitSnapshot;
@@ -120,8 +124,9 @@ pub struct LimitSnapshot {
     pub drops: u64,
 }
 
+// A cast of a float saturates, and what is no number becomes 0.
+#[allow(clippy::cast_sign_loss)]
 fn nanos(ns: f64) -> Duration {
-    // A cast of a float saturates, and what is no number becomes 0.
     Duration::from_nanos(ns as u64)
 }
 

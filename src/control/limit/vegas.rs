@@ -133,11 +133,14 @@ enum Phase {
 ///   throughput before needed.
 /// - **The base** falls by two rounds in a row only. It is looked for anew by *raising* the limit
 ///   while nothing is shed: if throughput follows, the service is slow and not full.
-/// - **Drops** cut by the share of calls that were dropped, by 10 to 50 %.
+/// - **Drops** cut by the share of calls that were dropped, by 10 to 50 %, and the limit at which
+///   that happened is not reached again for some rounds: twice as many each time it happens there.
 /// - A round that used less than half of the limit changes nothing.
 ///
 /// What it cannot see: a service whose workers become fewer and faster at once, so that throughput
-/// and latency stay; the queue in it is longer than it need be then.
+/// and latency stay; the queue in it is longer than it need be then. A service that becomes ten times
+/// faster while it is full is given up to four times as many calls as it needs, until less is asked
+/// of it.
 #[derive(Clone, Debug)]
 pub struct Vegas {
     settings: VegasBuilder,
@@ -152,8 +155,45 @@ pub struct Vegas {
     patience: u32,
     /// Rounds in a row that found no queue.
     streak: u32,
+    refused: Option<Refused>,
     recent_ns: Option<f64>,
     queue: Option<f64>,
+}
+
+/// The limit at which calls were dropped: it is come near again, but not reached, for a while.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    limit: f64,
+    /// Rounds until it is taken for a higher one; doubled each time calls are dropped there again.
+    patience: u32,
+    /// Rounds since it was last changed.
+    calm: u32,
+}
+
+impl Refused {
+    #[allow(clippy::cast_sign_loss)] // it is clamped
+    fn again(before: Option<Refused>, limit: f64) -> Refused {
+        let most = (2.0 * limit).clamp(4.0, 64.0) as u32;
+        let same = before.filter(|before| limit >= 0.75 * before.limit);
+        Refused {
+            limit,
+            patience: same.map_or(4, |before| before.patience * 2).min(most),
+            calm: 0,
+        }
+    }
+
+    /// Whether that limit was come to from one at which nothing was dropped.
+    fn is_known(&self, limit: f64) -> bool {
+        limit >= 0.75 * self.limit && self.calm > 0
+    }
+
+    fn calm(&mut self) {
+        self.calm += 1;
+        if self.calm >= self.patience {
+            self.calm = 0;
+            self.limit = self.limit * 1.25 + 1.0;
+        }
+    }
 }
 
 impl Default for Vegas {
@@ -187,6 +227,7 @@ impl Vegas {
             quiet: 0,
             patience: Vegas::FIRST_PROBE.min(settings.probe_rounds),
             streak: 0,
+            refused: None,
             recent_ns: None,
             queue: None,
         }
@@ -199,9 +240,20 @@ impl Vegas {
     }
 
     fn set(&mut self, now: Time, in_flight: usize, to: f64, because: &'static str) {
-        if self.value.set(now, to, because) {
+        let limit = self.value.get() as f64;
+        let top = self
+            .refused
+            .map_or(f64::INFINITY, |refused| refused.limit - 1.0);
+        if self.value.set(now, to.min(top.max(limit)), because) {
             self.rounds.restart(now, in_flight);
         }
+    }
+
+    /// The highest limit that may be tried.
+    fn top(&self) -> f64 {
+        let most = self.value.most() as f64;
+        self.refused
+            .map_or(most, |refused| most.min(refused.limit - 1.0))
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -226,24 +278,37 @@ impl Vegas {
         if round.drops > 0 {
             self.enter(Phase::Tracking);
             self.patience = Vegas::FIRST_PROBE.min(self.settings.probe_rounds);
-            let share = round.drop_share().clamp(0.1, 0.5);
+            // Where calls were dropped before, a little less is known to be right.
+            let known = self
+                .refused
+                .is_some_and(|before| before.is_known(limit as f64));
+            let most = if known { 0.1 } else { 0.5 };
+            self.refused = Some(Refused::again(self.refused, limit as f64));
+            let share = round.drop_share().clamp(0.1, most);
             let to = (limit as f64 * (1.0 - share)).floor();
             return self.set(now, in_flight, to, "calls were dropped");
         }
+        if let Some(refused) = &mut self.refused {
+            refused.calm();
+        }
+        let most = self.value.most() as f64;
+        self.refused = self.refused.filter(|refused| refused.limit <= most);
         let (Some(mean), Some(rate)) = (round.mean_ns, round.rate) else {
             return;
         };
         let queue = self.base.queue(limit as f64, mean, round.error);
         self.queue = Some(queue.likely);
         if !round.used(limit) {
-            self.base.see(round);
+            self.base.see(round, None);
             return self.rest(now, in_flight);
         }
         self.quiet += 1;
         if self.phase == Phase::Tracking && self.is_unsure(queue, round) {
             return self.rounds.reopen();
         }
-        self.base.see(round);
+        let held = self.phase == Phase::Tracking;
+        let usual = self.experiment.here().filter(|_| held).map(|here| here.ns);
+        self.base.see(round, usual);
         // Little's law: how much of the limit was in use on average.
         if mean * rate >= 0.7 * limit as f64 {
             self.experiment.see(limit, round);
@@ -314,7 +379,10 @@ impl Vegas {
     /// What the experiment says; after enough rounds, what is likelier.
     fn verdict(&self, border: f64, follows: f64) -> Option<Verdict> {
         match self.experiment.verdict(border, follows, 2.0) {
-            None if self.quiet >= Vegas::EXPERIMENT_ROUNDS => self.experiment.likely(border),
+            None if self.quiet >= Vegas::EXPERIMENT_ROUNDS => {
+                // The limit was hardly moved, because calls were dropped not far above it.
+                self.experiment.likely(border).or(Some(Verdict::Void))
+            }
             verdict => verdict,
         }
     }
@@ -356,26 +424,30 @@ impl Vegas {
         let (alpha, beta) = self.aim();
         let none = alpha / self.settings.alpha.max(1.0);
         let step = limit.log10().max(1.0);
+        let probe = (limit * self.experiment.factor()).max(limit + 1.0);
+        let probe = probe.min(self.value.most() as f64);
         let streak = std::mem::take(&mut self.streak);
+        if self.base.is_in_doubt() {
+            return;
+        }
         if queue.least > beta {
             self.quiet = 0;
             self.patience = Vegas::FIRST_PROBE.min(self.settings.probe_rounds);
             let to = (limit - (queue.least - alpha)).max(limit / 2.0);
             self.set(now, in_flight, to, "the queue is too long");
-        } else if self.quiet > self.patience && limit < self.value.most() as f64 {
-            let to = limit * self.experiment.factor();
+        } else if self.quiet > self.patience && self.top() >= probe && probe > 1.1 * limit {
             let phase = Phase::Probing {
                 from: self.value.get(),
             };
             if self.experiment.here().is_some() {
                 let why = "probe: does throughput follow?";
-                self.compare(now, in_flight, to.max(limit + 1.0), phase, why);
+                self.compare(now, in_flight, probe, phase, why);
             }
         } else if queue.likely > beta {
             let why = "the queue is rather long";
             self.set(now, in_flight, limit - step, why);
         } else if queue.likely <= none && queue.most < beta {
-            let more = alpha * 2_f64.powi(streak.min(30) as i32);
+            let more = alpha * f64::from(1_u32 << streak.min(30));
             self.streak = streak + 1;
             self.set(now, in_flight, limit + more.min(limit), "there is no queue");
         } else if queue.likely < alpha {
@@ -419,7 +491,7 @@ impl Limit for Vegas {
         self.value.get()
     }
 
-    fn history(&self) -> &History {
+    fn adjustments(&self) -> &History {
         self.value.history()
     }
 

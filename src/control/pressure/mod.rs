@@ -357,7 +357,7 @@ impl Pressure {
 
     /// The last changes of the score and of the gate, and why.
     #[must_use]
-    pub fn history(&self) -> &History {
+    pub fn adjustments(&self) -> &History {
         &self.history
     }
 }

@@ -25,7 +25,7 @@ fn the_greatest_wins_and_is_named() {
         "0.50: memory is 0.8, which counts from 0.7 to 0.9"
     );
     assert!((why.scores[Signal::SlowCalls as usize].unwrap() - 0.25).abs() < 1e-9);
-    let last = *pressure.history().last().next_back().unwrap();
+    let last = *pressure.adjustments().last().next_back().unwrap();
     assert_eq!(last.because, "the memory is the greatest");
 }
 
@@ -149,7 +149,7 @@ proptest! {
                 prop_assert!(other.score(now) >= pressure.score(now) - 1e-9);
                 prop_assert!(other.gate_is_shut() >= pressure.gate_is_shut());
             }
-            prop_assert!(pressure.history().last().count() <= 64);
+            prop_assert!(pressure.adjustments().last().count() <= 64);
         }
     }
 }

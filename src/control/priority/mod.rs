@@ -42,6 +42,8 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(test)]
+mod model;
 mod offer;
 mod queue;
 mod snapshot;
@@ -49,7 +51,7 @@ mod snapshot;
 mod tests;
 mod when_full;
 
-pub use offer::{Away, Entry, Evicted, Offer, Placed, Refusal, Served};
+pub use offer::{Away, Entry, Evicted, Offer, OfferRefusal, Placed, Served};
 pub use queue::PriorityQueue;
 pub use snapshot::{LaneSnapshot, PrioritySnapshot};
 pub use when_full::{LaneOrder, PrioritySettings, Victims, WhenNoRoom};

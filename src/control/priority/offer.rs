@@ -39,7 +39,7 @@ pub struct Entry<P> {
 
 /// Why an offer was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum OfferRefusal {
     /// There is no room, and its class is told so at once.
     #[error("no room")]
     NoRoom,
@@ -57,7 +57,7 @@ pub enum Placed<P> {
     /// It waits for room; it is offered again when there is, or at that time at last.
     Wait(P, Time),
     /// It is given up.
-    Refused(P, Refusal),
+    Refused(P, OfferRefusal),
     /// It is to be deferred.
     Defer(P),
     /// It is to go another way.

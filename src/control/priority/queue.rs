@@ -8,8 +8,8 @@ use crate::control::{Adjustment, History, Invalid, Scheduler};
 use crate::time::Time;
 
 use super::{
-    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, Placed, PrioritySettings,
-    PrioritySnapshot, Refusal, Served, Victims, WhenNoRoom,
+    Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PrioritySettings,
+    PrioritySnapshot, Served, Victims, WhenNoRoom,
 };
 
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ struct Lane<P> {
 pub struct PriorityQueue<P> {
     settings: PrioritySettings,
     lanes: [Lane<P>; Class::COUNT],
+    /// Bit `n` is set if lane `n` holds something.
+    waiting: u8,
     scheduler: Scheduler,
     items: usize,
     bytes: u64,
@@ -32,6 +34,12 @@ pub struct PriorityQueue<P> {
     next_number: u64,
     overloaded: bool,
     history: History,
+}
+
+/// Since when the oldest of that lane waits.
+fn oldest<P>(lanes: &[Lane<P>; Class::COUNT], class: Class) -> Time {
+    let front = lanes[class.index()].entries.front();
+    front.map_or(Time::MAX, |entry| entry.offer.since)
 }
 
 impl<P> PriorityQueue<P> {
@@ -47,6 +55,7 @@ impl<P> PriorityQueue<P> {
                 entries: VecDeque::new(),
                 seen: LaneSnapshot::default(),
             }),
+            waiting: 0,
             scheduler: Scheduler::new(settings.aging)?,
             items: 0,
             bytes: 0,
@@ -76,11 +85,11 @@ impl<P> PriorityQueue<P> {
                 }
                 WhenNoRoom::Wait(_) => {
                     seen.timed_out += 1;
-                    Placed::Refused(payload, Refusal::TimedOut)
+                    Placed::Refused(payload, OfferRefusal::TimedOut)
                 }
                 WhenNoRoom::Evict | WhenNoRoom::Refuse => {
                     seen.refused += 1;
-                    Placed::Refused(payload, Refusal::NoRoom)
+                    Placed::Refused(payload, OfferRefusal::NoRoom)
                 }
                 WhenNoRoom::Defer => {
                     seen.deferred += 1;
@@ -97,6 +106,7 @@ impl<P> PriorityQueue<P> {
     }
 
     fn insert(&mut self, offer: Offer, payload: P) {
+        self.waiting |= 1 << offer.class.index();
         let lane = &mut self.lanes[offer.class.index()];
         lane.entries.push_back(Entry {
             payload,
@@ -187,16 +197,11 @@ impl<P> PriorityQueue<P> {
         let seen = &mut self.lanes[class].seen;
         seen.items -= 1;
         seen.bytes -= bytes;
+        if seen.items == 0 {
+            self.waiting &= !(1 << class);
+        }
         self.items -= 1;
         self.bytes -= bytes;
-    }
-
-    /// Since when the oldest of each class waits.
-    fn since(&self) -> [Option<Time>; Class::COUNT] {
-        std::array::from_fn(|class| {
-            let front = self.lanes[class].entries.front();
-            front.map(|entry| entry.offer.since)
-        })
     }
 
     fn newest_first(&self, class: usize) -> bool {
@@ -210,7 +215,9 @@ impl<P> PriorityQueue<P> {
     /// The element that would be served next: its class, its size, since when it waits.
     #[must_use]
     pub fn peek(&self, now: Time) -> Option<Offer> {
-        let class = self.scheduler.peek(now, &self.since())?.class.index();
+        let since = |class| oldest(&self.lanes, class);
+        let turn = self.scheduler.peek(now, self.waiting, since)?;
+        let class = turn.class.index();
         let entries = &self.lanes[class].entries;
         let entry = if self.newest_first(class) {
             entries.back()
@@ -222,7 +229,8 @@ impl<P> PriorityQueue<P> {
 
     /// Takes out the element whose turn it is.
     pub fn pop(&mut self, now: Time) -> Option<Served<P>> {
-        let turn = self.scheduler.next(now, &self.since())?;
+        let since = |class| oldest(&self.lanes, class);
+        let turn = self.scheduler.next(now, self.waiting, since)?;
         let class = turn.class.index();
         let newest_first = self.newest_first(class);
         let entries = &mut self.lanes[class].entries;
@@ -312,7 +320,8 @@ impl<P> PriorityQueue<P> {
     /// taken from. It looks at the front of each lane.
     #[must_use]
     pub fn longest_wait(&self, now: Time) -> Duration {
-        let since = self.since().into_iter().flatten().min();
+        let fronts = self.lanes.iter().filter_map(|lane| lane.entries.front());
+        let since = fronts.map(|entry| entry.offer.since).min();
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::class::Class;
 use crate::control::Aging;
@@ -18,26 +16,26 @@ fn at(ms: u64) -> Time {
 }
 
 /// A queue with what it evicted.
-struct Bench {
-    queue: PriorityQueue<u64>,
-    evicted: Vec<Evicted<u64>>,
+pub(super) struct Bench {
+    pub(super) queue: PriorityQueue<u64>,
+    pub(super) evicted: Vec<Evicted<u64>>,
 }
 
 impl Bench {
-    fn new(settings: PrioritySettings) -> Bench {
+    pub(super) fn new(settings: PrioritySettings) -> Bench {
         Bench {
             queue: PriorityQueue::new(settings).unwrap(),
             evicted: Vec::new(),
         }
     }
 
-    fn offer(&mut self, class: Class, bytes: u64, payload: u64) -> Placed<u64> {
+    pub(super) fn offer(&mut self, class: Class, bytes: u64, payload: u64) -> Placed<u64> {
         let offer = Offer::new(class, bytes, Time::ZERO);
         self.queue
             .offer(Time::ZERO, offer, payload, &mut self.evicted)
     }
 
-    fn evicted(&self) -> Vec<u64> {
+    pub(super) fn evicted(&self) -> Vec<u64> {
         self.evicted.iter().map(|one| one.entry.payload).collect()
     }
 
@@ -61,7 +59,7 @@ fn row_a6_high_takes_the_place_of_the_cheapest_medium_waits_a_second_low_is_refu
     for n in 500..1000 {
         assert_eq!(bench.offer(MEDIUM, 0, n), Placed::Queued);
     }
-    let refused = Placed::Refused(1000, Refusal::NoRoom);
+    let refused = Placed::Refused(1000, OfferRefusal::NoRoom);
     assert_eq!(bench.offer(LOW, 0, 1000), refused);
     assert_eq!(bench.offer(HIGH, 0, 1001), Placed::Queued);
     assert_eq!(
@@ -78,7 +76,10 @@ fn row_a6_high_takes_the_place_of_the_cheapest_medium_waits_a_second_low_is_refu
     let medium = Offer::new(MEDIUM, 0, Time::ZERO);
     let mut late = |now| bench.queue.offer(now, medium, 1003, &mut bench.evicted);
     assert_eq!(late(at(999)), Placed::Wait(1003, at(1000)));
-    assert_eq!(late(at(1000)), Placed::Refused(1003, Refusal::TimedOut));
+    assert_eq!(
+        late(at(1000)),
+        Placed::Refused(1003, OfferRefusal::TimedOut)
+    );
     let snapshot = bench.queue.snapshot();
     assert_eq!((snapshot.items, snapshot.peak_items), (1000, 1000));
     let ahead = [HIGH, MEDIUM, LOW].map(|class| bench.queue.ahead_of(class));
@@ -109,7 +110,7 @@ fn row_a6_literally_the_oldest_makes_way_whatever_its_class() {
     assert_eq!(bench.offer(MEDIUM, 0, 1000), Placed::Wait(1000, at(1000)));
     assert_eq!(
         bench.offer(LOW, 0, 1001),
-        Placed::Refused(1001, Refusal::NoRoom)
+        Placed::Refused(1001, OfferRefusal::NoRoom)
     );
     assert!(bench.offer(HIGH, 0, 1002).is_queued());
     assert_eq!(
@@ -225,157 +226,4 @@ fn what_cannot_be_is_refused_by_name() {
         Some("aging share")
     );
     assert_eq!(field(PrioritySettings::a6_literal()), None);
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Offer {
-        class: u8,
-        bytes: u64,
-    },
-    Pop,
-    /// Takes out every so-manieth.
-    Remove(u64),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        6 => (0..4_u8, 0..9_u64).prop_map(|(class, bytes)| Step::Offer { class, bytes }),
-        3 => Just(Step::Pop),
-        1 => (2..5_u64).prop_map(Step::Remove),
-    ];
-    proptest::collection::vec(step, 0..150)
-}
-
-fn policies() -> impl Strategy<Value = Vec<(WhenNoRoom, bool, LaneOrder)>> {
-    let policy = prop_oneof![
-        Just(WhenNoRoom::Evict),
-        Just(WhenNoRoom::Wait(Duration::MAX)),
-        Just(WhenNoRoom::Refuse),
-        Just(WhenNoRoom::Defer),
-        Just(WhenNoRoom::Divert),
-    ];
-    let order = prop_oneof![Just(LaneOrder::Fifo), Just(LaneOrder::Lifo)];
-    proptest::collection::vec((policy, any::<bool>(), order), 4)
-}
-
-/// An element as the model sees it: a plain list, oldest first.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Seen {
-    number: u64,
-    class: usize,
-    bytes: u64,
-}
-
-proptest! {
-    /// A list of elements, searched anew each time, does what the lanes do.
-    #[test]
-    fn it_does_what_a_list_does(
-        steps in steps(),
-        policies in policies(),
-        items in 1..8_usize,
-        bytes in prop_oneof![Just(u64::MAX), 1..20_u64],
-        oldest in any::<bool>(),
-    ) {
-        let mut settings = PrioritySettings::items(items).bytes(bytes).aging(Aging::none());
-        let mut evictable = [true; Class::COUNT];
-        for (at, (policy, may_be_evicted, order)) in policies.iter().enumerate() {
-            let class = Class::new(at as u8).unwrap();
-            settings = settings.when_no_room(class, *policy).order(class, *order);
-            if !may_be_evicted && *policy != WhenNoRoom::Evict {
-                settings = settings.never_evict(class);
-                evictable[at] = false;
-            }
-        }
-        if oldest {
-            settings = settings.victims(Victims::Oldest);
-        }
-        let mut bench = Bench::new(settings);
-        let mut list: Vec<Seen> = Vec::new();
-        let fits = |list: &[Seen], size: u64| {
-            let held: u64 = list.iter().map(|seen| seen.bytes).sum();
-            list.len() < items && (list.is_empty() || held + size <= bytes)
-        };
-        let (mut offered, mut served, mut away) = (0_u64, 0_u64, 0_u64);
-        for (number, step) in steps.into_iter().enumerate() {
-            let number = number as u64;
-            match step {
-                Step::Offer { class, bytes: size } => {
-                    offered += 1;
-                    let own = usize::from(class);
-                    let policy = policies[own].0;
-                    let is_victim = |seen: &Seen| evictable[seen.class] && if oldest {
-                        policy == WhenNoRoom::Evict
-                    } else {
-                        seen.class > own || seen.class == own && policy == WhenNoRoom::Evict
-                    };
-                    let mut after = list.clone();
-                    let mut gone = Vec::new();
-                    while !fits(&after, size) {
-                        let worst = after.iter().enumerate().filter(|(_, seen)| is_victim(seen));
-                        let worst = if oldest {
-                            worst.min_by_key(|(_, seen)| seen.number)
-                        } else {
-                            worst.min_by_key(|(_, seen)| (usize::MAX - seen.class, seen.number))
-                        };
-                        match worst.map(|(at, _)| at) {
-                            Some(at) => gone.push(after.remove(at).number),
-                            None => break,
-                        }
-                    }
-                    let has_room = fits(&after, size);
-                    bench.evicted.clear();
-                    let placed = bench.offer(Class::new(class).unwrap(), size, number);
-                    prop_assert_eq!(placed.is_queued(), has_room, "{:?}", list);
-                    if has_room {
-                        prop_assert_eq!(bench.evicted(), gone.clone());
-                        away += gone.len() as u64;
-                        after.push(Seen { number, class: own, bytes: size });
-                        list = after;
-                    } else {
-                        prop_assert!(bench.evicted.is_empty());
-                        let expected = match policy {
-                            WhenNoRoom::Wait(_) => Placed::Wait(number, Time::MAX),
-                            WhenNoRoom::Evict | WhenNoRoom::Refuse => {
-                                Placed::Refused(number, Refusal::NoRoom)
-                            }
-                            WhenNoRoom::Defer => Placed::Defer(number),
-                            WhenNoRoom::Divert => Placed::Divert(number),
-                        };
-                        prop_assert_eq!(placed, expected);
-                        offered -= 1;
-                    }
-                }
-                Step::Pop => {
-                    let first = list.iter().map(|seen| seen.class).min();
-                    let lane = list.iter().filter(|seen| Some(seen.class) == first);
-                    let next = match first.map(|class| policies[class].2) {
-                        Some(LaneOrder::Lifo) => lane.copied().next_back(),
-                        _ => lane.copied().next(),
-                    };
-                    let popped = bench.queue.pop(Time::ZERO).map(|served| served.entry.payload);
-                    prop_assert_eq!(popped, next.map(|seen| seen.number));
-                    list.retain(|seen| Some(*seen) != next);
-                    served += u64::from(next.is_some());
-                }
-                Step::Remove(nth) => {
-                    let out = bench.queue.remove(|entry| entry.payload % nth == 0);
-                    let before = list.len();
-                    list.retain(|seen| seen.number % nth != 0);
-                    prop_assert_eq!(out.len(), before - list.len());
-                    away += out.len() as u64;
-                }
-            }
-            let held: u64 = list.iter().map(|seen| seen.bytes).sum();
-            prop_assert_eq!((bench.queue.len(), bench.queue.bytes()), (list.len(), held));
-            prop_assert!(bench.queue.len() <= items);
-            prop_assert!(held <= bytes || list.len() == 1);
-        }
-        prop_assert_eq!(offered, served + away + list.len() as u64, "conservation");
-        let lanes = bench.queue.snapshot().lanes;
-        for lane in lanes {
-            let out = lane.served + lane.evicted + lane.evicted_elsewhere + lane.removed;
-            prop_assert_eq!(lane.queued, out + lane.items as u64);
-        }
-    }
 }

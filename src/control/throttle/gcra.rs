@@ -24,7 +24,7 @@ const FINE: f64 = (1_u64 << 20) as f64;
 const FAR: u64 = 1 << 61;
 
 const RATE: &str = "0.001 to 1e9 a second";
-const BURST: &str = "1 to 4294967295, refilled within about a century";
+const BURST: &str = "1 to 4294967295, refilled within 73 years";
 
 /// A number that the limiter and its owner share: the time now, or the theoretical arrival time.
 #[derive(Clone, Debug, Default)]

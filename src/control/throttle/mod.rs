@@ -1,6 +1,6 @@
 //! So many a second, and so many at once.
 //!
-//! [`Throttle`] is the virtual scheduling form of the generic cell rate algorithm (ATM Forum, I.371),
+//! [`Throttle`] is the virtual scheduling form of the generic cell rate algorithm (ITU-T I.371),
 //! taken from the `governor` crate: an element of cost `c` passes while the theoretical arrival time
 //! is at most `burst - c` intervals ahead of now, and moves it `c` intervals on. That is a bucket of
 //! `burst` tokens, full at the start, into which `rate` tokens a second trickle.
@@ -136,8 +136,7 @@ impl Throttle {
     /// Lets `rate_per_s` of cost pass a second, `burst` at once; full at the start.
     ///
     /// # Errors
-    /// `rate_per_s` is not within 0.001 to 1e9; `burst` is 0, or takes more than about a century to
-    /// refill.
+    /// `rate_per_s` is not within 0.001 to 1e9; `burst` is 0, or takes more than 73 years to refill.
     pub fn new(
         rate_per_s: f64,
         burst: u32,
