@@ -292,7 +292,11 @@ fn each_class_is_stale_by_its_own_waits_and_only_while_nothing_below_it_is_held(
         bench.shed(Reason::QueueDelay)
     };
     assert!(stale(None) > 500, "HIGH never waits, MEDIUM does");
-    assert_eq!(stale(Some(0)), 0, "a LOW element would outlive a MEDIUM one");
+    assert_eq!(
+        stale(Some(0)),
+        0,
+        "a LOW element would outlive a MEDIUM one"
+    );
 }
 
 #[test]

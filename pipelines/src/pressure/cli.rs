@@ -95,6 +95,12 @@ struct Options {
     /// Run by this clock, whatever the scenario says
     #[arg(long, value_name = "CLOCK")]
     mode: Option<Clock>,
+    /// Work on so many elements at once, whatever the scenario says
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Let the mean service take so long; deadlines are in mean services and go with it
+    #[arg(long, value_name = "US")]
+    mean_us: Option<f64>,
 }
 
 impl Options {
@@ -106,6 +112,8 @@ impl Options {
             }),
             seeds: self.seeds,
             systems: self.systems,
+            workers: self.workers,
+            mean_us: self.mean_us,
         }
     }
 }

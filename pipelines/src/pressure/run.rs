@@ -94,7 +94,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran, String> {
     let mean_ns = job.times.mean_ns();
     let capacity_per_s = match scenario.mode {
         Mode::Simulated => scenario.workers as f64 * 1e9 / mean_ns,
-        Mode::Wall => wall::closed_loop(job.times, job.seed),
+        Mode::Wall => wall::closed_loop(scenario, job.times, job.seed)?,
     };
     let draw = Draw {
         scenario,
@@ -123,7 +123,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran, String> {
     };
     let trace = Trace::new(Arc::clone(&arrivals), again, refusal_ns);
     let timeline = Timeline::new(&scenario.faults, job.seed);
-    let shop = Shop::new(&trace, timeline, scenario.mode);
+    let shop = Shop::new(&trace, timeline, scenario);
     let built = system::build(
         job.system,
         &Setup {

@@ -59,6 +59,8 @@ pub(crate) struct Changes {
     pub(crate) mode: Option<Mode>,
     pub(crate) seeds: Vec<u64>,
     pub(crate) systems: Vec<String>,
+    pub(crate) workers: Option<usize>,
+    pub(crate) mean_us: Option<f64>,
 }
 
 impl Loaded {
@@ -67,6 +69,12 @@ impl Loaded {
         let scenario = &mut self.scenario;
         if let Some(mode) = changes.mode {
             scenario.mode = mode;
+        }
+        if let Some(workers) = changes.workers {
+            scenario.workers = workers;
+        }
+        if let Some(mean_us) = changes.mean_us {
+            scenario.service.set_mean_us(mean_us)?;
         }
         if !changes.seeds.is_empty() {
             scenario.seeds.clone_from(&changes.seeds);

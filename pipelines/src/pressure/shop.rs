@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use forebay::time;
 
-use crate::scenario::{Mode, Timeline};
+use crate::scenario::{Mode, Scenario, Timeline, Work};
 use crate::trace::{Fate, Item, Trace};
 
 /// The call failed.
@@ -21,14 +21,16 @@ pub(crate) struct Shop {
     trace: Arc<Trace>,
     timeline: Timeline,
     mode: Mode,
+    work: Work,
 }
 
 impl Shop {
-    pub(crate) fn new(trace: &Arc<Trace>, timeline: Timeline, mode: Mode) -> Arc<Shop> {
+    pub(crate) fn new(trace: &Arc<Trace>, timeline: Timeline, scenario: &Scenario) -> Arc<Shop> {
         Arc::new(Shop {
             trace: Arc::clone(trace),
             timeline,
-            mode,
+            mode: scenario.mode,
+            work: scenario.work,
         })
     }
 
@@ -41,7 +43,7 @@ impl Shop {
     }
 
     /// Works on one element. In simulated time each worker has a core of its own, which pays for
-    /// the refusals since the last start; on the wall clock the calling thread is kept busy.
+    /// the refusals since the last start; on the wall clock the calling thread is kept busy, or the call waits.
     pub(crate) async fn serve(&self, item: Item) -> Result<(), CallFailed> {
         let now = self.trace.now();
         self.trace.start(item.id);
@@ -53,7 +55,9 @@ impl Shop {
         match self.mode {
             Mode::Simulated => time::sleep_until(self.trace.clock(ending.at_ns)).await,
             Mode::Wall => {
-                if ending.at_ns.saturating_sub(now) > SPIN_NS {
+                if self.work == Work::Asleep {
+                    time::sleep_until(self.trace.clock(ending.at_ns)).await;
+                } else if ending.at_ns.saturating_sub(now) > SPIN_NS {
                     time::sleep_until(self.trace.clock(ending.at_ns - SPIN_NS / 4)).await;
                 }
                 while self.trace.now() < ending.at_ns {

@@ -305,7 +305,10 @@ mod tests {
             (started(NEVER, Fate::Refused), 1.0),
             (started(NEVER, Fate::Inside), 1.0),
         ] {
-            assert!((high_loss(&[record], &(0..200)) - lost).abs() < 1e-9, "{record:?}");
+            assert!(
+                (high_loss(&[record], &(0..200)) - lost).abs() < 1e-9,
+                "{record:?}"
+            );
         }
         let waits = started(NEVER, Fate::Inside);
         assert!(high_loss(&[waits], &(0..80)) < 1e-9, "there is still time");

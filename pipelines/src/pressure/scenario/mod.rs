@@ -257,17 +257,23 @@ impl Measure {
         }
         let begins_ms = (duration_ms as f64 * self.leave_out) as u64;
         let pairs = [
-            ("step", self.step_at_ms, self.step_until_ms),
-            ("spike", self.spike_at_ms, self.spike_until_ms),
+            ("step", self.step_at_ms, self.step_until_ms, 0),
+            // Queue delay before it is taken from what is not left out.
+            (
+                "spike",
+                self.spike_at_ms,
+                self.spike_until_ms,
+                begins_ms + 1,
+            ),
         ];
-        for (what, at, until) in pairs {
+        for (what, at, until, least) in pairs {
             match (at, until) {
                 (None, None) => {}
-                (Some(at), Some(until)) if begins_ms < at && at < until && until <= duration_ms => {}
+                (Some(at), Some(until)) if least <= at && at < until && until <= duration_ms => {}
                 _ => {
                     return Err(format!(
-                        "measure.{what}_at_ms and measure.{what}_until_ms: both, in order, within \
-                         the run and after what is left out"
+                        "measure.{what}_at_ms and measure.{what}_until_ms: both, in order, from \
+                         {least} on, within the run"
                     ));
                 }
             }

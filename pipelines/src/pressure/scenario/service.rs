@@ -35,6 +35,17 @@ pub(crate) struct Times {
 }
 
 impl Service {
+    /// The same distribution with another mean.
+    pub(crate) fn set_mean_us(&mut self, us: f64) -> Result<(), String> {
+        match self {
+            Service::Constant { mean_us }
+            | Service::Exponential { mean_us }
+            | Service::Bimodal { mean_us, .. } => *mean_us = us,
+            Service::Trace { .. } => return Err("service: a trace has its own mean".to_owned()),
+        }
+        Ok(())
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         let mean = match self {
             Service::Constant { mean_us }
