@@ -6,7 +6,7 @@ use forebay::outcome::Kind;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::round;
+use super::{quantile, round};
 use crate::run::Ran;
 use crate::scenario::{ByClass, Rank};
 use crate::trace::{Fate, NEVER, Record};
@@ -182,6 +182,27 @@ pub(super) fn high_loss(records: &[Record], window: &Range<u64>) -> f64 {
     lost as f64 / offered.max(1) as f64
 }
 
+/// HIGH's latency, 99th percentile, over all that was offered from `from` on: what was not done never
+/// ended, so that a system does not look fast for what it loses. Infinite if more than 1 % were not.
+pub(super) fn high_p99_of_offered_us(records: &[Record], from: u64) -> Option<f64> {
+    let mut latencies: Vec<u64> = records
+        .iter()
+        .filter(|record| record.arrival.rank == Rank::High && record.arrival.at_ns >= from)
+        .filter_map(|record| match record.fate {
+            // Failed calls ended, and what is still inside may yet be done.
+            Fate::Done | Fate::Failed => Some(record.ended - record.arrival.at_ns),
+            Fate::Refused | Fate::Lost | Fate::Cancelled => Some(NEVER),
+            Fate::Ahead | Fate::Inside => None,
+        })
+        .collect();
+    let p99 = quantile(&mut latencies, 0.99)?;
+    Some(if p99 == NEVER {
+        f64::INFINITY
+    } else {
+        p99 as f64 / 1e3
+    })
+}
+
 pub(super) fn completions(records: &[Record], window: &Range<u64>) -> u64 {
     let done = |record: &&Record| record.fate == Fate::Done && window.contains(&record.ended);
     records.iter().filter(done).count() as u64
@@ -310,6 +331,13 @@ mod tests {
                 "{record:?}"
             );
         }
+        let p99 = |lost: usize| {
+            let mut records = vec![record(Rank::High, 0, 2000, Fate::Done); 200];
+            records.extend(vec![record(Rank::High, 0, 10, Fate::Refused); lost]);
+            high_p99_of_offered_us(&records, 0)
+        };
+        assert_eq!(p99(1), Some(2.0));
+        assert_eq!(p99(4), Some(f64::INFINITY), "more than one in a hundred");
         let waits = started(NEVER, Fate::Inside);
         assert!(high_loss(&[waits], &(0..80)) < 1e-9, "there is still time");
     }

@@ -68,6 +68,8 @@ pub(crate) struct More {
     /// The part of HIGH, first part left out, that was not begun in time.
     pub(crate) high_loss: f64,
     pub(crate) high_p99_us: Option<f64>,
+    /// The same over all that was offered, of which what is lost never ends.
+    pub(crate) high_p99_of_offered_us: Option<f64>,
     /// HIGH's p99 of the same system and seed at half the capacity.
     pub(crate) reference_p99_us: Option<f64>,
     /// How late offers were, 99th percentile.
@@ -155,6 +157,7 @@ pub(crate) fn figures(
         more: More {
             high_loss: counts::high_loss(&ran.records, &window),
             high_p99_us,
+            high_p99_of_offered_us: counts::high_p99_of_offered_us(&ran.records, from),
             reference_p99_us,
             lag_p99_us: quantile(&mut lags, 0.99).unwrap_or_default() as f64 / 1e3,
             starts: found.checked,
