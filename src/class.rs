@@ -22,6 +22,9 @@ impl Class {
     /// How many classes there can be.
     pub const COUNT: usize = 8;
 
+    /// The last class there can be.
+    pub const LOWEST: Class = Class(Class::COUNT as u8 - 1);
+
     /// The class of that number, or `None` past 7.
     #[must_use]
     pub const fn new(index: u8) -> Option<Class> {

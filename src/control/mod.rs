@@ -41,8 +41,8 @@ pub mod throttle;
 mod waiters;
 
 pub use admission::{
-    Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging, Codel, CodelSnapshot,
-    Forecast, Gate, Scheduler, Turn,
+    Admission, AdmissionHandle, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging,
+    Codel, CodelSnapshot, Forecast, Gate, Scheduler, Turn,
 };
 pub use batch_size::{BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
@@ -53,14 +53,14 @@ pub use breaker::{
 };
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
 pub use emergency::{
-    Emergency, EmergencyEvent, EmergencyMode, EmergencySettings, EmergencySnapshot,
+    Emergency, EmergencyEvent, EmergencyHandle, EmergencyMode, EmergencySettings, EmergencySnapshot,
 };
 pub use history::{Adjustment, History};
 pub use invalid::Invalid;
 pub use limit::{Limit, LimitHandle, LimitHandleSnapshot, LimitMember};
 pub use pressure::{
-    Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureSettings, Reading,
-    Signal, Thresholds,
+    Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureHandle,
+    PressureMember, PressureSettings, Reading, Signal, Thresholds,
 };
 pub use priority::{
     Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PriorityQueue,

@@ -4,12 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::{Flow, Pipeline};
-use crate::operator::Concurrency;
+use crate::operator::calls::{CallGate, Tally, tallied};
 use crate::operator::map_async::MapAsync;
 use crate::operator::map_blocking::Blocking;
 use crate::operator::map_parallel::{BATCH, BATCHES_A_LANE, MapParallel};
 use crate::operator::sinks::for_each_async::ForEachAsync;
 use crate::operator::unordered::Unordered;
+use crate::operator::{Calls, Concurrency};
 use crate::topology::NodeSpec;
 
 fn spec(kind: &'static str, concurrency: Concurrency) -> NodeSpec {
@@ -19,10 +20,21 @@ fn spec(kind: &'static str, concurrency: Concurrency) -> NodeSpec {
 }
 
 impl<T: Send + 'static> Flow<T> {
+    /// A gate before calls that begin on terms, and what it shares with them.
+    pub(super) fn gated(self, calls: &Calls) -> (Flow<T>, Option<Tally>) {
+        let Some((spec, tally)) = calls.gate() else {
+            return (self, None);
+        };
+        let shared = tally.clone();
+        let flow = self.then(spec, |input| CallGate::new(input, shared));
+        (flow, Some(tally))
+    }
+
     /// Runs a future for each element, several at once, and hands on the results in order.
     ///
     /// A number is a limit with a reorder window of the same size; [`Concurrency::window`] sets them
-    /// apart, so that fast elements may run ahead of a slow one. Futures go on while downstream asks
+    /// apart, so that fast elements may run ahead of a slow one. [`Calls`] adds a limit that adapts,
+    /// and a breaker. Futures go on while downstream asks
     /// for nothing; their results wait.
     ///
     /// - *emits when* the oldest future is ready
@@ -46,15 +58,24 @@ impl<T: Send + 'static> Flow<T> {
     /// assert_eq!(lengths, [1, 2, 3]);
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
-    pub fn map_async<U, F, Fut>(self, concurrency: impl Into<Concurrency>, f: F) -> Flow<U>
+    pub fn map_async<U, F, Fut>(self, calls: impl Into<Calls>, mut f: F) -> Flow<U>
     where
         U: Send + 'static,
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = U> + Send + 'static,
     {
-        let concurrency = concurrency.into();
-        let spec = spec("map_async", concurrency);
-        self.then(spec, |input| MapAsync::new(input, concurrency, f))
+        let calls = calls.into();
+        let (spec, concurrency) = (calls.spec("map_async"), calls.concurrency());
+        let (flow, tally) = self.gated(&calls);
+        let Some(tally) = tally else {
+            return flow.then(spec, |input| MapAsync::new(input, concurrency, f));
+        };
+        flow.then(spec, |input| {
+            MapAsync::new(input, concurrency, move |value| {
+                let begun = tally.begin();
+                tallied(begun, f(value))
+            })
+        })
     }
 
     /// [`map_async`](Flow::map_async) with something each future gets a clone of: a client, a pool,
@@ -79,7 +100,7 @@ impl<T: Send + 'static> Flow<T> {
     pub fn map_async_with<C, U, F, Fut>(
         self,
         context: C,
-        concurrency: impl Into<Concurrency>,
+        calls: impl Into<Calls>,
         mut f: F,
     ) -> Flow<U>
     where
@@ -88,7 +109,7 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(C, T) -> Fut + Send + 'static,
         Fut: Future<Output = U> + Send + 'static,
     {
-        self.map_async(concurrency, move |value| f(context.clone(), value))
+        self.map_async(calls, move |value| f(context.clone(), value))
     }
 
     /// Runs a future for each element, several at once, and hands on each result as it comes: a slow
@@ -116,16 +137,24 @@ impl<T: Send + 'static> Flow<T> {
     /// assert_eq!(ends.block_on()?, [1, 30]);
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
-    pub fn map_async_unordered<U, F, Fut>(self, concurrency: usize, f: F) -> Flow<U>
+    pub fn map_async_unordered<U, F, Fut>(self, calls: impl Into<Calls>, mut f: F) -> Flow<U>
     where
         U: Send + 'static,
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = U> + Send + 'static,
     {
-        let concurrency = Concurrency::limit(concurrency);
-        let spec = spec("map_async_unordered", concurrency);
-        self.then(spec, |input| {
-            Unordered::new(input, concurrency, |_: &T| None::<()>, f)
+        let calls = calls.into();
+        let (spec, concurrency) = (calls.spec("map_async_unordered"), calls.concurrency());
+        let (flow, tally) = self.gated(&calls);
+        let no_key = |_: &T| None::<()>;
+        let Some(tally) = tally else {
+            return flow.then(spec, |input| Unordered::new(input, concurrency, no_key, f));
+        };
+        flow.then(spec, |input| {
+            Unordered::new(input, concurrency, no_key, move |value| {
+                let begun = tally.begin();
+                tallied(begun, f(value))
+            })
         })
     }
 
@@ -277,12 +306,21 @@ impl<T: Send + 'static> Flow<T> {
     /// assert_eq!(receive.len(), 3);
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
-    pub fn for_each_async<F, Fut>(self, concurrency: usize, f: F) -> Pipeline<()>
+    pub fn for_each_async<F, Fut>(self, calls: impl Into<Calls>, mut f: F) -> Pipeline<()>
     where
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let spec = spec("for_each_async", Concurrency::limit(concurrency));
-        self.to_named(spec, ForEachAsync::new(concurrency, f))
+        let calls = calls.into();
+        let (spec, limit) = (calls.spec("for_each_async"), calls.concurrency().limit);
+        let (flow, tally) = self.gated(&calls);
+        let Some(tally) = tally else {
+            return flow.to_named(spec, ForEachAsync::new(limit, f));
+        };
+        let sink = ForEachAsync::new(limit, move |value| {
+            let begun = tally.begin();
+            tallied(begun, f(value))
+        });
+        flow.to_named(spec, sink)
     }
 }

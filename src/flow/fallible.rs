@@ -12,7 +12,7 @@ use crate::control::Retry;
 use crate::error::BoxError;
 use crate::operator::fallible::{Attempt, Decide, Ends, OnError, Results, Telling};
 use crate::operator::retry::{Again, Encode, Options, Timeout, attempts, attempts_async};
-use crate::operator::{Concurrency, Input, Operator};
+use crate::operator::{Calls, Input, Operator};
 use crate::time::TimedOut;
 use crate::topology::NodeSpec;
 
@@ -129,23 +129,18 @@ impl<T: Send + 'static> Flow<T> {
     /// assert_eq!(halves, [Err("odd"), Ok(1), Err("odd"), Ok(2)]);
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
-    pub fn try_map_async<U, E, F, Fut>(
-        self,
-        concurrency: impl Into<Concurrency>,
-        f: F,
-    ) -> Fallible<T, U, E>
+    pub fn try_map_async<U, E, F, Fut>(self, calls: impl Into<Calls>, f: F) -> Fallible<T, U, E>
     where
         U: Send + 'static,
         E: Send + 'static,
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = Result<U, E>> + Send + 'static,
     {
-        let concurrency = concurrency.into();
-        let spec = NodeSpec::new("try_map_async")
-            .holds(concurrency.window)
-            .note(format!("{} in flight", concurrency.limit));
-        let make = move |input, options| attempts_async(input, concurrency, f, options);
-        Fallible::new(self, spec, Box::new(make), true)
+        let calls = calls.into();
+        let (spec, concurrency) = (calls.spec("try_map_async"), calls.concurrency());
+        let (flow, tally) = self.gated(&calls);
+        let make = move |input, options| attempts_async(input, concurrency, tally, f, options);
+        Fallible::new(flow, spec, Box::new(make), true)
     }
 }
 

@@ -3,8 +3,9 @@
 use super::Flow;
 use crate::boundary::Buffer;
 use crate::chunk::Chunk;
-use crate::control::{ThrottleMode, Throttled};
+use crate::control::{AdmissionHandle, BreakerHandle, ThrottleMode, Throttled};
 use crate::operator::Rate;
+use crate::operator::admit::admit;
 use crate::operator::conflate::{self, Conflate, Merging};
 use crate::operator::expand::Expand;
 use crate::operator::throttle::ThrottleStage;
@@ -298,5 +299,85 @@ impl<T: Send + 'static> Flow<T> {
         self.divert(side, move |_| {
             !matches!(rate.ask(time::now(), 1), Throttled::Pass)
         })
+    }
+
+    /// Lets in what can be served, and sheds the rest by class: of the lowest class first, and of the
+    /// class at the edge a share.
+    ///
+    /// How much can be served says the [`AdmissionHandle`], which hears it from a buffer by class and
+    /// from calls behind this stage: declare both as [`feeding`](crate::operator::Calls::feeding) it.
+    /// Without them everything is let in.
+    ///
+    /// - *emits when* an element arrives that is let in
+    /// - *back-pressures when* downstream does
+    /// - *completes when* upstream completes
+    /// - *cancels when* downstream cancels
+    /// - *settles when* an element is not let in: shed (overload)
+    /// - *holds* nothing
+    /// - *costs* two loads and a compare an element while anything is refused, an addition a chunk else
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::boundary::ClassBuffer;
+    /// use forebay::class::Class;
+    /// use forebay::control::{AdmissionHandle, AdmissionSettings, PrioritySettings};
+    /// use forebay::operator::Calls;
+    /// use forebay::{source, time};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let admission = AdmissionHandle::new(AdmissionSettings::target(Duration::from_millis(5)))?;
+    /// let queue = ClassBuffer::new(PrioritySettings::items(1000)).feeding(&admission);
+    /// let calls = Calls::limit(4).feeding(&admission);
+    /// let served = source::iter(0..100)
+    ///     .classify(|n| if n % 10 == 0 { Class::HIGH } else { Class::LOW })
+    ///     .admit(&admission)
+    ///     .buffer_by_class(queue)
+    ///     .map_async(calls, |n| async move { n })
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(served.len(), 100, "there was room for all");
+    /// # Ok(()) }
+    /// ```
+    pub fn admit(self, admission: &AdmissionHandle) -> Flow<T> {
+        let spec = NodeSpec::new("admit")
+            .changes_count()
+            .loses("sheds what cannot be served: put a buffer with back-pressure in its place");
+        let admission = admission.clone();
+        self.then(spec, |input| admit(input, admission))
+    }
+
+    /// Sends elements another way for as long as that breaker permits no call: the flow of those for
+    /// which there may be one, and that of the rest.
+    ///
+    /// - *emits when* an element arrives, on either flow
+    /// - *back-pressures when* the flow it is for does
+    /// - *completes when* upstream completes
+    /// - *cancels when* the first flow cancels; when the other has ended, what is for it counts as
+    ///   filtered
+    /// - *settles when* the other flow has ended
+    /// - *holds* the buffer of the side output, and at most one chunk of diverted elements
+    /// - *costs* a load an element; a lock while the breaker is not closed
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::control::{BreakerHandle, BreakerSettings};
+    /// use forebay::{source, time};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let breaker = BreakerHandle::new(BreakerSettings::default(), time::now())?;
+    /// breaker.force_open(time::now());
+    /// let (calls, rest) = source::iter(0..10).divert_while_open(&breaker, 16);
+    /// let both = calls.collect().and(rest.collect()).block_on()?;
+    /// assert_eq!(both, (vec![], (0..10).collect()));
+    /// # Ok(()) }
+    /// ```
+    pub fn divert_while_open(
+        self,
+        breaker: &BreakerHandle,
+        side: impl Into<Buffer>,
+    ) -> (Flow<T>, Flow<T>) {
+        let breaker = breaker.clone();
+        self.divert(side, move |_| breaker.check(time::now()).is_err())
     }
 }

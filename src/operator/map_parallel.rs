@@ -200,10 +200,12 @@ where
     /// Takes in a batch, if there is room. True if there may be more at once.
     fn pull(&mut self, cx: &mut Context<'_, '_>) -> bool {
         let full = self.order.len() >= self.lanes * BATCHES_A_LANE;
-        if self.done || self.mark.is_some() || full {
+        if self.done || self.mark.is_some() {
             return false;
         }
-        let fill = self.input.fill(cx, &mut self.buf, Demand::items(BATCH));
+        // Without room it asks for nothing: what the stages before have in flight goes on.
+        let room = if full { 0 } else { BATCH };
+        let fill = self.input.fill(cx, &mut self.buf, Demand::items(room));
         self.send(cx);
         match fill {
             Ok(Fill::More) => return true,

@@ -57,9 +57,11 @@
 //! assert_eq!(pipeline.block_on().unwrap(), [1, 3, 5]);
 //! ```
 
+pub(crate) mod admit;
 pub(crate) mod aggregate;
 pub(crate) mod balance;
 pub(crate) mod broadcast;
+pub(crate) mod calls;
 pub(crate) mod classify;
 pub(crate) mod concat;
 pub(crate) mod conflate;
@@ -116,6 +118,7 @@ pub(crate) mod weigh;
 pub(crate) mod zip;
 
 pub use crate::demand::Demand;
+pub use calls::Calls;
 pub use context::{Context, Spawn};
 pub(crate) use context::{StopRun, Turn, guard};
 pub use group_by::{Groups, WhenExhausted};

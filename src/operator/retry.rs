@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use super::calls::{Begun, Tally};
 use super::fallible::{Attempt, Decide, Failure, OnError};
 use super::map::Map;
 use super::map_async::{Concurrency, MapAsync};
@@ -54,15 +55,22 @@ impl<E> Copy for Timeout<E> {}
 
 async fn within<U, E>(
     timeout: Option<Timeout<E>>,
+    begun: Option<Begun>,
     future: impl Future<Output = Result<U, E>>,
 ) -> Result<U, (E, Reason)> {
     let result = match timeout {
         None => future.await,
         Some(Timeout { span, error }) => match time::timeout(span, future).await {
             Ok(result) => result,
-            Err(timed_out) => return Err((error(timed_out), Reason::TimedOut)),
+            Err(timed_out) => {
+                begun.into_iter().for_each(Begun::time_out);
+                return Err((error(timed_out), Reason::TimedOut));
+            }
         },
     };
+    if let Some(begun) = begun {
+        begun.end(&result);
+    }
     result.map_err(|error| (error, Reason::Error))
 }
 
@@ -72,6 +80,8 @@ struct Tries<T, E, C> {
     timeout: Option<Timeout<E>>,
     /// The places among the running, where fewer may run than be inside.
     places: Option<Semaphore>,
+    /// Who is told of each try.
+    tally: Option<Tally>,
 }
 
 struct State<T, E, C> {
@@ -134,6 +144,7 @@ where
 {
     tries.with(|state| state.policy().on_call());
     let mut count = 0;
+    let (_place, mut begun) = tries.tally.as_ref().map(Tally::begin).unzip();
     loop {
         let result = {
             let _place = match &tries.places {
@@ -141,7 +152,7 @@ where
                 None => None,
             };
             let future = tries.with(|state| (state.call)(&value));
-            within(tries.timeout, future).await
+            within(tries.timeout, begun.take(), future).await
         };
         count += 1;
         let failed = match result {
@@ -150,6 +161,9 @@ where
         };
         let at = tries.with(|state| state.judge(&value, failed, count))?;
         time::sleep_until(at).await;
+        if let Some(tally) = &tries.tally {
+            begun = Some(tally.begin_again().await);
+        }
     }
 }
 
@@ -160,6 +174,7 @@ fn trying<T, U, E, C, Fut>(
     again: Again<T, E>,
     encode: Option<Encode<T>>,
     timeout: Option<Timeout<E>>,
+    tally: Option<Tally>,
 ) -> Box<dyn Operator<Attempt<U, E>>>
 where
     T: Send + 'static,
@@ -179,6 +194,7 @@ where
         state: Mutex::new(state),
         timeout,
         places: (limit < window).then(|| Semaphore::new(limit)),
+        tally,
     });
     let inside = Concurrency::limit(window);
     Box::new(MapAsync::new(input, inside, move |value| {
@@ -203,7 +219,15 @@ where
     } = options;
     if let Some(again) = retry {
         let call = move |value: &T| ready(f(value));
-        return trying(input, Concurrency::limit(1), call, again, encode, None);
+        return trying(
+            input,
+            Concurrency::limit(1),
+            call,
+            again,
+            encode,
+            None,
+            None,
+        );
     }
     Box::new(Map::new(input, move |value: T| {
         f(&value).map_err(|error| {
@@ -217,6 +241,7 @@ where
 pub(crate) fn attempts_async<T, U, E, F, Fut>(
     input: Input<T>,
     concurrency: Concurrency,
+    tally: Option<Tally>,
     mut f: F,
     options: Options<T, E>,
 ) -> Box<dyn Operator<Attempt<U, E>>>
@@ -235,13 +260,15 @@ where
     if let Some(again) = retry {
         let copy = again.copy;
         let call = move |value: &T| f(copy(value));
-        return trying(input, concurrency, call, again, encode, timeout);
+        return trying(input, concurrency, call, again, encode, timeout, tally);
     }
     Box::new(MapAsync::new(input, concurrency, move |value: T| {
+        let (place, begun) = tally.as_ref().map(Tally::begin).unzip();
         let payload = encode.as_mut().map(|encode| encode(&value));
         let future = f(value);
         async move {
-            let result = within(timeout, future).await;
+            let _place = place;
+            let result = within(timeout, begun, future).await;
             result.map_err(|(error, reason)| Box::new(Failure::first(error, reason, payload)))
         }
     }))

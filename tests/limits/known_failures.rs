@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::control::Sample;
-use forebay::control::limit::{Aimd, Gradient2, Limit, Vegas};
+use forebay::control::limit::{Aimd, Gradient2, Limit, MeanLatency, Vegas};
 use forebay::time::Time;
 
 use crate::model::{Model, Service, Spread};
@@ -36,6 +36,28 @@ fn one_lucky_sample_does_not_collapse_the_limit() {
             assert!(after.least >= before * 4 / 5, "{before}, then {after:?}");
             assert!(after.busy > 0.97, "{after:?}");
         }
+    }
+}
+
+/// The same of the others that go by latency: their averages move, the limit stays.
+#[test]
+fn one_lucky_round_does_not_collapse_gradient2_nor_the_mean() {
+    let mut gradient = Gradient2::default();
+    let mut model = Model::new(Service::new(50, MS, Spread::Constant), 1);
+    model.run(&mut gradient, 2_000.0);
+    let before = gradient.limit();
+    for count in [1, before] {
+        gradient.on_sample(model.now(), &lucky(count, before));
+        let after = model.run(&mut gradient, 200.0);
+        assert!(after.least >= before * 4 / 5, "{before}, then {after:?}");
+        assert!(after.busy > 0.97, "{after:?}");
+    }
+    let mut mean = MeanLatency::a4();
+    for n in 0..200 {
+        let mut sample = lucky(1, 100);
+        sample.service = Duration::from_millis(if n == 100 { 0 } else { 500 });
+        mean.on_sample(Time::from_nanos(n), &sample);
+        assert_eq!(mean.limit(), 100);
     }
 }
 

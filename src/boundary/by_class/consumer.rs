@@ -61,7 +61,7 @@ impl<T: Send + 'static> ClassSource<T> {
                 .codel
                 .as_mut()
                 .is_some_and(|codel| codel[offer.class.index()].is_stale(now, wait));
-            if element.meta.deadline <= now {
+            if element.meta.deadline <= state.served_by(now) {
                 leaves.settle(element, Outcome::Expired);
             } else if stale && !state.queue.holds_below(offer.class) {
                 leaves.settle(element, Outcome::Shed(Reason::QueueDelay));

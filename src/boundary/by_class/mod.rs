@@ -15,7 +15,8 @@ use super::link::Link;
 use crate::chunk::Element;
 use crate::class::Class;
 use crate::control::{
-    Codel, Deferral, Deferred, Evicted, Invalid, Leaving, Offer, Placed, PriorityQueue,
+    AdmissionHandle, Codel, Deferral, Deferred, Evicted, Forecast, Invalid, Leaving, Offer, Placed,
+    PriorityQueue,
 };
 use crate::operator::outlet::Outlet;
 use crate::operator::{Context, Held, Stage};
@@ -30,6 +31,9 @@ pub(crate) use producer::ClassSink;
 /// Elements that may wait with the producer before it asks for no more.
 pub(crate) const WAITING: usize = 64;
 
+/// Service times after which nearly all elements are served: of exponential ones 95 in 100.
+const MOSTLY: u32 = 3;
+
 struct Shared<T> {
     state: Mutex<State<T>>,
     /// What is inside, without the lock: elements, and their bytes.
@@ -37,6 +41,9 @@ struct Shared<T> {
     bytes: AtomicU64,
     /// There is something the producer must look at: a message, or that the consumer left.
     attention: AtomicBool,
+    admission: Option<AdmissionHandle>,
+    /// How long a queue the admission was told of; changed under the lock.
+    told: AtomicU64,
 }
 
 struct State<T> {
@@ -51,6 +58,8 @@ struct State<T> {
     /// Something was put aside when the producer last looked.
     aside: bool,
     evicted: Vec<Evicted<Element<T>>>,
+    /// What an element that comes now has to expect, where that is known.
+    forecast: Option<Forecast>,
     link: Link,
 }
 
@@ -107,6 +116,23 @@ impl<T> State<T> {
         self.queue.len() + self.deferral.as_ref().map_or(0, Deferral::len)
     }
 
+    /// What is begun now is mostly served by then: it is in vain to begin what must be done before.
+    /// While there is room for everybody an element is given its chance.
+    fn served_by(&self, now: Time) -> Time {
+        match &self.forecast {
+            Some(forecast) if self.queue.is_overloaded() => now + forecast.service * MOSTLY,
+            _ => now,
+        }
+    }
+
+    /// Whether it would be served after its deadline.
+    fn is_too_late(&self, now: Time, element: &Element<T>) -> bool {
+        self.forecast.is_some_and(|forecast| {
+            let ahead = self.queue.ahead_of(class_of(element));
+            forecast.is_too_late(now, ahead, element.meta.deadline)
+        })
+    }
+
     /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has
     /// waited enough.
     fn offer(
@@ -116,7 +142,7 @@ impl<T> State<T> {
         element: Element<T>,
         leaves: &mut Leaves<T>,
     ) -> Option<(Element<T>, Time)> {
-        if element.meta.deadline <= now {
+        if element.meta.deadline <= now || self.is_too_late(now, &element) {
             leaves.settle(element, Outcome::Expired);
             return None;
         }
@@ -240,6 +266,15 @@ impl From<crate::control::Away> for Way {
     }
 }
 
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if let Some(admission) = &self.admission {
+            let told = self.told.load(Ordering::Relaxed);
+            admission.queue(told as usize, 0);
+        }
+    }
+}
+
 impl<T> Shared<T> {
     fn publish(&self, state: &State<T>) {
         let (items, bytes) = match &state.deferral {
@@ -252,9 +287,31 @@ impl<T> Shared<T> {
                 )
             }
         };
+        if let Some(admission) = &self.admission {
+            let queued = state.queue.len() + state.waiting;
+            let told = self.told.swap(queued as u64, Ordering::Relaxed);
+            admission.queue(told as usize, queued);
+        }
         self.items
             .store((items + state.waiting) as u64, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Looks at what the admission knows, before elements are offered.
+    fn look(&self, state: &mut State<T>, now: Time) {
+        let refuses = match &self.admission {
+            Some(admission) => {
+                state.forecast = admission.forecast();
+                !admission.admits_all()
+            }
+            None => state
+                .codel
+                .as_ref()
+                .is_some_and(|codel| codel.iter().any(Codel::is_overloaded)),
+        };
+        state
+            .queue
+            .set_overloaded(now, refuses, "more is offered than can be served");
     }
 
     fn held(&self) -> Held {
@@ -270,6 +327,7 @@ pub(crate) struct Policies<T> {
     queue: PriorityQueue<Element<T>>,
     deferral: Option<Deferral<Element<T>>>,
     codel: Option<[Codel; Class::COUNT]>,
+    admission: Option<AdmissionHandle>,
 }
 
 impl<T> Policies<T> {
@@ -285,6 +343,7 @@ impl<T> Policies<T> {
                 queue: PriorityQueue::new(buffer.settings)?,
                 deferral: buffer.deferral.map(deferral).transpose()?,
                 codel: buffer.stale.map(codel).transpose()?,
+                admission: buffer.admission.clone(),
             })
         };
         match buffer.contradiction(has_side) {
@@ -310,11 +369,14 @@ pub(crate) fn by_class<T: Send + 'static>(
             waiting: 0,
             aside: false,
             evicted: Vec::new(),
+            forecast: None,
             link: Link::default(),
         }),
         items: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         attention: AtomicBool::new(false),
+        admission: policies.admission,
+        told: AtomicU64::new(0),
     });
     let probe = Arc::downgrade(&shared);
     stage.ledger.probe(move || {

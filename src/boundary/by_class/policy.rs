@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::class::Class;
 use crate::control::{
-    DeferralSettings, DeferralSnapshot, PrioritySettings, PrioritySnapshot, WhenNoRoom,
+    AdmissionHandle, DeferralSettings, DeferralSnapshot, PrioritySettings, PrioritySnapshot,
+    WhenNoRoom,
 };
 use crate::sync::lock;
 
@@ -35,6 +36,7 @@ pub struct ClassBuffer {
     pub(super) deferral: Option<DeferralSettings>,
     pub(super) stale: Option<(Duration, Duration)>,
     pub(super) view: ClassQueueView,
+    pub(super) admission: Option<AdmissionHandle>,
 }
 
 impl ClassBuffer {
@@ -46,6 +48,7 @@ impl ClassBuffer {
             deferral: None,
             stale: None,
             view: ClassQueueView::default(),
+            admission: None,
         }
     }
 
@@ -64,6 +67,15 @@ impl ClassBuffer {
     #[must_use]
     pub fn give_up_stale(mut self, target: Duration, interval: Duration) -> ClassBuffer {
         self.stale = Some((target, interval));
+        self
+    }
+
+    /// Tells that admission how much waits here, and goes by what it knows: an element that would be
+    /// served after its deadline has expired on arrival, and lanes in
+    /// [adaptive order](crate::control::LaneOrder::Adaptive) turn while it refuses anybody.
+    #[must_use]
+    pub fn feeding(mut self, admission: &AdmissionHandle) -> ClassBuffer {
+        self.admission = Some(admission.clone());
         self
     }
 

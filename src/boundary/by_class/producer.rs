@@ -264,6 +264,7 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
             cx.settle_chunk(chunk, outcome);
             return;
         }
+        self.shared.look(&mut state, now);
         for element in chunk.drain() {
             if let Some((element, until)) = state.offer(now, now, element, &mut self.leaves) {
                 self.waiting.push_back(Waiter {

@@ -143,6 +143,8 @@ impl Codel {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -239,5 +241,35 @@ mod tests {
         assert_eq!(field(Duration::ZERO, MS), Some("target"));
         assert_eq!(field(2 * MS, MS), Some("interval"));
         assert_eq!(field(MS, MS), None);
+    }
+
+    proptest! {
+        /// Whatever the waits: only what waited more than twice the target is given up, in an interval
+        /// after one in which nothing waited less than the target; each change is told.
+        #[test]
+        fn only_what_is_old_in_a_standing_queue_is_given_up(
+            steps in proptest::collection::vec((0..40_u32, 0..60_u32), 1..300),
+        ) {
+            let mut codel = Codel::new(5 * MS, 100 * MS).unwrap();
+            let (mut now, mut ends) = (0, 0);
+            let (mut before, mut least) = (None, None::<u32>);
+            for (after, wait) in steps {
+                now += after;
+                let told = codel.adjustments().total();
+                let was = codel.is_overloaded();
+                let is_first = now >= ends;
+                if is_first {
+                    (before, least, ends) = (least, None, now + 100);
+                }
+                least = Some(least.map_or(wait, |least| least.min(wait)));
+                let stands = before.is_some_and(|before| before > 5);
+                let stale = codel.is_stale(at(now), MS * wait);
+                prop_assert_eq!(stale, stands && wait > 10 && !is_first);
+                prop_assert_eq!(codel.is_overloaded(), stands);
+                prop_assert_eq!(codel.adjustments().total() > told, was != stands);
+            }
+            let snapshot = codel.snapshot();
+            prop_assert_eq!(snapshot.least, least.map(|ms| MS * ms));
+        }
     }
 }

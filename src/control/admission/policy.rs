@@ -55,6 +55,21 @@ pub struct AdmissionSnapshot {
     pub windows: u64,
 }
 
+impl AdmissionSnapshot {
+    /// Before the first window.
+    pub(super) fn nothing_yet() -> AdmissionSnapshot {
+        AdmissionSnapshot {
+            offered_per_s: 0.0,
+            capacity_per_s: 0.0,
+            queue_delay: Duration::ZERO,
+            reject_ratio: 0.0,
+            trim: 0.0,
+            threshold: Gate::ALL,
+            windows: 0,
+        }
+    }
+}
+
 /// Sets the threshold of a [`Gate`], once a window. See the [module](super).
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -62,6 +77,8 @@ pub struct Admission {
     offered: [Estimate; Class::COUNT],
     capacity: Estimate,
     service: Duration,
+    /// The share of the capacity that may be used.
+    cap: f64,
     integral: f64,
     /// How long the protected classes' queue would take to serve if there were no others.
     protected_s: f64,
@@ -83,19 +100,12 @@ impl Admission {
             offered: [Estimate::default(); Class::COUNT],
             capacity: Estimate::default(),
             service: Duration::ZERO,
+            cap: 1.0,
             integral: 0.0,
             protected_s: 0.0,
             last: now,
             told_ratio: 0.0,
-            seen: AdmissionSnapshot {
-                offered_per_s: 0.0,
-                capacity_per_s: 0.0,
-                queue_delay: Duration::ZERO,
-                reject_ratio: 0.0,
-                trim: 0.0,
-                threshold: Gate::ALL,
-                windows: 0,
-            },
+            seen: AdmissionSnapshot::nothing_yet(),
             history: History::default(),
         })
     }
@@ -104,6 +114,12 @@ impl Admission {
     #[must_use]
     pub fn window_ends(&self) -> Time {
         self.last + self.settings.window
+    }
+
+    /// From the next window on at most that share of the capacity is let in, protected classes aside:
+    /// 0 to 1, at first 1. An [`Emergency`](crate::control::Emergency) leads back by it.
+    pub fn cap(&mut self, share: f64) {
+        self.cap = share.clamp(0.0, 1.0);
     }
 
     /// A window has ended. Returns the threshold for the [`Gate`]. (No time since the last window:
@@ -130,8 +146,9 @@ impl Admission {
         self.seen.queue_delay = Duration::from_secs_f64(delay_s);
         self.trim(delay_s, span_s, offered > capacity);
         self.queue_protected(seen, span_s);
-        let admitted = if offered > capacity {
-            self.admitted(capacity)
+        let capped = capacity * self.cap;
+        let admitted = if offered > capped {
+            self.admitted(capped)
         } else {
             offered
         };

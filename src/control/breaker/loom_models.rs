@@ -2,10 +2,12 @@
 //! every order. `crate::loom_models` says how they are run.
 #![allow(clippy::unwrap_used)]
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use loom::future::block_on;
 use loom::thread;
 
 use super::{BreakerHandle, BreakerSettings, BreakerState};
@@ -119,4 +121,32 @@ fn half_open_lets_one_through_whoever_asks() {
         assert!(snapshot.counts.permitted >= 1);
         assert_eq!(snapshot.counts.permitted + snapshot.counts.not_permitted, 2);
     });
+}
+
+/// Half open, the one place is taken; its call is given up while another stage waits for the place.
+#[test]
+fn who_pauses_is_woken_by_the_place_that_another_gives_back() {
+    for swap in [false, true] {
+        explore(4, move || {
+            let handle = handle();
+            handle.trip(at(0));
+            let taken = handle.try_acquire(at(1000)).unwrap();
+            let waits = handle.clone();
+            let wait = move || {
+                let permit = block_on(poll_fn(|task| waits.poll_acquire(task, at(1000))));
+                permit.unused();
+            };
+            let give_back = move || drop(taken);
+            if swap {
+                let other = thread::spawn(give_back);
+                wait();
+                other.join().unwrap();
+            } else {
+                let other = thread::spawn(wait);
+                give_back();
+                other.join().unwrap();
+            }
+            assert_eq!(handle.snapshot(at(1000)).in_flight, 0);
+        });
+    }
 }

@@ -272,6 +272,9 @@ impl<P> PriorityQueue<P> {
 
     /// Tells lanes in [adaptive order](LaneOrder::Adaptive) whether there is more than can be served.
     pub fn set_overloaded(&mut self, now: Time, overloaded: bool, because: &'static str) {
+        if overloaded == self.overloaded {
+            return;
+        }
         self.history.add(Adjustment {
             at: now,
             what: "newest_first",
@@ -280,6 +283,12 @@ impl<P> PriorityQueue<P> {
             because,
         });
         self.overloaded = overloaded;
+    }
+
+    /// What it was [told](PriorityQueue::set_overloaded) last.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        self.overloaded
     }
 
     /// Elements held.

@@ -1,0 +1,318 @@
+//! Calls on terms: under a limit that adapts or is shared, and behind a breaker.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use forebay::control::limit::{Aimd, Fixed, LimitHandle, Vegas};
+use forebay::control::{
+    BreakerHandle, BreakerSettings, BreakerState, BreakerWindow, Retry, WhenOpen,
+};
+use forebay::error::{Refused, RunError};
+use forebay::operator::Calls;
+use forebay::outcome::Reason;
+use forebay::source;
+use forebay::testkit::{Simulation, sink_probe, source_probe};
+use forebay::time::{self, Time, TimedOut};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts calls at once.
+#[derive(Clone, Default)]
+struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Gauge {
+    async fn during<T>(self, span: Duration, value: T) -> T {
+        let (now, peak) = &*self.0;
+        let running = now.fetch_add(1, Ordering::Relaxed) + 1;
+        peak.fetch_max(running, Ordering::Relaxed);
+        time::sleep(span).await;
+        now.fetch_sub(1, Ordering::Relaxed);
+        value
+    }
+
+    fn peak(&self) -> usize {
+        self.0.1.load(Ordering::Relaxed)
+    }
+}
+
+/// Opens when half of the last ten calls failed, for a second.
+fn settings() -> BreakerSettings {
+    BreakerSettings::default()
+        .window(BreakerWindow::Calls(10), 10)
+        .open(SECOND, 1.0, SECOND)
+}
+
+fn breaker(settings: BreakerSettings) -> BreakerHandle {
+    BreakerHandle::new(settings, Time::ZERO).unwrap()
+}
+
+#[test]
+fn two_stages_under_one_limit_never_run_more_together() {
+    let simulation = Simulation::new(1);
+    let limit = LimitHandle::new(Fixed::new(6).unwrap());
+    let gauge = Gauge::default();
+    let (one, other) = (gauge.clone(), gauge.clone());
+    let left = source::iter(0..300_u32)
+        .map_async(&limit, move |n| one.clone().during(MS, n))
+        .collect();
+    let right = source::iter(0..300_u32)
+        .map_async_unordered(&limit, move |n| other.clone().during(MS, n))
+        .collect();
+    let ((left, right), snapshot) = simulation.run(left.and(right)).unwrap();
+    snapshot.check().unwrap();
+    assert_eq!(left, (0..300).collect::<Vec<_>>());
+    assert_eq!(right.len(), 300);
+    assert_eq!(gauge.peak(), 6, "as many as may, and no more");
+    let took = simulation.now().since(Time::ZERO);
+    assert!(
+        took < 110 * MS,
+        "both together used it to the full: {took:?}"
+    );
+    let snapshot = limit.snapshot();
+    assert_eq!(
+        (snapshot.leased, snapshot.members),
+        (0, 0),
+        "all was given back"
+    );
+}
+
+#[test]
+fn a_raised_limit_wakes_the_stage() {
+    let simulation = Simulation::new(2);
+    let few = Aimd::builder().initial(1).bounds(1, 20).build().unwrap();
+    let limit = LimitHandle::new(few);
+    let gauge = Gauge::default();
+    let calls = gauge.clone();
+    let pipeline = source::iter(0..20_u32)
+        .map_async(&limit, move |n| calls.clone().during(SECOND, n))
+        .ignore();
+    let mut run = simulation.start(pipeline).unwrap();
+    simulation.advance(MS);
+    assert_eq!(gauge.peak(), 1);
+    limit.replace(Fixed::new(20).unwrap());
+    simulation.advance(MS);
+    assert_eq!(gauge.peak(), 20, "at once, though no call has ended");
+    run.abort();
+}
+
+#[test]
+fn a_limit_finds_the_knee_of_a_service() {
+    let simulation = Simulation::new(3);
+    let limit = LimitHandle::new(Vegas::builder().initial(1).bounds(1, 200).build().unwrap());
+    // A service with 8 workers of 10 ms: more calls at once only wait inside it.
+    let workers = Arc::new(tokio::sync::Semaphore::new(8));
+    let pipeline = source::iter(0..20_000_u32)
+        .map_async_unordered(&limit, move |n| {
+            let workers = Arc::clone(&workers);
+            async move {
+                let _worker = workers.acquire().await.unwrap();
+                time::sleep(10 * MS).await;
+                n
+            }
+        })
+        .ignore();
+    let ((), snapshot) = simulation.run(pipeline).unwrap();
+    snapshot.check().unwrap();
+    let found = limit.limit();
+    assert!((8..=24).contains(&found), "{found} for 8 workers");
+    let took = simulation.now().since(Time::ZERO).as_secs_f64();
+    let share = 25.0 / took;
+    assert!(share > 0.8, "{share} of what the service can do");
+    assert!(!limit.adjustments().is_empty(), "it says why");
+}
+
+#[test]
+fn time_outs_lower_a_limit_that_goes_by_drops() {
+    let simulation = Simulation::new(4);
+    let limit = LimitHandle::new(Aimd::builder().initial(50).bounds(1, 50).build().unwrap());
+    let pipeline = source::iter(0..500_u32)
+        .try_map_async(&limit, |_| async {
+            time::sleep(SECOND).await;
+            Ok::<(), TimedOut>(())
+        })
+        .timeout(10 * MS)
+        .or_discard()
+        .ignore();
+    simulation.run(pipeline).unwrap();
+    assert!(limit.limit() < 10, "{}", limit.limit());
+    assert!(limit.snapshot().limit.drops > 100);
+}
+
+#[test]
+fn an_open_breaker_sheds_and_lets_probes_through_when_its_time_is_over() {
+    let simulation = Simulation::new(5);
+    let breaker = breaker(settings());
+    let down = Arc::new(AtomicBool::new(true));
+    let called = Arc::new(AtomicUsize::new(0));
+    let (source, flow) = source_probe::<u32>();
+    let (sink, end) = sink_probe();
+    let (broken, count) = (Arc::clone(&down), Arc::clone(&called));
+    let flow = flow
+        .try_map_async(Calls::limit(4).breaker(&breaker), move |n| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let broken = broken.load(Ordering::Relaxed);
+            async move {
+                time::sleep(MS).await;
+                if broken { Err("down") } else { Ok(n) }
+            }
+        })
+        .or_discard();
+    let run = simulation.start(flow.to(end)).unwrap();
+    sink.request(1000);
+    source.send(0..100);
+    simulation.advance(100 * MS);
+    assert_eq!(breaker.state(), BreakerState::Open);
+    let calls = called.load(Ordering::Relaxed);
+    assert!((10..18).contains(&calls), "{calls} calls until it opened");
+    let permits = run.snapshot().stage("permits").unwrap().counts.clone();
+    assert_eq!(permits.reason(Reason::BreakerOpen), 100 - calls as u64);
+    // The service is well again, and the breaker finds out.
+    down.store(false, Ordering::Relaxed);
+    simulation.advance(SECOND);
+    for n in 100..200 {
+        source.send([n]);
+        simulation.advance(5 * MS);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    let through = called.load(Ordering::Relaxed) - calls;
+    assert!(through > 90, "{through} calls after that");
+    assert_eq!(sink.expect_any_n(through).len(), through);
+    run.snapshot().check().unwrap();
+}
+
+#[test]
+fn a_breaker_that_pauses_demand_loses_nothing() {
+    let simulation = Simulation::new(6);
+    let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
+    let until = Time::ZERO + 3 * SECOND;
+    let failed = Arc::new(AtomicUsize::new(0));
+    let failures = Arc::clone(&failed);
+    let pipeline = source::iter(0..200_u32)
+        .try_map_async(Calls::limit(4).breaker(&breaker), move |n| {
+            let failures = Arc::clone(&failures);
+            async move {
+                time::sleep(MS).await;
+                if time::now() < until {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    return Err("down");
+                }
+                Ok(n)
+            }
+        })
+        .retry(Retry::tries(u32::MAX).backoff(10 * MS, 10 * MS))
+        .or_stop()
+        .collect();
+    let (all, snapshot) = simulation.run(pipeline).unwrap();
+    snapshot.check().unwrap();
+    assert_eq!(all, (0..200).collect::<Vec<_>>());
+    let failed = failed.load(Ordering::Relaxed);
+    assert!(
+        failed < 60,
+        "{failed} calls to a service that is down for 3 s"
+    );
+}
+
+#[test]
+fn a_paused_breaker_does_not_hold_a_drain_up() {
+    let simulation = Simulation::new(7);
+    let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
+    breaker.force_open(Time::ZERO);
+    let (source, flow) = source_probe::<u32>();
+    let flow = flow
+        .buffer(64)
+        .map_async(Calls::limit(4).breaker(&breaker), |n| async move { n });
+    let mut run = simulation.start(flow.collect()).unwrap();
+    source.send(0..50);
+    simulation.advance(MS);
+    assert_eq!(
+        run.snapshot().stage("buffer").unwrap().counts.held,
+        50,
+        "it asks for nothing"
+    );
+    let drained = run.drain(SECOND).unwrap();
+    assert_eq!(drained.output, Some(vec![]));
+    let snapshot = run.snapshot();
+    snapshot.check().unwrap();
+    let permits = snapshot.stage("permits").unwrap().counts.clone();
+    assert_eq!(
+        permits.reason(Reason::BreakerOpen),
+        50,
+        "shed: never while draining"
+    );
+}
+
+#[test]
+fn calls_that_hang_open_the_breaker_by_their_age() {
+    let simulation = Simulation::new(8);
+    let breaker = breaker(settings().slow(100 * MS, 1.0).hung(0.5, 4));
+    let (source, flow) = source_probe::<u32>();
+    let flow = flow.map_async(Calls::limit(4).breaker(&breaker), |n| async move {
+        std::future::pending::<()>().await;
+        n
+    });
+    let mut run = simulation.start(flow.ignore()).unwrap();
+    source.send(0..4);
+    simulation.advance(50 * MS);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    simulation.advance(60 * MS);
+    assert_eq!(
+        breaker.state(),
+        BreakerState::Open,
+        "though no call has ended"
+    );
+    source.send(4..100);
+    simulation.advance(MS);
+    let permits = run.snapshot().stage("permits").unwrap().counts.clone();
+    assert!(
+        permits.reason(Reason::BreakerOpen) >= 60,
+        "what comes behind hung calls is shed: {permits:?}"
+    );
+    run.abort();
+    run.snapshot().check().unwrap();
+}
+
+#[test]
+fn elements_go_another_way_while_the_breaker_is_open() {
+    let simulation = Simulation::new(9);
+    let breaker = breaker(settings());
+    let (calls, rest) = source::iter(0..200_u32).divert_while_open(&breaker, 64);
+    let served = calls
+        .try_map_async(Calls::limit(1).breaker(&breaker), |_| async {
+            time::sleep(MS).await;
+            Err::<(), _>("down")
+        })
+        .or_discard()
+        .ignore();
+    let (((), rest), snapshot) = simulation.run(served.and(rest.collect())).unwrap();
+    snapshot.check().unwrap();
+    assert!(rest.len() > 150, "{} of 200", rest.len());
+}
+
+#[test]
+fn a_guarantee_refuses_a_breaker_that_sheds() {
+    let flow = || source::iter(0..10_u32).guarantee(forebay::topology::Guarantee::AtLeastOnce);
+    let shedding = breaker(settings());
+    let refused = flow()
+        .map_async(Calls::limit(4).breaker(&shedding), |n| async move { n })
+        .ignore()
+        .block_on();
+    let Err(RunError::Refused(Refused::Guarantee { stage, .. })) = &refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(stage, "permits");
+    let pausing = breaker(settings().when_open(WhenOpen::PauseDemand));
+    let refused = flow()
+        .map_async(Calls::limit(4).breaker(&pausing), |n| async move { n })
+        .ignore()
+        .block_on();
+    let Err(RunError::Refused(Refused::Guarantee { stage, .. })) = &refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(
+        stage, "iter",
+        "values that are nowhere else can be lost, not those of the breaker"
+    );
+}
