@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use forebay::time;
+use forebay::time::{self, TimedOut};
+use tokio::sync::Semaphore;
 
 use crate::scenario::{Mode, Scenario, Timeline, Work};
 use crate::trace::{Fate, Item, Trace};
@@ -11,6 +12,12 @@ use crate::trace::{Fate, Item, Trace};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the call failed")]
 pub(crate) struct CallFailed;
+
+impl From<TimedOut> for CallFailed {
+    fn from(_: TimedOut) -> CallFailed {
+        CallFailed
+    }
+}
 
 /// What longer waits on the wall clock are slept through rather than spun through.
 const SPIN_NS: u64 = 20_000_000;
@@ -22,6 +29,7 @@ pub(crate) struct Shop {
     timeline: Timeline,
     mode: Mode,
     work: Work,
+    workers: Semaphore,
 }
 
 impl Shop {
@@ -31,6 +39,7 @@ impl Shop {
             timeline,
             mode: scenario.mode,
             work: scenario.work,
+            workers: Semaphore::new(scenario.workers),
         })
     }
 
@@ -42,11 +51,13 @@ impl Shop {
         &self.timeline
     }
 
-    /// Works on one element. In simulated time each worker has a core of its own, which pays for
-    /// the refusals since the last start; on the wall clock the calling thread is kept busy, or the call waits.
-    pub(crate) async fn serve(&self, item: Item) -> Result<(), CallFailed> {
+    /// Works on one element, as soon as a worker is free. In simulated time each has a core of its own,
+    /// which pays for the refusals since the last start; on the wall clock the calling thread is kept
+    /// busy, or the call waits.
+    pub(crate) async fn serve(&self, mut item: Item) -> Result<(), CallFailed> {
+        item.begin();
+        let _worker = self.workers.acquire().await;
         let now = self.trace.now();
-        self.trace.start(item.id);
         let debt = match self.mode {
             Mode::Simulated => self.trace.take_debt(),
             Mode::Wall => 0,

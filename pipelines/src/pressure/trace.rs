@@ -22,7 +22,7 @@ pub(crate) enum Fate {
     Refused,
     /// Done; in time or late.
     Done,
-    /// The work on it failed.
+    /// The work on it failed, or was given up.
     Failed,
     /// Dropped by the system while the run went on.
     Lost,
@@ -173,14 +173,9 @@ impl Trace {
             service_ns: arrival.service_ns,
             useful_ns: (arrival.at_ns.saturating_add(deadline_ns)).saturating_sub(now),
             trace: Arc::clone(self),
+            begun: false,
             ended: false,
         })
-    }
-
-    pub(crate) fn start(&self, id: u32) {
-        if let Some(slot) = self.slots.get(id as usize) {
-            slot.started.store(self.now(), Ordering::Release);
-        }
     }
 
     /// The processor time that refusals have cost since it was last asked.
@@ -235,10 +230,19 @@ pub(crate) struct Item {
     /// How long after its offer it is of use.
     pub(crate) useful_ns: u64,
     trace: Arc<Trace>,
+    begun: bool,
     ended: bool,
 }
 
 impl Item {
+    /// Work on it begins. If it is dropped from now on, the call was given up, and failed.
+    pub(crate) fn begin(&mut self) {
+        self.begun = true;
+        if let Some(slot) = self.trace.slots.get(self.id as usize) {
+            slot.started.store(self.trace.now(), Ordering::Release);
+        }
+    }
+
     pub(crate) fn finish(mut self, fate: Fate) {
         self.ended = true;
         self.trace.end(self.id, fate);
@@ -258,6 +262,8 @@ impl Drop for Item {
         }
         if self.trace.closing.load(Ordering::Acquire) {
             self.trace.end(self.id, Fate::Cancelled);
+        } else if self.begun {
+            self.trace.end(self.id, Fate::Failed);
         } else {
             self.trace.charge();
             self.trace.end(self.id, Fate::Lost);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Admission, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Forecast, Gate};
 use crate::class::Class;
-use crate::control::{Adjustment, EmergencyHandle, Invalid};
+use crate::control::{Adjustment, EmergencyHandle, History, Invalid};
 use crate::sync::{Mutex, lock};
 use crate::time::Time;
 
@@ -229,7 +229,7 @@ impl AdmissionHandle {
     pub fn adjustments(&self) -> Vec<Adjustment> {
         let admission = lock(&self.0.judge);
         let history = admission.iter().map(Admission::adjustments);
-        history.flat_map(|one| one.last()).copied().collect()
+        history.flat_map(History::last).copied().collect()
     }
 }
 

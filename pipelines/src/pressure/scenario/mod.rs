@@ -13,7 +13,7 @@ pub(crate) use expect::Expect;
 pub(crate) use fault::{Fault, Timeline};
 pub(crate) use files::{BUILT_IN, FIELDS, Files};
 pub(crate) use load::{Load, Recorded, Spacing};
-pub(crate) use policy::{Baselines, MECHANISMS, Order, Policies};
+pub(crate) use policy::{Baselines, HowMany, MECHANISMS, Open, Order, Policies};
 pub(crate) use service::{Service, Times};
 
 use serde::{Deserialize, Serialize};

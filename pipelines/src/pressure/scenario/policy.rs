@@ -48,14 +48,48 @@ pub(crate) enum Order {
     Kept,
 }
 
+/// How many calls forebay has in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HowMany {
+    /// As many as there are workers.
+    #[default]
+    Workers,
+    Aimd,
+    Vegas,
+    Gradient2,
+}
+
+/// What forebay does while its breaker is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Open {
+    Reject,
+    #[default]
+    Pause,
+}
+
 /// The mechanisms of forebay's pipeline that can be left out, by name.
-pub(crate) const MECHANISMS: &[&str] = &["priority", "eviction", "aging", "expire", "stale"];
+pub(crate) const MECHANISMS: &[&str] = &[
+    "admission",
+    "priority",
+    "eviction",
+    "aging",
+    "expire",
+    "stale",
+    "limit",
+    "breaker",
+    "timeout",
+];
 
 /// How forebay's pipeline is built.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Policies {
     pub(crate) inbox_items: usize,
+    pub(crate) admission: bool,
+    pub(crate) admission_target_services: f64,
+    pub(crate) admission_window_services: f64,
     pub(crate) queue_services: f64,
     pub(crate) queue_bytes: u64,
     pub(crate) when_no_room: ByClass<NoRoom>,
@@ -68,6 +102,12 @@ pub(crate) struct Policies {
     pub(crate) defer_items: usize,
     pub(crate) defer_ttl_ms: u64,
     pub(crate) expire: bool,
+    pub(crate) limit: HowMany,
+    pub(crate) limit_most_per_worker: usize,
+    pub(crate) breaker: bool,
+    pub(crate) breaker_slow_services: f64,
+    pub(crate) breaker_open: Open,
+    pub(crate) timeout_services: f64,
     pub(crate) order: Order,
     /// Mechanisms left out.
     pub(crate) without: Vec<String>,
@@ -77,6 +117,9 @@ impl Default for Policies {
     fn default() -> Policies {
         Policies {
             inbox_items: 256,
+            admission: true,
+            admission_target_services: 2.0,
+            admission_window_services: 10.0,
             queue_services: 4.0,
             queue_bytes: 64 << 20,
             when_no_room: ByClass::make(|_| NoRoom::Evict),
@@ -89,6 +132,12 @@ impl Default for Policies {
             defer_items: 0,
             defer_ttl_ms: 1000,
             expire: true,
+            limit: HowMany::Workers,
+            limit_most_per_worker: 8,
+            breaker: true,
+            breaker_slow_services: 100.0,
+            breaker_open: Open::Pause,
+            timeout_services: 200.0,
             order: Order::Free,
             without: Vec::new(),
         }
@@ -112,6 +161,10 @@ impl Policies {
             return Err("policies.queue_bytes = 0: at least 1".to_owned());
         }
         for (field, services) in [
+            ("admission_target_services", self.admission_target_services),
+            ("admission_window_services", self.admission_window_services),
+            ("breaker_slow_services", self.breaker_slow_services),
+            ("timeout_services", self.timeout_services),
             ("queue_services", self.queue_services),
             ("aging_wait_services", self.aging_wait_services),
             ("stale_services", self.stale_services),
@@ -122,6 +175,12 @@ impl Policies {
                     "policies.{field} = {services}: from 0.001 to 1000000"
                 ));
             }
+        }
+        if !(1..=10_000).contains(&self.limit_most_per_worker) {
+            return Err(format!(
+                "policies.limit_most_per_worker = {}: from 1 to 10000",
+                self.limit_most_per_worker
+            ));
         }
         if self.stale_interval_services < self.stale_services {
             return Err(format!(

@@ -5,30 +5,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::boundary::{Buffer, ClassBuffer, ClassQueueView, WhenFull};
-use forebay::control::{Aging, DeferralSettings, PrioritySettings};
-use forebay::flow::{Flow, Pipeline};
+use forebay::control::limit::{Aimd, Gradient2, LimitHandle, Vegas};
+use forebay::control::{
+    Adjustment, AdmissionHandle, AdmissionSettings, Aging, BreakerEventKind, BreakerHandle,
+    BreakerSettings, BreakerState as State, DeferralSettings, Invalid, PrioritySettings, WhenOpen,
+};
+use forebay::flow::Pipeline;
+use forebay::operator::Calls;
 use forebay::source::{self, Offered, Queue};
+use forebay::time::{self, Time};
 
-use super::{Built, Observation, Setup, System, Task, Work};
-use crate::scenario::{ByClass, Order, Policies, Rank};
-use crate::shop::CallFailed;
-use crate::trace::Item;
+use super::{BreakerState, Built, Observation, Setup, System, Transition, Work};
+use crate::scenario::{ByClass, HowMany, Mode, Open, Order, Policies, Rank};
+use crate::trace::{Item, Trace};
 
-/// A pipeline, the queue it is fed by, and what shows its controllers' state.
-struct Parts {
-    queue: Queue<Item>,
-    pipeline: Pipeline<()>,
-    /// What has to run beside it: offers that wait (see `Driver`).
-    tasks: Vec<Task>,
-    observe: Observe,
+/// The controllers of a pipeline, as far as the policies have them.
+struct Controllers {
+    trace: Arc<Trace>,
+    queue: Option<ClassQueueView>,
+    admission: Option<AdmissionHandle>,
+    limit: Option<LimitHandle>,
+    breaker: Option<BreakerHandle>,
 }
 
-type Observe = Box<dyn Fn() -> Observation + Send + Sync>;
-
-/// Builds forebay's pipeline as the policies say. A mechanism has its field in [`Policies`], its name
-/// in `MECHANISMS` so that it can be left out, its stage here, and its state in `observe`.
-fn pipeline(setup: &Setup<'_>, policies: &Policies) -> Parts {
+/// Builds forebay's pipeline as the policies say. A mechanism has its fields in [`Policies`], its name
+/// in `MECHANISMS` so that it can be left out, its stage here, and its state in `Controllers`.
+fn pipeline(
+    setup: &Setup<'_>,
+    policies: &Policies,
+) -> Result<(Queue<Item>, Pipeline<()>, Controllers), Invalid> {
     let workers = setup.scenario.workers;
+    let services = |count: f64| Duration::from_nanos(setup.services(count));
+    let mut controllers = Controllers {
+        trace: Arc::clone(setup.shop.trace()),
+        queue: None,
+        admission: None,
+        limit: limit(policies, workers)?,
+        breaker: breaker(setup, policies)?,
+    };
     let inbox = Buffer::items(policies.inbox_items)
         .bytes(policies.queue_bytes)
         .when_full(WhenFull::Backpressure);
@@ -40,11 +54,20 @@ fn pipeline(setup: &Setup<'_>, policies: &Policies) -> Parts {
     if expires {
         flow = flow.deadline_by(|item: &Item| Some(Duration::from_nanos(item.useful_ns)));
     }
+    if policies.admission && policies.has("admission") {
+        let target = services(policies.admission_target_services);
+        let window = services(policies.admission_window_services);
+        let admission = AdmissionHandle::new(AdmissionSettings::target(target).window(window))?;
+        flow = flow.admit(&admission);
+        controllers.admission = Some(admission);
+    }
     let places = ((workers as f64 * policies.queue_services).ceil() as usize).max(1);
-    let mut view = None;
     if policies.has("priority") {
-        let buffer = by_class(setup, policies, places);
-        view = Some(buffer.view());
+        let mut buffer = by_class(setup, policies, places);
+        if let Some(admission) = &controllers.admission {
+            buffer = buffer.feeding(admission);
+        }
+        controllers.queue = Some(buffer.view());
         flow = flow.buffer_by_class(buffer);
     } else {
         let buffer = Buffer::items(places).bytes(policies.queue_bytes);
@@ -53,21 +76,69 @@ fn pipeline(setup: &Setup<'_>, policies: &Policies) -> Parts {
             flow = flow.expire();
         }
     }
+    let mut calls = match &controllers.limit {
+        Some(limit) => Calls::under(limit),
+        None => Calls::limit(workers),
+    };
+    if let Some(breaker) = &controllers.breaker {
+        calls = calls.breaker(breaker);
+    }
+    if let Some(admission) = &controllers.admission {
+        calls = calls.feeding(admission);
+    }
     let shop = Arc::clone(setup.shop);
     let call = move |item: Item| {
         let shop = Arc::clone(&shop);
         async move { shop.serve(item).await }
     };
-    let called: Flow<Result<(), CallFailed>> = match policies.order {
-        Order::Free => flow.map_async_unordered(workers, call),
-        Order::Kept => flow.map_async(workers, call),
+    let mut called = match policies.order {
+        Order::Free => flow.try_map_async_unordered(calls, call),
+        Order::Kept => flow.try_map_async(calls, call),
     };
-    Parts {
-        queue,
-        pipeline: called.try_map(|result| *result).or_fail().ignore(),
-        tasks: Vec::new(),
-        observe: Box::new(move || observe(view.as_ref())),
+    if policies.has("timeout") {
+        called = called.timeout(services(policies.timeout_services));
     }
+    Ok((queue, called.or_fail().ignore(), controllers))
+}
+
+/// How many calls are in flight, where that is found rather than known.
+fn limit(policies: &Policies, workers: usize) -> Result<Option<LimitHandle>, Invalid> {
+    let most = workers * policies.limit_most_per_worker;
+    if policies.limit != HowMany::Workers && !policies.has("limit") {
+        let fixed = forebay::control::limit::Fixed::new(most)?;
+        return Ok(Some(LimitHandle::new(fixed)));
+    }
+    Ok(match policies.limit {
+        HowMany::Workers => None,
+        HowMany::Aimd => Some(LimitHandle::new(
+            Aimd::builder().initial(1).bounds(1, most).build()?,
+        )),
+        HowMany::Vegas => Some(LimitHandle::new(
+            Vegas::builder().initial(1).bounds(1, most).build()?,
+        )),
+        HowMany::Gradient2 => Some(LimitHandle::new(
+            Gradient2::builder().initial(1).bounds(1, most).build()?,
+        )),
+    })
+}
+
+fn breaker(setup: &Setup<'_>, policies: &Policies) -> Result<Option<BreakerHandle>, Invalid> {
+    if !policies.breaker || !policies.has("breaker") {
+        return Ok(None);
+    }
+    let slow = Duration::from_nanos(setup.services(policies.breaker_slow_services));
+    let settings = BreakerSettings::quick(slow)
+        .when_open(match policies.breaker_open {
+            Open::Reject => WhenOpen::Reject,
+            Open::Pause => WhenOpen::PauseDemand,
+        })
+        .log(4096, false);
+    let now = match setup.scenario.mode {
+        // The simulation has not begun.
+        Mode::Simulated => Time::ZERO,
+        Mode::Wall => time::now(),
+    };
+    Ok(Some(BreakerHandle::new(settings, now)?))
 }
 
 /// The queue that serves by class and gives up by class.
@@ -103,24 +174,70 @@ fn by_class(setup: &Setup<'_>, policies: &Policies, places: usize) -> ClassBuffe
     buffer
 }
 
-fn observe(view: Option<&ClassQueueView>) -> Observation {
-    let Some(seen) = view.and_then(ClassQueueView::snapshot) else {
-        return Observation::default();
-    };
-    let lane = |rank: Rank| seen.queue.lane(rank.class());
-    Observation {
-        aging_grants: Rank::ALL.map(|rank| lane(rank).aged).iter().sum(),
-        deferrals: Some(ByClass::make(|rank| {
-            let lane = lane(rank);
-            lane.deferred + lane.evicted_elsewhere
-        })),
-        ..Observation::default()
+impl Controllers {
+    fn observe(&self) -> Observation {
+        let mut observed = Observation::default();
+        if let Some(seen) = self.queue.as_ref().and_then(ClassQueueView::snapshot) {
+            let lane = |rank: Rank| seen.queue.lane(rank.class());
+            observed.aging_grants = Rank::ALL.map(|rank| lane(rank).aged).iter().sum();
+            observed.deferrals = Some(ByClass::make(|rank| {
+                lane(rank).deferred + lane(rank).evicted_elsewhere
+            }));
+        }
+        if let Some(admission) = &self.admission {
+            observed.reject_ratio = Some(admission.snapshot().reject_ratio);
+            observed.adjustments.extend(admission.adjustments());
+        }
+        if let Some(limit) = &self.limit {
+            observed.limit = Some(limit.limit() as f64);
+            observed.adjustments.extend(limit.adjustments());
+        }
+        if let Some(breaker) = &self.breaker {
+            observed.breaker = Some(shown(breaker.state()));
+            observed.adjustments.extend(breaker.adjustments());
+            observed.transitions = self.transitions(breaker);
+        }
+        let since = |at: Time| Time::from_nanos(self.at_ns(at));
+        for adjustment in &mut observed.adjustments {
+            *adjustment = Adjustment {
+                at: since(adjustment.at),
+                ..*adjustment
+            };
+        }
+        observed.adjustments.sort_by_key(|adjustment| adjustment.at);
+        observed
+    }
+
+    /// Nanoseconds after the start of the run.
+    fn at_ns(&self, at: Time) -> u64 {
+        let since = at.since(self.trace.clock(0));
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn transitions(&self, breaker: &BreakerHandle) -> Vec<Transition> {
+        let events = breaker.events().into_iter();
+        let transitions = events.filter_map(|event| match event.kind {
+            BreakerEventKind::Transition { to, .. } => Some(Transition {
+                at_ns: self.at_ns(event.at),
+                to: shown(to),
+            }),
+            _ => None,
+        });
+        transitions.collect()
+    }
+}
+
+fn shown(state: State) -> BreakerState {
+    match state {
+        State::Open | State::ForcedOpen => BreakerState::Open,
+        State::HalfOpen => BreakerState::HalfOpen,
+        _ => BreakerState::Closed,
     }
 }
 
 struct Offers {
     queue: Queue<Item>,
-    observe: Observe,
+    controllers: Controllers,
 }
 
 impl System for Offers {
@@ -136,22 +253,20 @@ impl System for Offers {
     }
 
     fn observe(&self) -> Observation {
-        (self.observe)()
+        self.controllers.observe()
     }
 }
 
-pub(super) fn build(setup: &Setup<'_>, policies: &Policies) -> Built {
-    let parts = pipeline(setup, policies);
-    let bound = parts.pipeline.topology().bound();
-    Built {
-        system: Arc::new(Offers {
-            queue: parts.queue,
-            observe: parts.observe,
-        }),
+pub(super) fn build(setup: &Setup<'_>, policies: &Policies) -> Result<Built, String> {
+    let (queue, pipeline, controllers) =
+        pipeline(setup, policies).map_err(|invalid| format!("policies: {invalid}"))?;
+    let bound = pipeline.topology().bound();
+    Ok(Built {
+        system: Arc::new(Offers { queue, controllers }),
         work: Work {
-            tasks: parts.tasks,
-            pipeline: Some(parts.pipeline),
+            tasks: Vec::new(),
+            pipeline: Some(pipeline),
         },
         bound_bytes: Some(setup.bound_bytes(bound)),
-    }
+    })
 }

@@ -26,7 +26,6 @@ use crate::trace::Item;
 
 /// The state of a breaker, as it is drawn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "what no system shows yet is drawn once one does")]
 pub(crate) enum BreakerState {
     Closed,
     HalfOpen,
@@ -192,7 +191,7 @@ pub(crate) fn build(name: &str, setup: &Setup<'_>) -> Result<Built, String> {
             policies
                 .without
                 .extend(name.strip_prefix(WITHOUT).map(str::to_owned));
-            forebay_pipeline::build(setup, &policies)
+            forebay_pipeline::build(setup, &policies)?
         }
     })
 }
