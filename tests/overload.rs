@@ -1,6 +1,6 @@
 //! A pipeline that is offered more than it can do: what is let in, what is given up, and who is
 //! served in time.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::cast_sign_loss, clippy::unwrap_used, missing_docs)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -7,6 +7,10 @@ use forebay::control::Sample;
 use forebay::control::limit::{Limit, MeanLatency};
 use forebay::time::Time;
 
+#[cfg(feature = "testkit")]
+#[path = "../examples/a4_flow_controller.rs"]
+mod a4_flow_controller;
+
 /// One response time, in milliseconds.
 fn respond(limit: &mut MeanLatency, at_ms: u64, ms: u64) {
     let sample = Sample {
@@ -107,4 +111,10 @@ fn row_a4_it_looks_at_each_response_time_and_keeps_100_of_them() {
     );
     // Nine down, 38 up.
     assert_eq!(limit.adjustments().total(), 9 + 38);
+}
+
+#[cfg(feature = "testkit")]
+#[test]
+fn row_a4_a_pipeline_under_it_follows_its_service() {
+    a4_flow_controller::main().unwrap();
 }

@@ -51,6 +51,9 @@ LOW. The event holds orderId, userId, paidAt and orderItems (productId, orderQua
 names no products, so one productId is derived from each order's number. \
 Without --http the service runs in this process, on a free port.
 
+With --overload there is more than can be done: orders are let in by class and served by class, the \
+posts in flight adapt, and what is given up is counted by class and reason.
+
 Input is CSV with a header (order_id, user_id, paid_on, quantity, amount_usd, in any order, others \
 ignored; without a header, in this order) or NDJSON with the same names, one record a line; \
 a name that ends in .gz is read as gzip.
@@ -78,6 +81,11 @@ pub(crate) struct OrdersOptions {
     /// Orders a second at most [default: as many as can be]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
+    /// Offer that many times what the built-in service can do, which is measured first, for 10 s and
+    /// more; orders are let in by class. The service answers 20 ms later unless --slow-ms says more
+    #[arg(long, value_name = "TIMES", value_parser = times,
+          conflicts_with_all = ["rate", "http", "state"])]
+    pub(crate) overload: Option<f64>,
     /// Read the file that many times; from the second on, `.2`, `.3` .. is added to order ids
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
           conflicts_with = "state")]
@@ -160,6 +168,13 @@ pub(crate) enum Form {
     Mermaid,
     Dot,
     Json,
+}
+
+fn times(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(times) if (0.1..=100.0).contains(&times) => Ok(times),
+        _ => Err("not a number from 0.1 to 100".to_owned()),
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

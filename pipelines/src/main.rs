@@ -7,6 +7,7 @@ mod http_log;
 mod input;
 mod order;
 mod orders;
+mod overload;
 mod pace;
 mod post;
 mod progress;

@@ -13,7 +13,7 @@ use forebay::control::{Budget, Retry, WhenSpent};
 use forebay::dead_letter::DeadLetterFile;
 use forebay::error::{Cause, RunError};
 use forebay::flow::{DeadLetters, OnError, Pipeline};
-use forebay::operator::Concurrency;
+use forebay::operator::{Calls, Concurrency};
 use forebay::runtime::Running;
 use forebay::sink::Written;
 use forebay::source::{self, LinesError};
@@ -24,6 +24,7 @@ use crate::event::OrderPaid;
 use crate::http_log::HttpLog;
 use crate::input::Input;
 use crate::order::Order;
+use crate::overload::Overload;
 use crate::pace::Pace;
 use crate::post::{PostError, Poster, parse_url};
 use crate::progress::{self, Progress};
@@ -110,6 +111,7 @@ fn declare(
     input: Input,
     poster: Poster,
     places: &Places,
+    overload: Option<&Overload>,
 ) -> anyhow::Result<Pipeline<Written>> {
     let letters = DeadLetterFile::open(&places.dead_letters)
         .map_err(|error| unusable(format!("{}: {error}", places.dead_letters.display())))?;
@@ -118,25 +120,34 @@ fn declare(
     let mut lines = source::lines(input.lines)
         .window(options.window as usize)
         .named("lines");
+    if overload.is_some() {
+        lines = lines.allow_loss();
+    }
     if let Some(rate) = options.rate {
         lines = lines.stage("pace", |input| Pace::new(input, rate));
     }
-    let concurrency = usize::from(options.concurrency);
-    let pipeline = lines
+    let orders = lines
         .try_map(move |line| decode.decode(line))
         .or_dead_letter(&dead_letters)
         .named("decode")
         .classify(Order::class)
-        .named("classify")
-        .map(|order| OrderPaid::from(order).json())
-        .named("event")
-        .buffer(options.buffer as usize)
-        .named("buffer")
-        .try_map_async(
+        .named("classify");
+    let window = options.window as usize;
+    let (events, calls) = match overload {
+        Some(overload) => (overload.admit(orders), overload.calls(window)),
+        None => {
+            let events = orders
+                .map(|order| OrderPaid::from(order).json())
+                .named("event")
+                .buffer(options.buffer as usize)
+                .named("buffer");
             // One slow post holds up the order of results, not the posts behind it.
-            Concurrency::limit(concurrency).window(options.window as usize),
-            move |event: Bytes| poster.clone().post(event),
-        )
+            let concurrency = Concurrency::limit(usize::from(options.concurrency));
+            (events, Calls::from(concurrency.window(window)))
+        }
+    };
+    let pipeline = events
+        .try_map_async(calls, move |event: Bytes| poster.clone().post(event))
         .timeout(Duration::from_millis(options.timeout_ms))
         .retry(retry(options.tries))
         .dead_letters(&dead_letters)
@@ -147,17 +158,23 @@ fn declare(
         })
         .named("post")
         .to_file(&places.delivered)
-        .named("delivered")
-        .guarantee(Guarantee::AtLeastOnce);
-    Ok(pipeline)
+        .named("delivered");
+    Ok(match overload {
+        Some(_) => pipeline,
+        None => pipeline.guarantee(Guarantee::AtLeastOnce),
+    })
 }
 
 /// `forebay orders`.
-pub(crate) async fn run(options: Box<OrdersOptions>) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(mut options: Box<OrdersOptions>) -> anyhow::Result<ExitCode> {
+    let overload = match options.overload {
+        Some(times) => Some(Overload::measure(&mut options, times).await?),
+        None => None,
+    };
     let input = Input::open(&options).await?;
     let places = Places::of(&options);
     if let Some(form) = options.print_topology {
-        return print_topology(&options, input, form);
+        return print_topology(&options, input, form, overload.as_ref());
     }
     let url = options.http.as_deref().map(parse_url).transpose()?;
     let mut signals = Signals::listen()?;
@@ -168,7 +185,7 @@ pub(crate) async fn run(options: Box<OrdersOptions>) -> anyhow::Result<ExitCode>
 
     let title = format!("{} -> {url}", options.input.display());
     let mut progress = Progress::new(input.total, title);
-    let pipeline = declare(&options, input, poster.clone(), &places)?;
+    let pipeline = declare(&options, input, poster.clone(), &places, overload.as_ref())?;
     let started = Instant::now();
     let mut running = pipeline.run()?;
     let result = watch(&mut running, &mut signals, &mut progress).await;
@@ -186,7 +203,8 @@ pub(crate) async fn run(options: Box<OrdersOptions>) -> anyhow::Result<ExitCode>
         Some(service) => Some(service.stats()),
         None => poster.stats().await,
     };
-    let report = Report::new(&snapshot, took, stats, service.is_some());
+    let mut report = Report::new(&snapshot, took, stats, service.is_some());
+    report.overload = overload.map(|overload| overload.outcome(&snapshot, took));
     tell(&report, &options, &places)?;
     result.context("the run was stopped")?;
     Ok(if report.balanced {
@@ -267,7 +285,12 @@ fn tell(report: &Report, options: &OrdersOptions, places: &Places) -> anyhow::Re
     told.context("standard output")
 }
 
-fn print_topology(options: &OrdersOptions, input: Input, form: Form) -> anyhow::Result<ExitCode> {
+fn print_topology(
+    options: &OrdersOptions,
+    input: Input,
+    form: Form,
+    overload: Option<&Overload>,
+) -> anyhow::Result<ExitCode> {
     let poster = Poster::new(Uri::from_static("http://localhost"), 1);
     let nowhere = PathBuf::from("/dev/null");
     let places = Places {
@@ -275,7 +298,7 @@ fn print_topology(options: &OrdersOptions, input: Input, form: Form) -> anyhow::
         delivered: nowhere,
         append: true,
     };
-    let topology = declare(options, input, poster, &places)?.topology();
+    let topology = declare(options, input, poster, &places, overload)?.topology();
     let picture = match form {
         Form::Mermaid => topology.mermaid(),
         Form::Dot => topology.dot(),

@@ -115,6 +115,9 @@ pub(crate) struct Report {
     latency_us: LatencyUs,
     received_by_server: Option<Received>,
     classes: Classes,
+    /// What became of a load that exceeds what can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overload: Option<crate::overload::Outcome>,
     /// What does not add up, in words.
     #[serde(skip)]
     pub(crate) wrong: Vec<String>,
@@ -170,6 +173,7 @@ impl Report {
                 duplicates: stats.duplicates,
             }),
             classes,
+            overload: None,
             wrong,
             took,
             stages: by_stage(snapshot),
@@ -231,6 +235,9 @@ impl Report {
                 "\nservice        {} orders, {} duplicates",
                 received.distinct, received.duplicates
             );
+        }
+        if let Some(overload) = &self.overload {
+            let _ = write!(text, "\n{overload}");
         }
         let verdict = if self.balanced {
             "every order is accounted for"

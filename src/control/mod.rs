@@ -44,7 +44,7 @@ pub use admission::{
     Admission, AdmissionHandle, AdmissionSettings, AdmissionSnapshot, AdmissionWindow, Aging,
     Codel, CodelSnapshot, Forecast, Gate, Scheduler, Turn,
 };
-pub use batch_size::{BatchSample, BatchSize};
+pub use batch_size::{BatchHandle, BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
 pub use breaker::{
     Breaker, BreakerCounts, BreakerEvent, BreakerEventKind, BreakerHandle, BreakerSettings,

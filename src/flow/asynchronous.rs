@@ -4,10 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::{Flow, Pipeline};
+use crate::control::WhenOpen;
 use crate::operator::calls::{CallGate, Tally, tallied};
 use crate::operator::map_async::MapAsync;
 use crate::operator::map_blocking::Blocking;
-use crate::operator::map_parallel::{BATCH, BATCHES_A_LANE, MapParallel};
+use crate::operator::map_parallel::{BATCH, BATCHES_A_LANE, MOST_LANES, MapParallel};
 use crate::operator::sinks::for_each_async::ForEachAsync;
 use crate::operator::unordered::Unordered;
 use crate::operator::{Calls, Concurrency};
@@ -19,14 +20,37 @@ fn spec(kind: &'static str, concurrency: Concurrency) -> NodeSpec {
         .note(format!("{} in flight", concurrency.limit))
 }
 
+impl Calls {
+    /// The declaration of a stage that runs them.
+    pub(super) fn spec(&self, kind: &'static str) -> NodeSpec {
+        let concurrency = self.concurrency();
+        let up_to = if self.is_fixed() { "" } else { "up to " };
+        let words = format!("{up_to}{} in flight", concurrency.limit);
+        NodeSpec::new(kind).holds(concurrency.window).note(words)
+    }
+
+    /// The declaration of the gate before it.
+    fn gate_spec(&self) -> NodeSpec {
+        let spec = NodeSpec::new("permits");
+        match self.when_open() {
+            None => spec,
+            Some(WhenOpen::Reject) => spec
+                .note("breaker: sheds while open")
+                .changes_count()
+                .loses("sheds while its breaker is open: declare that it pauses demand"),
+            Some(_) => spec.note("breaker: pauses while open"),
+        }
+    }
+}
+
 impl<T: Send + 'static> Flow<T> {
     /// A gate before calls that begin on terms, and what it shares with them.
     pub(super) fn gated(self, calls: &Calls) -> (Flow<T>, Option<Tally>) {
-        let Some((spec, tally)) = calls.gate() else {
+        let Some(tally) = calls.tally() else {
             return (self, None);
         };
         let shared = tally.clone();
-        let flow = self.then(spec, |input| CallGate::new(input, shared));
+        let flow = self.then(calls.gate_spec(), |input| CallGate::new(input, shared));
         (flow, Some(tally))
     }
 
@@ -251,7 +275,8 @@ impl<T: Send + 'static> Flow<T> {
     /// Runs a closure on several lanes at once, on other cores where there are any, and hands on the
     /// results in order: for work that keeps a core busy.
     ///
-    /// Each lane is a task of the run; batches of up to 32 elements go to whichever is free.
+    /// Each lane is a task of the run; batches of up to 32 elements go to whichever is free. 0 lanes
+    /// count as 1, and more than 1024 as 1024.
     ///
     /// - *emits when* the oldest batch inside is done;
     /// - *back-pressures when* there are two batches inside for each lane, or downstream does;
@@ -274,7 +299,7 @@ impl<T: Send + 'static> Flow<T> {
         U: Send + 'static,
         F: Fn(T) -> U + Send + Sync + 'static,
     {
-        let lanes = lanes.max(1);
+        let lanes = lanes.clamp(1, MOST_LANES);
         let spec = NodeSpec::new("map_parallel")
             .holds((lanes * BATCHES_A_LANE + 1) * BATCH)
             .note(format!("{lanes} lanes"));

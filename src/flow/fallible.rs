@@ -112,8 +112,8 @@ impl<T: Send + 'static> Flow<T> {
     /// - *completes when* upstream does and no element is inside;
     /// - *cancels when* downstream does: futures in flight are dropped;
     /// - *settles when* the last try of an element failed: as the end says;
-    /// - *holds* up to the window of [`Concurrency`], elements that wait for their next try
-    ///   included, and a chunk with dead letters;
+    /// - *holds* up to the window of [`Concurrency`](crate::operator::Concurrency), elements that wait
+    ///   for their next try included, and a chunk with dead letters;
     /// - *costs* what [`map_async`](Flow::map_async) does; with [`retry`](Fallible::retry) a copy of
     ///   each element, with [`timeout`](Fallible::timeout) a timer for each future that is not ready
     ///   at once.

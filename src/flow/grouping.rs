@@ -1,9 +1,14 @@
 //! Stages that make one element of many.
 
+use std::future::Future;
+
 use super::Flow;
-use crate::control::BatchLimits;
+use crate::control::{BatchHandle, BatchLimits, BatchSample};
+use crate::operator::Calls;
 use crate::operator::aggregate::Aggregate;
+use crate::operator::batch::Batch;
 use crate::operator::grouped::Grouped;
+use crate::time;
 use crate::topology::NodeSpec;
 
 impl<T: Send + 'static> Flow<T> {
@@ -89,6 +94,102 @@ impl<T: Send + 'static> Flow<T> {
             .holds_bytes(bytes.saturating_mul(2))
             .note(note);
         self.then(spec, |input| Grouped::new(input, limits))
+    }
+
+    /// Takes as many elements at once as are there, up to a size that adapts: nobody waits for a batch
+    /// to fill unless the size says so. Under load batches grow by themselves.
+    ///
+    /// Unlike [`grouped_within`](Flow::grouped_within) it takes nothing before a batch is asked for:
+    /// what waits does so in the buffer before it, by its class.
+    ///
+    /// - *emits when* a batch is asked for and there is an element: at once, when the batch is full, or
+    ///   when it has waited as long as the size says
+    /// - *back-pressures when* downstream asks for no batch
+    /// - *completes when* upstream completes and the last batch was handed on
+    /// - *cancels when* downstream cancels
+    /// - *settles when* never; a batch stands for all its elements
+    /// - *holds* the batch that fills, at most as many as the size can ever be
+    /// - *costs* a vector and a lock a batch
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::control::BatchHandle;
+    /// use forebay::control::batch_size::Natural;
+    /// use forebay::source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let size = BatchHandle::new(Natural::builder().bounds(1, 10).build()?);
+    /// let batches = source::iter(0..100).batch(&size).collect().block_on()?;
+    /// assert!(batches.iter().all(|batch| batch.len() <= 10));
+    /// assert_eq!(batches.concat(), (0..100).collect::<Vec<_>>());
+    /// # Ok(()) }
+    /// ```
+    pub fn batch(self, size: &BatchHandle) -> Flow<Vec<T>> {
+        let most = size.snapshot().most;
+        let spec = NodeSpec::new("batch")
+            .changes_count()
+            .holds(most)
+            .note(format!("up to {most}"));
+        let size = size.clone();
+        self.then(spec, |input| Batch::new(input, size, most))
+    }
+
+    /// [`batch`](Flow::batch) and [`map_async`](Flow::map_async): one call a batch, and the size learns
+    /// how long it took.
+    ///
+    /// - *emits when* the call of the oldest batch inside has ended
+    /// - *back-pressures when* as many calls run as may
+    /// - *completes when* upstream completes and all calls have ended
+    /// - *cancels when* downstream cancels; calls in flight are dropped where they stand
+    /// - *settles when* a call panics: all elements of its batch as failed
+    /// - *holds* the batch that fills, and those in flight
+    /// - *costs* what both do
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::control::BatchHandle;
+    /// use forebay::control::batch_size::LatencyTarget;
+    /// use forebay::source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let size = LatencyTarget::builder(Duration::from_millis(5)).bounds(1, 50).build()?;
+    /// let size = BatchHandle::new(size);
+    /// let sums = source::iter(1..=100_u64)
+    ///     .map_batches(&size, 1, |batch| async move { batch.iter().sum::<u64>() })
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(sums.iter().sum::<u64>(), 5050);
+    /// assert_eq!(size.snapshot().batches, sums.len() as u64);
+    /// # Ok(()) }
+    /// ```
+    pub fn map_batches<U, F, Fut>(
+        self,
+        size: &BatchHandle,
+        calls: impl Into<Calls>,
+        mut f: F,
+    ) -> Flow<U>
+    where
+        U: Send + 'static,
+        F: FnMut(Vec<T>) -> Fut + Send + 'static,
+        Fut: Future<Output = U> + Send + 'static,
+    {
+        let learns = size.clone();
+        self.batch(size).map_async(calls, move |batch| {
+            let (size, items, began) = (learns.clone(), batch.len(), time::now());
+            let call = f(batch);
+            async move {
+                let output = call.await;
+                let now = time::now();
+                let sample = BatchSample {
+                    items,
+                    service: now.since(began),
+                    ..BatchSample::default()
+                };
+                size.on_batch(now, &sample);
+                output
+            }
+        })
     }
 
     /// Changes a state by each value, and hands the last state on as the one element.

@@ -60,6 +60,7 @@
 pub(crate) mod admit;
 pub(crate) mod aggregate;
 pub(crate) mod balance;
+pub(crate) mod batch;
 pub(crate) mod broadcast;
 pub(crate) mod calls;
 pub(crate) mod classify;

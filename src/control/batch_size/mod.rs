@@ -46,6 +46,7 @@
 
 mod aimd;
 mod fit;
+mod handle;
 mod latency_target;
 mod natural;
 mod under_pressure;
@@ -54,6 +55,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use aimd::{Aimd, AimdBuilder};
+pub use handle::BatchHandle;
 pub use latency_target::{LatencyTarget, LatencyTargetBuilder};
 pub use natural::{Natural, NaturalBuilder};
 pub use under_pressure::{UnderPressure, UnderPressureBuilder};

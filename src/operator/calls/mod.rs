@@ -9,7 +9,6 @@ mod tally;
 
 use crate::control::{AdmissionHandle, BreakerHandle, LimitHandle, WhenOpen};
 use crate::operator::Concurrency;
-use crate::topology::NodeSpec;
 
 pub(crate) use gate::CallGate;
 pub(crate) use tally::{Begun, Tally, tallied};
@@ -34,7 +33,7 @@ pub(crate) use tally::{Begun, Tally, tallied};
 /// let calls = Calls::under(&limit).breaker(&breaker);
 /// let doubled = source::iter(0..100).map_async(calls, |n| async move { n * 2 }).collect();
 /// assert_eq!(doubled.block_on()?.len(), 100);
-/// assert_eq!(breaker.snapshot(time::now()).counts.calls, 100);
+/// assert_eq!(breaker.snapshot(time::now()).counts.success, 100);
 /// assert_eq!(limit.snapshot().leased, 0);
 /// # Ok(()) }
 /// ```
@@ -110,35 +109,20 @@ impl Calls {
         Concurrency::limit(self.most()).window(self.window)
     }
 
-    pub(crate) fn spec(&self, kind: &'static str) -> NodeSpec {
-        let concurrency = self.concurrency();
-        let words = match self.limit {
-            Places::Fixed(limit) => format!("{limit} in flight"),
-            Places::Shared(_) => format!("up to {} in flight", concurrency.limit),
-        };
-        NodeSpec::new(kind).holds(concurrency.window).note(words)
+    /// Whether the limit is a number that stays.
+    pub(crate) fn is_fixed(&self) -> bool {
+        matches!(self.limit, Places::Fixed(_))
     }
 
-    /// The declaration of the gate, and what it shares with the calls; `None` where the limit is
-    /// fixed and nobody wants to know.
-    pub(crate) fn gate(&self) -> Option<(NodeSpec, Tally)> {
-        let fixed = matches!(self.limit, Places::Fixed(_));
-        if fixed && self.breaker.is_none() && self.admission.is_none() {
-            return None;
-        }
-        let mut spec = NodeSpec::new("permits");
-        if let Some(breaker) = &self.breaker {
-            spec = spec.note(match breaker.when_open() {
-                WhenOpen::Reject => "breaker: sheds while open",
-                _ => "breaker: pauses while open",
-            });
-            if breaker.when_open() == WhenOpen::Reject {
-                spec = spec
-                    .changes_count()
-                    .loses("sheds while its breaker is open: declare that it pauses demand");
-            }
-        }
-        Some((spec, Tally::new(self)))
+    /// What stages do while the breaker is open, if there is one.
+    pub(crate) fn when_open(&self) -> Option<WhenOpen> {
+        self.breaker.as_ref().map(BreakerHandle::when_open)
+    }
+
+    /// What the gate shares with the calls; `None` where the limit is fixed and nobody wants to know.
+    pub(crate) fn tally(&self) -> Option<Tally> {
+        let free = self.is_fixed() && self.breaker.is_none() && self.admission.is_none();
+        (!free).then(|| Tally::new(self))
     }
 }
 
