@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use crate::measure::{Figures, figures};
 use crate::run::{Job, run};
 use crate::scenario::{BUILT_IN, Files, Mode, Scenario};
+use crate::system;
 
 /// A scenario and where its files are.
 #[derive(Clone, Debug)]
@@ -124,7 +125,10 @@ impl Session {
                 &scenario.systems
             };
             for level in scenario.levels() {
-                for system in systems {
+                for system in systems
+                    .iter()
+                    .filter(|name| system::applies(name, scenario))
+                {
                     for seed in &scenario.seeds {
                         planned.push(Planned {
                             scenario: number,

@@ -212,7 +212,7 @@ impl<T> State<T> {
                     leaves.settle(aside.payload, Outcome::Expired);
                 }
                 Some(Leaving::Reoffer(aside)) => {
-                    if self.queue.has_room(aside.facts.bytes) {
+                    if self.queue.has_room(aside.facts.class, aside.facts.bytes) {
                         let offer = Offer::new(aside.facts.class, aside.facts.bytes, now);
                         let _ = self
                             .queue

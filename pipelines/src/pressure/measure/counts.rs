@@ -159,9 +159,9 @@ fn class(ran: &Ran, rank: Rank, from: u64, wrong: &mut Vec<String>) -> ClassFigu
     figures
 }
 
-/// The part of HIGH that was lost, of what was meant to start from `from` on: refused, dropped,
-/// cancelled, or not begun before its deadline. (A call that took too long or failed was served in
-/// time; a system cannot do better.)
+/// The part of HIGH that was lost, of what was meant to start in the window: refused, dropped,
+/// cancelled, failed, or not begun before its deadline. (A call that took too long was begun in time;
+/// a system cannot do better.)
 pub(super) fn high_loss(records: &[Record], window: &Range<u64>) -> f64 {
     let high = records.iter().filter(|record| {
         record.arrival.rank == Rank::High
@@ -175,7 +175,7 @@ pub(super) fn high_loss(records: &[Record], window: &Range<u64>) -> f64 {
         // What still waits at the end of the run was not begun until then.
         let begun = record.started.min(window.end);
         lost += u64::from(match record.fate {
-            Fate::Refused | Fate::Lost | Fate::Cancelled => true,
+            Fate::Refused | Fate::Lost | Fate::Cancelled | Fate::Failed => true,
             _ => begun > deadline,
         });
     }
@@ -189,9 +189,9 @@ pub(super) fn high_p99_of_offered_us(records: &[Record], from: u64) -> Option<f6
         .iter()
         .filter(|record| record.arrival.rank == Rank::High && record.arrival.at_ns >= from)
         .filter_map(|record| match record.fate {
-            // Failed calls ended, and what is still inside may yet be done.
-            Fate::Done | Fate::Failed => Some(record.ended - record.arrival.at_ns),
-            Fate::Refused | Fate::Lost | Fate::Cancelled => Some(NEVER),
+            Fate::Done => Some(record.ended - record.arrival.at_ns),
+            Fate::Refused | Fate::Lost | Fate::Cancelled | Fate::Failed => Some(NEVER),
+            // What is still inside may yet be done.
             Fate::Ahead | Fate::Inside => None,
         })
         .collect();
@@ -321,7 +321,7 @@ mod tests {
         for (record, lost) in [
             (started(100, Fate::Done), 0.0),
             (started(101, Fate::Done), 1.0),
-            (started(100, Fate::Failed), 0.0),
+            (started(100, Fate::Failed), 1.0),
             (started(50, Fate::Cancelled), 1.0),
             (started(NEVER, Fate::Refused), 1.0),
             (started(NEVER, Fate::Inside), 1.0),

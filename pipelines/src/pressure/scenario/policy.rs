@@ -74,6 +74,7 @@ pub(crate) const MECHANISMS: &[&str] = &[
     "admission",
     "priority",
     "eviction",
+    "reserve",
     "aging",
     "expire",
     "stale",
@@ -91,6 +92,7 @@ pub(crate) struct Policies {
     pub(crate) admission_target_services: f64,
     pub(crate) admission_window_services: f64,
     pub(crate) queue_services: f64,
+    pub(crate) queue_lower_services: f64,
     pub(crate) queue_bytes: u64,
     pub(crate) when_no_room: ByClass<NoRoom>,
     pub(crate) wait_ms: u64,
@@ -106,7 +108,8 @@ pub(crate) struct Policies {
     pub(crate) limit_most_per_worker: usize,
     pub(crate) breaker: bool,
     pub(crate) breaker_slow_services: f64,
-    pub(crate) breaker_open: Open,
+    pub(crate) breaker_open_services: f64,
+    pub(crate) when_open: Open,
     pub(crate) timeout_services: f64,
     pub(crate) order: Order,
     /// Mechanisms left out.
@@ -117,10 +120,11 @@ impl Default for Policies {
     fn default() -> Policies {
         Policies {
             inbox_items: 256,
-            admission: true,
+            admission: false,
             admission_target_services: 2.0,
             admission_window_services: 10.0,
-            queue_services: 4.0,
+            queue_services: 10.0,
+            queue_lower_services: 2.0,
             queue_bytes: 64 << 20,
             when_no_room: ByClass::make(|_| NoRoom::Evict),
             wait_ms: 1000,
@@ -136,7 +140,8 @@ impl Default for Policies {
             limit_most_per_worker: 8,
             breaker: true,
             breaker_slow_services: 100.0,
-            breaker_open: Open::Pause,
+            breaker_open_services: 50.0,
+            when_open: Open::Pause,
             timeout_services: 200.0,
             order: Order::Free,
             without: Vec::new(),
@@ -164,8 +169,10 @@ impl Policies {
             ("admission_target_services", self.admission_target_services),
             ("admission_window_services", self.admission_window_services),
             ("breaker_slow_services", self.breaker_slow_services),
+            ("breaker_open_services", self.breaker_open_services),
             ("timeout_services", self.timeout_services),
             ("queue_services", self.queue_services),
+            ("queue_lower_services", self.queue_lower_services),
             ("aging_wait_services", self.aging_wait_services),
             ("stale_services", self.stale_services),
             ("stale_interval_services", self.stale_interval_services),
@@ -231,6 +238,20 @@ impl Policies {
             NoRoom::Refuse => WhenNoRoom::Refuse,
             NoRoom::Defer => WhenNoRoom::Defer,
         }
+    }
+
+    /// Whether it makes a difference to leave a mechanism out.
+    pub(crate) fn uses(&self, mechanism: &str) -> bool {
+        let declared = match mechanism {
+            "admission" => self.admission,
+            "reserve" => self.queue_lower_services < self.queue_services,
+            "aging" => self.aging_share > 0.0,
+            "expire" => self.expire,
+            "limit" => self.limit != HowMany::Workers,
+            "breaker" => self.breaker,
+            _ => true,
+        };
+        declared && self.has(mechanism)
     }
 
     /// Whether a mechanism is to be there.

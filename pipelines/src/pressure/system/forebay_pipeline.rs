@@ -61,9 +61,9 @@ fn pipeline(
         flow = flow.admit(&admission);
         controllers.admission = Some(admission);
     }
-    let places = ((workers as f64 * policies.queue_services).ceil() as usize).max(1);
+    let places = setup.places(policies.queue_services);
     if policies.has("priority") {
-        let mut buffer = by_class(setup, policies, places);
+        let mut buffer = by_class(setup, policies);
         if let Some(admission) = &controllers.admission {
             buffer = buffer.feeding(admission);
         }
@@ -127,8 +127,10 @@ fn breaker(setup: &Setup<'_>, policies: &Policies) -> Result<Option<BreakerHandl
         return Ok(None);
     }
     let slow = Duration::from_nanos(setup.services(policies.breaker_slow_services));
+    let open = Duration::from_nanos(setup.services(policies.breaker_open_services));
     let settings = BreakerSettings::quick(slow)
-        .when_open(match policies.breaker_open {
+        .open(open, 1.0, open)
+        .when_open(match policies.when_open {
             Open::Reject => WhenOpen::Reject,
             Open::Pause => WhenOpen::PauseDemand,
         })
@@ -142,16 +144,20 @@ fn breaker(setup: &Setup<'_>, policies: &Policies) -> Result<Option<BreakerHandl
 }
 
 /// The queue that serves by class and gives up by class.
-fn by_class(setup: &Setup<'_>, policies: &Policies, places: usize) -> ClassBuffer {
+fn by_class(setup: &Setup<'_>, policies: &Policies) -> ClassBuffer {
     let services = |count: f64| Duration::from_nanos(setup.services(count));
     let aging = if policies.has("aging") {
         Aging::share(policies.aging_share).least_wait(services(policies.aging_wait_services))
     } else {
         Aging::none()
     };
-    let mut settings = PrioritySettings::items(places)
+    let mut settings = PrioritySettings::items(setup.places(policies.queue_services))
         .bytes(policies.queue_bytes)
         .aging(aging);
+    if policies.has("reserve") {
+        let lower = setup.places(policies.queue_lower_services);
+        settings = settings.at_most(Rank::Medium.class(), lower);
+    }
     for rank in Rank::ALL {
         settings = settings
             .when_no_room(rank.class(), policies.no_room(rank))

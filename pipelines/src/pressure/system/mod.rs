@@ -112,6 +112,11 @@ impl Setup<'_> {
         (self.mean_service.as_nanos() as f64 * count) as u64
     }
 
+    /// As many places as hold so many services of work for each worker.
+    fn places(&self, services: f64) -> usize {
+        ((self.scenario.workers as f64 * services).ceil() as usize).max(1)
+    }
+
     /// As many bytes as that many elements and those outside of the queue can have.
     fn bound_bytes(&self, items: usize) -> u64 {
         self.max_bytes * (items + self.outside()) as u64
@@ -152,6 +157,12 @@ pub(crate) fn known(name: &str) -> Result<(), String> {
         BASELINES.join(", "),
         MECHANISMS.join(", ")
     ))
+}
+
+/// Whether a scenario has the mechanism that an ablation leaves out; true of all other systems.
+pub(crate) fn applies(name: &str, scenario: &Scenario) -> bool {
+    let mechanism = name.strip_prefix(WITHOUT);
+    mechanism.is_none_or(|mechanism| scenario.policies.uses(mechanism))
 }
 
 /// Forebay and the baselines, and with `ablations` forebay without each mechanism.
