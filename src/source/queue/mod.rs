@@ -187,7 +187,7 @@ pub fn queue_by_class<T: Send + 'static>(
             range,
         )?;
     }
-    let (queue, flow) = build(Store::ByClass(PriorityQueue::new(settings)?));
+    let (queue, flow) = build(Store::ByClass(Box::new(PriorityQueue::new(settings)?)));
     let sheds = (0..Class::COUNT as u8)
         .filter_map(Class::new)
         .any(|class| settings.may_shed(class));

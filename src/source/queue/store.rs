@@ -17,7 +17,7 @@ pub(super) enum Store<T> {
         values: VecDeque<(T, Meta)>,
         bytes: u64,
     },
-    ByClass(PriorityQueue<(T, Meta)>),
+    ByClass(Box<PriorityQueue<(T, Meta)>>),
 }
 
 /// What became of a value that was to be put in.
@@ -41,8 +41,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// Whether that many bytes fit now without anything making way.
-    pub(super) fn has_room(&self, more: u64) -> bool {
+    /// Whether a value of that class with that many bytes fits now without anything making way.
+    pub(super) fn has_room(&self, class: Class, more: u64) -> bool {
         match self {
             Store::InOrder {
                 buffer,
@@ -54,7 +54,7 @@ impl<T> Store<T> {
                     || *bytes + more <= buffer.capacity_bytes();
                 values.len() < buffer.capacity() && fits
             }
-            Store::ByClass(queue) => queue.has_room(more),
+            Store::ByClass(queue) => queue.has_room(class, more),
         }
     }
 
@@ -84,7 +84,7 @@ impl<T> Store<T> {
         meta: Meta,
         out: &mut Vec<MadeWay<T>>,
     ) -> Put<T> {
-        let has_room = self.has_room(meta.bytes);
+        let has_room = self.has_room(meta.class.unwrap_or_default(), meta.bytes);
         match self {
             Store::InOrder {
                 buffer,

@@ -8,9 +8,10 @@ use forebay::boundary::{Buffer, ClassBuffer, ClassQueueView, WhenFull};
 use forebay::control::limit::{Aimd, Gradient2, LimitHandle, Vegas};
 use forebay::control::{
     Adjustment, AdmissionHandle, AdmissionSettings, Aging, BreakerEventKind, BreakerHandle,
-    BreakerSettings, BreakerState as State, DeferralSettings, Invalid, PrioritySettings, WhenOpen,
+    BreakerSettings, BreakerState as State, DeferralSettings, Invalid, PrioritySettings,
+    WhenNoRoom, WhenOpen,
 };
-use forebay::flow::Pipeline;
+use forebay::flow::{Flow, Pipeline};
 use forebay::operator::Calls;
 use forebay::source::{self, Offered, Queue};
 use forebay::time::{self, Time};
@@ -43,10 +44,7 @@ fn pipeline(
         limit: limit(policies, workers)?,
         breaker: breaker(setup, policies)?,
     };
-    let inbox = Buffer::items(policies.inbox_items)
-        .bytes(policies.queue_bytes)
-        .when_full(WhenFull::Backpressure);
-    let (queue, mut flow) = source::queue::<Item>(inbox);
+    let (queue, mut flow) = inbox(policies)?;
     let queue = queue
         .classify(|item: &Item| item.rank.class())
         .weigh(|item: &Item| item.bytes);
@@ -99,6 +97,24 @@ fn pipeline(
         called = called.timeout(services(policies.timeout_services));
     }
     Ok((queue, called.or_fail().ignore(), controllers))
+}
+
+/// The producers' queue: lower classes make way in it, too.
+fn inbox(policies: &Policies) -> Result<(Queue<Item>, Flow<Item>), Invalid> {
+    if !policies.has("priority") {
+        let buffer = Buffer::items(policies.inbox_items).bytes(policies.queue_bytes);
+        return Ok(source::queue(buffer.when_full(WhenFull::Backpressure)));
+    }
+    let mut settings = PrioritySettings::items(policies.inbox_items)
+        .bytes(policies.queue_bytes)
+        .aging(Aging::none());
+    for rank in Rank::ALL {
+        settings = settings.when_no_room(rank.class(), WhenNoRoom::Refuse);
+        if !policies.has("eviction") {
+            settings = settings.never_evict(rank.class());
+        }
+    }
+    source::queue_by_class(settings)
 }
 
 /// How many calls are in flight, where that is found rather than known.
