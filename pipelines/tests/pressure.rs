@@ -372,7 +372,8 @@ fn a_report_is_one_page_with_plots() {
     ]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let page = fs::read_to_string(out).unwrap();
-    assert_eq!(page.matches("<svg").count(), 12, "two plots of six systems");
+    let plots = page.matches("<svg").count();
+    assert_eq!(plots, 13, "two of each of six systems, and a breaker");
     assert!(!page.contains("<script") && !page.contains("src="));
 }
 

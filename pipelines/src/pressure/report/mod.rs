@@ -165,7 +165,11 @@ mod tests {
         let made: Vec<Figures> = (0..4).map(|number| session.make(number).unwrap()).collect();
         let page = page(&[scenario], &made).unwrap();
         assert_eq!(page.matches("<h2").count(), 2);
-        assert_eq!(page.matches("<svg").count(), 8, "two plots a run");
+        assert_eq!(
+            page.matches("<svg").count(),
+            10,
+            "two plots a run, and the breaker of forebay"
+        );
         assert!(page.contains("less &lt; more") && page.contains("fifo_4: load and goodput"));
         for outside in ["<script", "src=", "href=", "http:", "https:"] {
             let found = page.replace("http://www.w3.org/2000/svg", "");

@@ -34,6 +34,8 @@ built_in!(
     "high_over_capacity",
     "mislabelled",
     "trace_service",
+    "unknown_capacity",
+    "deferral",
     "wall_100us",
     "wall_1ms",
 );

@@ -78,6 +78,7 @@ pub(crate) const MECHANISMS: &[&str] = &[
     "aging",
     "expire",
     "stale",
+    "defer",
     "limit",
     "breaker",
     "timeout",
@@ -103,6 +104,7 @@ pub(crate) struct Policies {
     pub(crate) stale_interval_services: f64,
     pub(crate) defer_items: usize,
     pub(crate) defer_ttl_ms: u64,
+    pub(crate) defer_per_s: f64,
     pub(crate) expire: bool,
     pub(crate) limit: HowMany,
     pub(crate) limit_most_per_worker: usize,
@@ -135,6 +137,7 @@ impl Default for Policies {
             stale_interval_services: 20.0,
             defer_items: 0,
             defer_ttl_ms: 1000,
+            defer_per_s: 100.0,
             expire: true,
             limit: HowMany::Workers,
             limit_most_per_worker: 8,
@@ -195,6 +198,12 @@ impl Policies {
                 self.stale_interval_services, self.stale_services
             ));
         }
+        if !(0.001..=1e9).contains(&self.defer_per_s) {
+            return Err(format!(
+                "policies.defer_per_s = {}: from 0.001 to 1000000000",
+                self.defer_per_s
+            ));
+        }
         if !(0.0..=0.5).contains(&self.aging_share) {
             return Err(format!(
                 "policies.aging_share = {}: from 0 to 0.5",
@@ -236,6 +245,7 @@ impl Policies {
             NoRoom::Evict => WhenNoRoom::Evict,
             NoRoom::Wait => WhenNoRoom::Wait(Duration::from_millis(self.wait_ms)),
             NoRoom::Refuse => WhenNoRoom::Refuse,
+            NoRoom::Defer if !self.has("defer") => WhenNoRoom::Refuse,
             NoRoom::Defer => WhenNoRoom::Defer,
         }
     }
@@ -247,6 +257,7 @@ impl Policies {
             "reserve" => self.queue_lower_services < self.queue_services,
             "aging" => self.aging_share > 0.0,
             "expire" => self.expire,
+            "defer" => self.defer_items > 0,
             "limit" => self.limit != HowMany::Workers,
             "breaker" => self.breaker,
             _ => true,

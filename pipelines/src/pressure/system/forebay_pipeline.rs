@@ -159,6 +159,11 @@ fn breaker(setup: &Setup<'_>, policies: &Policies) -> Result<Option<BreakerHandl
     Ok(Some(BreakerHandle::new(settings, now)?))
 }
 
+/// As many as may be offered again at once.
+fn workers(setup: &Setup<'_>) -> u32 {
+    u32::try_from(setup.scenario.workers).unwrap_or(u32::MAX)
+}
+
 /// The queue that serves by class and gives up by class.
 fn by_class(setup: &Setup<'_>, policies: &Policies) -> ClassBuffer {
     let services = |count: f64| Duration::from_nanos(setup.services(count));
@@ -189,9 +194,11 @@ fn by_class(setup: &Setup<'_>, policies: &Policies) -> ClassBuffer {
             services(policies.stale_interval_services),
         );
     }
-    if policies.defer_items > 0 {
-        let ttl = Duration::from_millis(policies.defer_ttl_ms);
-        buffer = buffer.defer(DeferralSettings::items(policies.defer_items).ttl(ttl));
+    if policies.defer_items > 0 && policies.has("defer") {
+        let deferral = DeferralSettings::items(policies.defer_items)
+            .ttl(Duration::from_millis(policies.defer_ttl_ms))
+            .rate(policies.defer_per_s, workers(setup));
+        buffer = buffer.defer(deferral);
     }
     buffer
 }
