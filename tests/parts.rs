@@ -11,49 +11,17 @@ use forebay::dead_letter::DeadLetterFn;
 use forebay::error::{BoxError, Cause, Refused, RunError, Stop};
 use forebay::flow::{DeadLetters, Flow, Restart, restarting};
 use forebay::mark::Mark;
-use forebay::operator::{Answer, Context, Demand, Fill, Held, Sink, Source};
+use forebay::operator::{Answer, Context, Demand, Held, Sink};
 use forebay::outcome::{Kind, Outcome};
 use forebay::runtime::Snapshot;
 use forebay::source::{self, Line, Lines};
+use forebay::testkit::replay;
 use forebay::topology::NodeSpec;
 
 const COUNT: u64 = 100;
 
-/// Numbers with their own value as position.
-struct Numbers {
-    next: u64,
-}
-
-impl Source<u64> for Numbers {
-    type Position = u64;
-
-    fn fill(
-        &mut self,
-        _: &mut Context<'_, '_>,
-        out: &mut Chunk<u64>,
-        positions: &mut Vec<u64>,
-        want: Demand,
-    ) -> Result<Fill, Stop> {
-        while self.next < COUNT && out.len() < want.items.min(8) {
-            out.push_value(self.next);
-            positions.push(self.next);
-            self.next += 1;
-        }
-        Ok(if out.is_empty() {
-            Fill::Done
-        } else {
-            Fill::More
-        })
-    }
-
-    fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&u64>) -> Result<(), Stop> {
-        self.next = to.map_or(0, |last| last + 1);
-        Ok(())
-    }
-}
-
 fn numbers(answer: Answer) -> Flow<u64> {
-    Flow::from_source("numbers", Numbers { next: 0 }).on_unresolved(answer)
+    replay(0..COUNT).on_unresolved(answer)
 }
 
 /// Runs to the end, within 5 s, and checks the accounts.

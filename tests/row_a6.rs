@@ -20,6 +20,9 @@ use forebay::source::{self, Offered, Queue};
 use forebay::testkit::{SimulatedRun, Simulation, SinkProbe, sink_probe};
 use forebay::time::{self, Time};
 
+#[path = "../examples/a6_producer.rs"]
+mod a6_producer;
+
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HIGH: Class = Class::HIGH;
@@ -302,7 +305,7 @@ fn row_a6_offers_of_many_threads_and_tasks_are_all_accounted_for() {
     };
     let threads: Vec<_> = (0..3_u64)
         .map(|thread| {
-            let (queue, counts) = (queue.clone().classify(class), Arc::clone(&counts));
+            let (queue, counts) = (queue.clone().classify(|n| class(*n)), Arc::clone(&counts));
             std::thread::spawn(move || {
                 for n in 0..5000 {
                     count(&counts, &queue.offer_blocking(thread * 5000 + n));
@@ -316,7 +319,7 @@ fn row_a6_offers_of_many_threads_and_tasks_are_all_accounted_for() {
             runtime.spawn(async move {
                 for n in 0..5000 {
                     let n = task * 5000 + n;
-                    count(&counts, &queue.offer_as(class(&n), n).await);
+                    count(&counts, &queue.offer_as(class(n), n).await);
                 }
             })
         })
@@ -345,6 +348,11 @@ fn row_a6_offers_of_many_threads_and_tasks_are_all_accounted_for() {
     assert!(begun.elapsed() < 30 * SECOND);
 }
 
-fn class(n: &u64) -> Class {
-    [HIGH, MEDIUM, LOW][(*n % 3) as usize]
+fn class(n: u64) -> Class {
+    [HIGH, MEDIUM, LOW][(n % 3) as usize]
+}
+
+#[test]
+fn row_a6_the_example() {
+    a6_producer::main().unwrap();
 }

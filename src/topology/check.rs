@@ -8,6 +8,7 @@ use super::guarantee::Guarantee;
 use super::node::NodeSpec;
 use crate::error::Refused;
 use crate::operator::Answer;
+use crate::operator::source::Settings;
 use crate::sync::lock;
 
 impl Graph {
@@ -57,42 +58,62 @@ impl Graph {
         self.check_rewinds()
     }
 
-    /// A stage that gathers more elements than its source may have unsettled waits for ever. Only the
-    /// certain case is refused: one source, and no stage between that makes more or fewer of them.
+    /// A stage that gathers more elements than its source may have unsettled waits for ever, and one
+    /// that puts aside too many of them holds up the others. Only the certain case is refused: one
+    /// source, and no stage between that makes more or fewer of them.
     fn check_windows(&self) -> Result<(), Refused> {
-        for node in self.nodes.iter().filter(|node| node.spec.gathers > 0) {
-            let mut at = node.stage.id;
-            let source = loop {
-                let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
-                match (inputs.next(), inputs.next()) {
-                    (None, _) => break self.sources.iter().find(|source| source.stage == at),
-                    (Some((from, _)), None) => at = *from,
-                    _ => break None,
-                }
-                let between = self.nodes.iter().find(|node| node.stage.id == at);
-                if between.is_none_or(|node| node.spec.changes_count) {
-                    break None;
-                }
-            };
-            let Some(settings) = source.map(|source| lock(&source.settings).clone()) else {
+        for node in &self.nodes {
+            let (gathers, aside) = (node.spec.gathers, node.spec.aside);
+            if gathers == 0 && aside.is_none() {
+                continue;
+            }
+            let Some((source, settings)) = self.only_source(node.stage.id) else {
                 continue;
             };
-            let flushed = (1..=settings.window).contains(&settings.barrier_every);
-            let waits = node.spec.gathers > settings.window;
-            if settings.tracked && settings.window > 0 && waits && !flushed {
-                return Err(Refused::Deadlock {
-                    stage: self.name_of(node.stage.id),
-                    why: format!(
-                        "it gathers {} elements, and its source `{}` may have no more than {} \
-                         unsettled: declare a larger `window` there, or a smaller group",
-                        node.spec.gathers,
-                        self.name_of(at),
-                        settings.window
-                    ),
-                });
+            if !settings.tracked || settings.window == 0 {
+                continue;
+            }
+            let (stage, window) = (self.name_of(node.stage.id), settings.window);
+            let flushed = (1..=window).contains(&settings.barrier_every);
+            if gathers > window && !flushed {
+                let why = format!(
+                    "it gathers {gathers} elements, and its source `{source}` may have no more than \
+                     {window} unsettled: declare a larger `window` there, or a smaller group"
+                );
+                return Err(Refused::Deadlock { stage, why });
+            }
+            if let Some((items, share)) = aside
+                && items as f64 > window as f64 * share
+            {
+                let what = format!(
+                    "it may put {items} elements aside, more than {share} of the {window} that its \
+                     source `{source}` may have unsettled, and so hold up all others: declare a \
+                     larger `window` there, put fewer aside, or allow a larger `share_of_window`"
+                );
+                return Err(Refused::Setting { stage, what });
             }
         }
         Ok(())
+    }
+
+    /// The one source whose elements come to a stage, none more and none less.
+    fn only_source(&self, stage: u32) -> Option<(String, Settings)> {
+        let mut at = stage;
+        loop {
+            let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
+            match (inputs.next(), inputs.next()) {
+                (None, _) => break,
+                (Some((from, _)), None) => at = *from,
+                _ => return None,
+            }
+            let between = self.nodes.iter().find(|node| node.stage.id == at);
+            if between.is_none_or(|node| node.spec.changes_count) {
+                return None;
+            }
+        }
+        let source = self.sources.iter().find(|source| source.stage == at)?;
+        let settings = lock(&source.settings).clone();
+        Some((self.name_of(at), settings))
     }
 
     /// A dead letter must have the bytes to try again with.

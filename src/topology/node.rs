@@ -30,6 +30,7 @@ pub struct NodeSpec {
     pub(crate) changes_count: bool,
     /// It hands nothing on before it has gathered so many elements.
     pub(crate) gathers: usize,
+    pub(crate) aside: Option<(usize, f64)>,
     /// It hands every element to each of its branches.
     pub(crate) copies: bool,
     /// How it takes from its inputs, where that can bring branches of one fan-out to a halt.
@@ -61,6 +62,7 @@ impl NodeSpec {
             threads: false,
             changes_count: false,
             gathers: 0,
+            aside: None,
             copies: false,
             takes: None,
             balanced: false,
@@ -147,6 +149,13 @@ impl NodeSpec {
     /// It takes all elements of one input before those of the next.
     pub(crate) fn in_sequence(mut self) -> NodeSpec {
         self.takes = Some(Takes::InSequence);
+        self
+    }
+
+    /// It may hold that many elements unsettled while others pass, at most that share of what their
+    /// source may have unsettled.
+    pub(crate) fn puts_aside(mut self, items: usize, share: f64) -> NodeSpec {
+        self.aside = Some((items, share));
         self
     }
 

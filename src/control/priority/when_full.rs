@@ -184,6 +184,12 @@ impl PrioritySettings {
         self.when_no_room.contains(&policy)
     }
 
+    /// What becomes of an element of that class for which there is no room.
+    #[must_use]
+    pub fn policy(&self, class: Class) -> WhenNoRoom {
+        self.when_no_room[class.index()]
+    }
+
     /// How long an element of that class waits for room, if it does.
     #[must_use]
     pub fn longest_wait(&self, class: Class) -> Option<Duration> {

@@ -79,7 +79,8 @@ pub enum QueueEnd {
 /// A queue that tasks and threads outside offer values to, and the flow of what they offer.
 ///
 /// A number is a buffer with back-pressure: [`Queue::offer`] waits for a place, and
-/// [`Queue::try_offer`] is told that there is none. With another [`WhenFull`] nobody waits.
+/// [`Queue::try_offer`] is told that there is none. With another
+/// [`WhenFull`](crate::boundary::WhenFull) nobody waits.
 ///
 /// - *emits when* a value is in the queue and there is demand.
 /// - *back-pressures when* the queue is full, if its buffer says so: offers wait then.

@@ -11,6 +11,7 @@ use crate::outcome::Reason;
 use crate::time::Time;
 
 /// What is in a queue.
+#[allow(clippy::large_enum_variant)] // there is one a queue, and it stays where it is
 pub(super) enum Store<T> {
     InOrder {
         buffer: Buffer,
