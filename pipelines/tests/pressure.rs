@@ -211,7 +211,7 @@ fn a_line_has_the_fields_it_should_and_balances_in_every_system() {
                  [[faults]]\nkind = \"hang\"\nat_ms = 800\nfor_ms = 10000\nshare = 0.1";
     let systems = [
         "--system=forebay",
-        "--system=forebay_without_expire",
+        "--system=forebay_without_breaker",
         "--system=tokio_mpsc",
         "--system=tower_load_shed",
         "--system=codel_fifo",
@@ -248,12 +248,20 @@ fn a_line_has_the_fields_it_should_and_balances_in_every_system() {
             .iter()
             .map(|class| count(run, class, "failed"))
             .sum();
-        assert!(failed > 100, "the calls of the fault fail: {run}");
+        if run["breaker"]["trips"] == 0 {
+            assert!(failed > 100, "the calls of the fault fail: {run}");
+        } else {
+            assert!(failed > 10, "until the breaker opens: {run}");
+        }
         let ended: u64 = CLASSES
             .iter()
             .map(|class| count(run, class, "cancelled") + count(run, class, "in_flight"))
             .sum();
-        assert!(ended >= 4, "what hangs is not lost from the account: {run}");
+        let own_timeout = run["system"].as_str().unwrap().starts_with("forebay");
+        assert!(
+            own_timeout || ended >= 4,
+            "what hangs is not lost from the account: {run}"
+        );
     }
     // The offers are the same for all.
     for class in CLASSES {
@@ -280,6 +288,38 @@ fn the_same_seed_gives_the_same_line_and_another_one_does_not() {
 
 /// The gates that a system must meet with HIGH at .4 of the capacity.
 const HIGH_GATES: &str = "[expect]\nhigh_loss_max = 0.0\ninversions_max = 0\ngoodput_min = 0.9";
+
+#[test]
+fn a_breaker_trips_for_a_fault_and_never_for_load_alone() {
+    let gates = "[expect]\nfalse_trips_max = 0\ntrip_calls_max = 100\ntrip_ms_max = 20.0\n\
+                 close_ms_max = 100.0";
+    let fault = "[[faults]]\nkind = \"errors\"\nat_ms = 400\nfor_ms = 300\nshare = 1.0";
+    let runs = Written::new(&steady(0.8, &format!("{gates}\n{fault}"))).figures(&[]);
+    for gate in [
+        "false_trips_max",
+        "trip_calls_max",
+        "trip_ms_max",
+        "close_ms_max",
+    ] {
+        assert!(met(&runs[0], gate), "{gate}: {}", runs[0]);
+    }
+    let runs = Written::new(&steady(10.0, "[expect]\nfalse_trips_max = 0")).figures(&[]);
+    assert_eq!(runs[0]["breaker"]["trips"], 0, "{}", runs[0]);
+}
+
+#[test]
+fn high_is_served_as_if_idle_at_ten_times_the_capacity() {
+    let gates = "[expect]\nhigh_loss_max = 0.0\ninversions_max = 0\ngoodput_min = 0.9\n\
+                 high_p99_ratio_max = 2.0\nin_flight_within_bound = true";
+    let runs = Written::new(&steady(10.0, gates)).figures(&["--seed=1", "--seed=2"]);
+    for run in &runs {
+        let gates = run["gates"].as_array().unwrap();
+        assert!(
+            gates.len() == 6 && gates.iter().all(|gate| gate["met"] == true),
+            "{run}"
+        );
+    }
+}
 
 #[test]
 fn a_fifo_meets_the_goodput_gate_at_twice_the_capacity_and_misses_those_of_high() {
