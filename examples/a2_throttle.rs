@@ -27,7 +27,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
         .take(5)
         .collect();
     let (sums, _) = simulation.run(sums)?;
-    println!("{sums:?} readings a second");
+    eprintln!("{sums:?} readings a second");
     assert!(sums[2..].iter().all(|sum| (998..=1002).contains(sum)));
 
     // Orders that come all at once are shaped; after 500 of them the rate is raised.
@@ -46,7 +46,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let began = simulation.now();
     let (times, _) = simulation.run(times)?;
     let at = |n: usize| times[n].since(began);
-    println!(
+    eprintln!(
         "20 at once, 500 after {:?}, 1000 after {:?}",
         at(499),
         at(999)
@@ -60,6 +60,6 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
         (5.2..5.4).contains(&at(999).as_secs_f64()),
         "500 at 1000 a second"
     );
-    println!("{:?}", rate.adjustments());
+    eprintln!("{:?}", rate.adjustments());
     Ok(())
 }

@@ -72,7 +72,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     run.join()?;
     for ((class, answer), count) in &answers {
-        println!("{class:>8} {answer:<12} {count}");
+        eprintln!("{class:>8} {answer:<12} {count}");
     }
     let snapshot = run.snapshot();
     snapshot.check().map_err(|wrong| format!("{wrong:?}"))?;
@@ -85,6 +85,6 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(total.outcome(Kind::Delivered) > 5_000);
     let refused = |why: &str| answers.keys().any(|(_, answer)| answer == why);
     assert!(refused("NoRoom") && refused("BreakerOpen"), "{answers:?}");
-    println!("{}", breaker.snapshot(simulation.now()).counts.trips);
+    eprintln!("{}", breaker.snapshot(simulation.now()).counts.trips);
     Ok(())
 }

@@ -96,7 +96,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     simulation.advance(3900 * MS);
     let deferred = view.snapshot().and_then(|snapshot| snapshot.deferral);
     let deferred = deferred.map_or(0, |deferral| deferral.items);
-    println!("{deferred} LOW deferred at 3.9 s");
+    eprintln!("{deferred} LOW deferred at 3.9 s");
     assert!(deferred > 50, "half of a hundred a second for two seconds");
     run.join()?;
     let snapshot = run.snapshot();
@@ -111,7 +111,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .filter(|(how, _)| matches!(how, Consumption::Sequential { .. }))
         .count();
-    println!("{in_sequence} of {} batches in sequence", seen.len());
+    eprintln!("{in_sequence} of {} batches in sequence", seen.len());
     assert!(in_sequence > 10 && in_sequence < seen.len());
     let late = late.lock().unwrap_or_else(PoisonError::into_inner);
     let longest = |of| {
@@ -120,7 +120,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map(|(_, took)| *took)
             .max()
     };
-    println!(
+    eprintln!(
         "HIGH took {:?} at most, LOW {:?}",
         longest(Class::HIGH),
         longest(Class::LOW)
