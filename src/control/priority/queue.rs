@@ -147,7 +147,7 @@ impl<P> PriorityQueue<P> {
         let mut held = 0;
         (0..Class::COUNT).rev().all(|class| {
             held += self.lanes[class].seen.items;
-            class > at || held - less_items < places[class]
+            class > at || held - less_items < places[class] as usize
         })
     }
 

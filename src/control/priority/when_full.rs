@@ -69,7 +69,7 @@ pub struct PrioritySettings {
     pub(super) bytes: u64,
     pub(super) when_no_room: [WhenNoRoom; Class::COUNT],
     /// By class: places for elements of it and below; absent where none says less than all.
-    pub(super) places: Option<[usize; Class::COUNT]>,
+    pub(super) places: Option<[u32; Class::COUNT]>,
     pub(super) evictable: [bool; Class::COUNT],
     pub(super) orders: [LaneOrder; Class::COUNT],
     pub(super) victims: Victims,
@@ -124,8 +124,8 @@ impl PrioritySettings {
     /// burst of higher ones still finds room. Not with [`Victims::Oldest`].
     #[must_use]
     pub fn at_most(mut self, class: Class, items: usize) -> PrioritySettings {
-        let places = self.places.get_or_insert([usize::MAX; Class::COUNT]);
-        places[class.index()] = items;
+        let places = self.places.get_or_insert([u32::MAX; Class::COUNT]);
+        places[class.index()] = u32::try_from(items).unwrap_or(u32::MAX);
         self
     }
 
