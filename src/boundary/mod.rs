@@ -16,9 +16,14 @@ mod bell;
 mod buffer;
 mod by_class;
 mod link;
+mod on_disk;
 mod ring;
 
 pub use buffer::{Buffer, WhenFull};
 pub use by_class::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use by_class::{Policies, WAITING as WAITING_BY_CLASS, by_class};
 pub(crate) use ring::ring;
+pub use on_disk::{
+    Damage, Damaged, DiskBuffer, DiskError, DiskSnapshot, DiskView, Recovered, Stored, SyncPolicy,
+};
+pub(crate) use on_disk::HOLDS as HELD_BY_DISK;
