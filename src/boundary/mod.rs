@@ -22,8 +22,8 @@ mod ring;
 pub use buffer::{Buffer, WhenFull};
 pub use by_class::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use by_class::{Policies, WAITING as WAITING_BY_CLASS, by_class};
-pub(crate) use ring::ring;
+pub(crate) use on_disk::HOLDS as HELD_BY_DISK;
 pub use on_disk::{
     Damage, Damaged, DiskBuffer, DiskError, DiskSnapshot, DiskView, Recovered, Stored, SyncPolicy,
 };
-pub(crate) use on_disk::HOLDS as HELD_BY_DISK;
+pub(crate) use ring::ring;

@@ -249,6 +249,11 @@ impl<T: Send + 'static> Flow<T> {
         let flow = Flow::from_source(spec, source);
         plan.join(&flow.plan);
         plan.edge(&stage, &flow.stage);
+        // What is not settled takes places: stages that gather more of them are refused.
+        let places = usize::try_from(settings.max_items()).unwrap_or(usize::MAX);
+        plan.set_source(&flow.stage, "window", |source| {
+            source.window = source.window.min(places.max(1));
+        });
         flow
     }
 

@@ -66,9 +66,13 @@ impl Graph {
         for node in self.nodes.iter().filter(|node| node.spec.gathers > 0) {
             let mut at = node.stage.id;
             let source = loop {
+                // A source may follow stages: what reads again what they wrote.
+                if let Some(source) = self.sources.iter().find(|source| source.stage == at) {
+                    break Some(source);
+                }
                 let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
                 match (inputs.next(), inputs.next()) {
-                    (None, _) => break self.sources.iter().find(|source| source.stage == at),
+                    (None, _) => break None,
                     (Some((from, _)), None) => at = *from,
                     _ => break None,
                 }

@@ -157,7 +157,12 @@ pub(super) fn recover(place: &Place) -> Result<Found, DiskError> {
     // Numbers are used once, also those of records that were lost with the machine's power.
     let written = segments.last().map_or(0, |last| last.next);
     let next = written.max(settled.known());
+    let found = settled.clone();
     settle_into(&segments, &mut settled);
+    if settled != found {
+        // Before anything is written where the position was.
+        settled.write(&place.path, true)?;
+    }
     while segments.len() > 1 && segments[0].next <= settled.base.next {
         let gone = segments.remove(0);
         fs::remove_file(&gone.path).map_err(DiskError::io("remove", &gone.path))?;
@@ -184,7 +189,10 @@ pub(super) fn recover(place: &Place) -> Result<Found, DiskError> {
 /// Has the base lie in a file that is there.
 fn settle_into(segments: &[Segment], settled: &mut Settled) {
     let base = &mut settled.base;
-    let (segment, end) = match segments.iter().find(|segment| segment.first == base.segment) {
+    let (segment, end) = match segments
+        .iter()
+        .find(|segment| segment.first == base.segment)
+    {
         Some(segment) => (segment.first, base.end.min(segment.len)),
         None => match segments.iter().find(|segment| segment.next > base.next) {
             Some(segment) => (segment.first, 0),

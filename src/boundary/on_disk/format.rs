@@ -266,7 +266,10 @@ impl Fields {
             return self.record().map(Origin::Record);
         }
         let record = |_| Some(Arc::new(Origin::Record(self.record()?)));
-        (0..count).map(record).collect::<Option<_>>().map(Origin::Many)
+        (0..count)
+            .map(record)
+            .collect::<Option<_>>()
+            .map(Origin::Many)
     }
 
     fn record(&mut self) -> Option<Record> {

@@ -166,7 +166,8 @@ impl DiskBuffer {
         })
     }
 
-    /// At most that many records that are not settled, from 1.
+    /// At most that many records that are not settled, from 1: those that were handed on included, so
+    /// more than what follows gathers or has in flight.
     pub fn items(mut self, items: u64) -> DiskBuffer {
         self.settings.items = items;
         self
@@ -265,6 +266,10 @@ impl Settings {
         let segment = self.segment_bytes();
         let fits = (1..=self.bytes).contains(&segment);
         Invalid::unless(fits, "segment_bytes", segment, "1 to `bytes`")
+    }
+
+    pub(crate) fn max_items(&self) -> u64 {
+        self.items
     }
 
     pub(crate) fn max_bytes(&self) -> u64 {

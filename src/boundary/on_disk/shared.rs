@@ -168,9 +168,8 @@ impl Shared {
 
     /// The file with that first number, or the one after it.
     pub(super) fn segment(state: &State, first: u64, after: bool) -> Option<Segment> {
-        let fits = |segment: &&Segment| {
-            segment.first == first && !after || segment.first > first && after
-        };
+        let fits =
+            |segment: &&Segment| segment.first == first && !after || segment.first > first && after;
         state.segments.iter().find(fits).cloned()
     }
 

@@ -10,9 +10,9 @@ use std::task::Poll;
 
 use super::error::DiskError;
 use super::files::{Batch, Files, Wrote};
+use super::format::{self, FILE_HEAD};
 use super::shared::Shared;
 use super::work::Work;
-use super::format::{self, FILE_HEAD};
 use super::{Settings, SyncPolicy};
 use crate::chunk::{Chunk, Element, Meta};
 use crate::error::{Cause, Stop};
@@ -89,7 +89,9 @@ impl<T, E> DiskSink<T, E> {
                             cx.settle(meta, Outcome::Delivered);
                         }
                     }
-                    Ok((_, Err(error))) => return Poll::Ready(Err(self.fail(cx, Stop::error(error)))),
+                    Ok((_, Err(error))) => {
+                        return Poll::Ready(Err(self.fail(cx, Stop::error(error))));
+                    }
                     Err(stop) => return Poll::Ready(Err(self.fail(cx, stop))),
                 }
             }
