@@ -12,7 +12,7 @@ use forebay::boundary::{
     Buffer, ClassBuffer, Damage, Damaged, DiskBuffer, DiskError, Stored, SyncPolicy,
 };
 use forebay::class::Class;
-use forebay::control::{PrioritySettings, ThrottleMode, WhenNoRoom};
+use forebay::control::{DeferralSettings, PrioritySettings, ThrottleMode, WhenNoRoom};
 use forebay::dead_letter::DeadLetter;
 use forebay::error::{BoxError, RunError};
 use forebay::flow::{DeadLetters, Flow, Pipeline, Rate};
@@ -43,6 +43,7 @@ fn open(folder: &TempDir) -> DiskBuffer {
         .sync(SyncPolicy::Os)
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // as the stage calls it
 fn encode(n: &u64) -> [u8; 8] {
     n.to_le_bytes()
 }
@@ -854,6 +855,62 @@ fn low_goes_to_disk_under_pressure_and_comes_back() {
     );
 }
 
+/// What was put aside in memory and has to leave goes to disk, instead of being shed or expiring.
+fn deferring(
+    flow: Flow<u64>,
+    deferral: DeferralSettings,
+    disk: DiskBuffer,
+) -> (Flow<u64>, Flow<u64>) {
+    let settings = PrioritySettings::items(8)
+        .when_no_room(Class::HIGH, WhenNoRoom::Wait(Duration::MAX))
+        .when_no_room(Class::LOW, WhenNoRoom::Defer);
+    let buffer = ClassBuffer::new(settings).defer(deferral.spill());
+    let (served, spilled) = flow
+        .classify(|n| if n % 10 == 0 { Class::HIGH } else { Class::LOW })
+        .buffer_by_class_diverting(buffer, 16);
+    (served, spill(spilled, disk))
+}
+
+#[test]
+fn what_was_put_aside_spills_to_disk() {
+    for (ttl, why) in [(60_000 * MS, "no room"), (5 * MS, "too long")] {
+        let folder = folder();
+        let items = if ttl > 5 * MS { 20 } else { 1000 };
+        let (served, spilled) = deferring(
+            source::iter(0..500),
+            DeferralSettings::items(items).ttl(ttl),
+            open(&folder),
+        );
+        let pipeline = served
+            .merge_prioritized(64, [(1, spilled)])
+            .map_async(2, |n| async move {
+                time::sleep(MS).await;
+                n
+            })
+            .collect();
+        let (all, snapshot) = simulate(pipeline);
+        let unique: BTreeSet<u64> = all.iter().copied().collect();
+        assert_eq!((all.len(), unique.len()), (500, 500), "{why}");
+        let disk = &snapshot.stage("buffer_on_disk").unwrap().counts;
+        assert!(disk.outcome(Kind::Delivered) > 100, "{why}: {snapshot}");
+        let memory = &snapshot.stage("buffer_by_class").unwrap().counts;
+        assert_eq!(memory.outcome(Kind::Shed), 0, "{why}");
+        assert_eq!(memory.outcome(Kind::Expired), 0, "{why}");
+    }
+}
+
+#[test]
+fn a_deferral_that_spills_needs_a_side_output() {
+    let settings = PrioritySettings::items(8).when_no_room(Class::LOW, WhenNoRoom::Defer);
+    let buffer = ClassBuffer::new(settings).defer(DeferralSettings::items(8).spill());
+    let error = source::iter(0..1_u64)
+        .buffer_by_class(buffer)
+        .ignore()
+        .block_on()
+        .unwrap_err();
+    assert!(error.to_string().contains("buffer_on_disk"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 64,
@@ -903,5 +960,52 @@ proptest! {
         }
         let (all, _) = simulate(rest(open(&folder)).collect());
         prop_assert_eq!(all, model.into_iter().collect::<Vec<_>>());
+    }
+
+    /// Whatever the bounds: each element is served once, from memory or from disk, or is left on disk
+    /// when the flow was cut short.
+    #[test]
+    fn deferral_and_disk_lose_nothing(
+        seed in any::<u64>(),
+        count in 0..400_u64,
+        items in 1..30_usize,
+        ttl_us in 1..5000_u32,
+        on_disk in 1..200_u64,
+        service_us in 0..300_u32,
+        drained_after_us in prop_oneof![Just(None), (0..50_000_u32).prop_map(Some)],
+    ) {
+        let folder = folder();
+        let deferral = DeferralSettings::items(items)
+            .ttl(MS * ttl_us / 1000)
+            .rate(100_000.0, 10);
+        let flow = source::iter(0..count);
+        let (served, spilled) = deferring(flow, deferral, open(&folder).items(on_disk));
+        let served_then = Arc::new(Mutex::new(Vec::new()));
+        let keep = Arc::clone(&served_then);
+        let pipeline = served
+            .merge([spilled])
+            .map_async(2, move |n| async move {
+                time::sleep(MS * service_us / 1000).await;
+                n
+            })
+            .for_each(move |n| keep.lock().unwrap().push(n));
+        let simulation = Simulation::new(seed);
+        let mut run = simulation.start(pipeline).unwrap();
+        if let Some(after) = drained_after_us {
+            simulation.advance(MS * after / 1000);
+            let _ = run.drain(Duration::from_secs(60)).unwrap();
+        } else {
+            run.join().unwrap();
+        }
+        let snapshot = run.snapshot();
+        snapshot.check().unwrap();
+        let memory = &snapshot.stage("buffer_by_class").unwrap().counts;
+        prop_assert!(memory.held_peak <= 8 + items as u64 + 64, "{}", memory.held_peak);
+        drop((run, simulation));
+        prop_assert_eq!(open(&folder).recovered().items, 0);
+        let mut all = served_then.lock().unwrap().clone();
+        all.sort_unstable();
+        let from_source = memory.entered;
+        prop_assert_eq!(all, (0..from_source).collect::<Vec<_>>());
     }
 }

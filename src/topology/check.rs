@@ -71,11 +71,10 @@ impl Graph {
                     break Some(source);
                 }
                 let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
-                match (inputs.next(), inputs.next()) {
-                    (None, _) => break None,
-                    (Some((from, _)), None) => at = *from,
-                    _ => break None,
-                }
+                let (Some((from, _)), None) = (inputs.next(), inputs.next()) else {
+                    break None;
+                };
+                at = *from;
                 let between = self.nodes.iter().find(|node| node.stage.id == at);
                 if between.is_none_or(|node| node.spec.changes_count) {
                     break None;

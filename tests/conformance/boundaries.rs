@@ -25,6 +25,7 @@ fn disk() -> DiskBuffer {
     DiskBuffer::open(path).unwrap().sync(SyncPolicy::Os)
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // as the stage calls it
 fn encode(n: &u64) -> [u8; 8] {
     n.to_le_bytes()
 }
