@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use forebay::chunk::Chunk;
 use forebay::control::Retry;
-use forebay::error::{RunError, Stop};
+use forebay::error::RunError;
 use forebay::flow::{Flow, Pipeline};
-use forebay::operator::{Answer, Concurrency, Context, Demand, Fill, Source};
+use forebay::operator::{Answer, Concurrency};
 use forebay::outcome::Kind;
 use forebay::runtime::Snapshot;
 use forebay::source;
+use forebay::testkit::replay;
 use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
@@ -56,41 +56,6 @@ fn abort<O: Send + 'static>(pipeline: Pipeline<O>) -> Snapshot {
     })
 }
 
-/// Numbers that can be read again.
-struct Numbers {
-    next: u64,
-    end: u64,
-}
-
-impl Source<u64> for Numbers {
-    type Position = u64;
-
-    fn fill(
-        &mut self,
-        _: &mut Context<'_, '_>,
-        out: &mut Chunk<u64>,
-        positions: &mut Vec<u64>,
-        want: Demand,
-    ) -> Result<Fill, Stop> {
-        let end = self.end.min(self.next + want.items as u64);
-        for n in self.next..end {
-            out.push_value(n);
-            positions.push(n);
-        }
-        self.next = end;
-        Ok(if self.next == self.end {
-            Fill::Done
-        } else {
-            Fill::More
-        })
-    }
-
-    fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&u64>) -> Result<(), Stop> {
-        self.next = to.map_or(0, |position| position + 1);
-        Ok(())
-    }
-}
-
 /// Waits so many turns of the scheduler.
 async fn turns(count: u64) {
     for _ in 0..count {
@@ -101,7 +66,7 @@ async fn turns(count: u64) {
 /// Goes back in the middle, and everything must come through.
 fn survives_a_rewind(through: impl FnOnce(Flow<u64>) -> Flow<u64>) {
     let failed = AtomicUsize::new(0);
-    let numbers = Flow::from_source("numbers", Numbers { next: 0, end: 300 });
+    let numbers = replay(0..300);
     let flow = through(numbers.on_unresolved(Answer::Rewind).barrier_every(50))
         .try_map(move |n| {
             if *n == 150 && failed.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -245,7 +210,7 @@ fn a_sink_of_futures_drops_those_of_a_source_that_goes_back() {
     let failed = AtomicUsize::new(0);
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
     let see = Arc::clone(&seen);
-    let numbers = Flow::from_source("numbers", Numbers { next: 0, end: 300 });
+    let numbers = replay(0..300);
     let (result, snapshot) = run(numbers
         .on_unresolved(Answer::Rewind)
         .try_map(move |n| {

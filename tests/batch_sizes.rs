@@ -155,6 +155,8 @@ fn tell(size: &mut dyn BatchSize, batches: &[(u64, BatchSample, f64)], times: u3
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_size_stays_within_its_bounds_and_explains_each_change(batches in batches()) {
         for mut size in sizes() {

@@ -10,66 +10,18 @@ use forebay::chunk::{Chunk, Element};
 use forebay::error::{RunError, Stop};
 use forebay::flow::{Cycle, Flow, Pipeline};
 use forebay::mark::Mark;
-use forebay::operator::{Answer, Context, Control, Demand, Fill, Held, Sink, Source};
+use forebay::operator::{Answer, Context, Control, Demand, Held, Sink};
 use forebay::outcome::{Kind, Outcome, Reason};
-use forebay::position::Unresolved;
 use forebay::runtime::Snapshot;
+use forebay::testkit::replay;
 use forebay::topology::{Guarantee, NodeSpec};
-
-/// Numbers with their own value as position, which can be read again, and passed by.
-struct Numbers {
-    next: u64,
-    end: u64,
-}
-
-impl Source<u64> for Numbers {
-    type Position = u64;
-
-    fn fill(
-        &mut self,
-        _: &mut Context<'_, '_>,
-        out: &mut Chunk<u64>,
-        positions: &mut Vec<u64>,
-        want: Demand,
-    ) -> Result<Fill, Stop> {
-        let some = self.next..self.end.min(self.next + want.items.min(7) as u64);
-        self.next = some.end;
-        some.clone().for_each(|n| out.push_value(n));
-        positions.extend(some);
-        Ok(if self.next == self.end {
-            Fill::Done
-        } else {
-            Fill::More
-        })
-    }
-
-    fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&u64>) -> Result<(), Stop> {
-        self.next = to.map_or(0, |position| position + 1);
-        Ok(())
-    }
-
-    fn poll_divert(
-        &mut self,
-        _: &mut Context<'_, '_>,
-        _: &Unresolved,
-        _: Option<&u64>,
-    ) -> Poll<Result<(), Stop>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 const COUNT: u64 = 300;
 
 fn numbers() -> Flow<(u64, u64)> {
-    Flow::from_source(
-        "numbers",
-        Numbers {
-            next: 0,
-            end: COUNT,
-        },
-    )
-    .on_unresolved(Answer::Rewind)
-    .map(|n| (n, n))
+    replay(0..COUNT)
+        .on_unresolved(Answer::Rewind)
+        .map(|n| (n, n))
 }
 
 /// Sends each number round until it is 0: over two islands and a pool of futures. The call with that
@@ -194,17 +146,11 @@ fn what_is_inside_comes_before_the_last_barrier() {
 
 #[test]
 fn every_barrier_waits_for_what_is_inside() {
-    let flow = Flow::from_source(
-        "numbers",
-        Numbers {
-            next: 0,
-            end: COUNT,
-        },
-    )
-    .on_unresolved(Answer::Rewind)
-    .window(40)
-    .barrier_every(20)
-    .map(|n| (n, n));
+    let flow = replay(0..COUNT)
+        .on_unresolved(Answer::Rewind)
+        .window(40)
+        .barrier_every(20)
+        .map(|n| (n, n));
     // The sink settles by barriers alone: behind one too few, the window would stay full.
     let (all, _) = commit(round(flow, &[]));
     assert_eq!(all, (0..COUNT).collect::<Vec<_>>());
@@ -212,17 +158,11 @@ fn every_barrier_waits_for_what_is_inside() {
 
 #[test]
 fn what_is_inside_comes_again_after_a_rewind_and_is_committed_once() {
-    let flow = Flow::from_source(
-        "numbers",
-        Numbers {
-            next: 0,
-            end: COUNT,
-        },
-    )
-    .on_unresolved(Answer::Rewind)
-    .window(40)
-    .barrier_every(20)
-    .map(|n| (n, n));
+    let flow = replay(0..COUNT)
+        .on_unresolved(Answer::Rewind)
+        .window(40)
+        .barrier_every(20)
+        .map(|n| (n, n));
     let (all, snapshot) = commit(round(flow, &[50, 400, 1_200]));
     assert_eq!(all, (0..COUNT).collect::<Vec<_>>());
     let total = snapshot.total();
@@ -244,15 +184,7 @@ fn a_cycle_goes_back_before_a_sink_that_knows_no_marks() {
 #[test]
 fn a_stage_that_gathers_behind_a_cycle_gets_the_rest_before_the_last_barrier() {
     for answer in [Answer::Rewind, Answer::Divert] {
-        let flow = Flow::from_source(
-            "numbers",
-            Numbers {
-                next: 0,
-                end: COUNT,
-            },
-        )
-        .on_unresolved(answer)
-        .map(|n| (n, n));
+        let flow = replay(0..COUNT).on_unresolved(answer).map(|n| (n, n));
         let (result, _) = run(round(flow, &[]).grouped(7).collect());
         let groups = result.unwrap();
         assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), COUNT as usize);

@@ -12,11 +12,12 @@ use forebay::dead_letter::{DeadLetter, DeadLetterFile, DeadLetterFn, Durability}
 use forebay::error::{BoxError, Cause, Refused, RunError, Stop};
 use forebay::flow::{DeadLetters, Flow, OnError, Pipeline};
 use forebay::operator::{
-    Answer, Concurrency, Context, Control, Demand, Fill, Held, Input, Operator, Source,
+    Answer, Concurrency, Context, Control, Demand, Fill, Held, Input, Operator,
 };
 use forebay::outcome::{Kind, Reason};
 use forebay::runtime::Snapshot;
 use forebay::source;
+use forebay::testkit::replay;
 use forebay::time::{self, TimedOut};
 use forebay::topology::Guarantee;
 
@@ -41,43 +42,8 @@ fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Snapsh
     })
 }
 
-/// Numbers with their position, so that the source stops when one is lost.
-struct Numbers {
-    next: u64,
-    end: u64,
-}
-
-impl Source<u64> for Numbers {
-    type Position = u64;
-
-    fn fill(
-        &mut self,
-        _: &mut Context<'_, '_>,
-        out: &mut Chunk<u64>,
-        positions: &mut Vec<u64>,
-        want: Demand,
-    ) -> Result<Fill, Stop> {
-        let end = self.end.min(self.next + want.items as u64);
-        for n in self.next..end {
-            out.push_value(n);
-            positions.push(n);
-        }
-        self.next = end;
-        Ok(if self.next == self.end {
-            Fill::Done
-        } else {
-            Fill::More
-        })
-    }
-
-    fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&u64>) -> Result<(), Stop> {
-        self.next = to.map_or(0, |position| position + 1);
-        Ok(())
-    }
-}
-
 fn numbers(end: u64) -> Flow<u64> {
-    Flow::from_source("numbers", Numbers { next: 0, end })
+    replay(0..end)
 }
 
 /// Gives each number the origin a file would have given it.
@@ -390,7 +356,7 @@ fn a_dead_letter_without_bytes_is_refused_before_anything_starts() {
     };
     assert_eq!(stage, "decode");
     assert!(
-        what.contains("`numbers`") && what.contains("encode"),
+        what.contains("`replay`") && what.contains("encode"),
         "{what}"
     );
 }
@@ -955,5 +921,9 @@ fn settings_without_meaning_are_refused() {
         .or_fail()
         .ignore()
         .block_on();
-    assert!(refused.unwrap_err().to_string().contains("jitter is 2"));
+    let words = refused.unwrap_err().to_string();
+    assert!(
+        words.contains("`retry jitter` is 2, which is not within 0 to 1"),
+        "{words}"
+    );
 }

@@ -253,7 +253,7 @@ fn a_record_larger_than_all_may_be_is_kept_alone() {
     let pipeline = source::iter(0..4_u64)
         .map(text)
         .buffer_on_disk(disk, |text: &String| text.clone())
-        .try_map(|stored| stored.whole().map(|bytes| bytes.len()))
+        .try_map(|stored| stored.whole().map(bytes::Bytes::len))
         .or_stop()
         .collect();
     assert_eq!(simulate(pipeline).0, [0, 150, 300, 450]);

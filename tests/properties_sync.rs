@@ -12,12 +12,11 @@ use forebay::class::Class;
 use forebay::control::BatchLimits;
 use forebay::error::{RunError, Stop};
 use forebay::flow::{Flow, Restart, restarting};
-use forebay::operator::{
-    Answer, Context, Control, Demand, Fill, Held, Input, Operator, Sink, Source,
-};
+use forebay::operator::{Answer, Context, Control, Demand, Fill, Held, Input, Operator, Sink};
 use forebay::outcome::{Kind, Outcome, Reason};
 use forebay::runtime::Snapshot;
 use forebay::source;
+use forebay::testkit::replay;
 use forebay::topology::Guarantee;
 use proptest::prelude::*;
 
@@ -547,41 +546,6 @@ proptest! {
     }
 }
 
-/// Numbers that can be read again from any position.
-struct Numbers {
-    next: u64,
-    end: u64,
-}
-
-impl Source<u64> for Numbers {
-    type Position = u64;
-
-    fn fill(
-        &mut self,
-        _: &mut Context<'_, '_>,
-        out: &mut Chunk<u64>,
-        positions: &mut Vec<u64>,
-        want: Demand,
-    ) -> Result<Fill, Stop> {
-        let some = self.next..self.end.min(self.next + want.items as u64);
-        for n in some.clone() {
-            out.push_value(n);
-            positions.push(n);
-        }
-        self.next = some.end.max(self.next);
-        Ok(if self.next == self.end {
-            Fill::Done
-        } else {
-            Fill::More
-        })
-    }
-
-    fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&u64>) -> Result<(), Stop> {
-        self.next = to.map_or(0, |position| position + 1);
-        Ok(())
-    }
-}
-
 /// Fails an element the first time it sees one of those numbers, and delivers all others.
 struct Fussy<T, F> {
     fails: Vec<u64>,
@@ -628,9 +592,7 @@ fn rewound<U: Send + 'static>(
     numbers: impl Fn(&U) -> Vec<u64> + Copy + Send + 'static,
 ) -> Result<(), TestCaseError> {
     let delivered = Arc::new(Mutex::new(Vec::new()));
-    let flow = Flow::from_source("numbers", Numbers { next: 0, end: 100 })
-        .on_unresolved(Answer::Rewind)
-        .window(40);
+    let flow = replay(0..100).on_unresolved(Answer::Rewind).window(40);
     let random = Random(seed);
     let chops = random.clone();
     let flow = flow.stage("choppy", move |input| Choppy {
@@ -737,7 +699,7 @@ fn what_cannot_keep_a_guarantee_is_refused_by_name() {
             .unwrap_err();
         assert!(error.to_string().contains("culprit"), "{error}");
     };
-    let numbers = || Flow::from_source("numbers", Numbers { next: 0, end: 9 });
+    let numbers = || replay(0..9);
     refused(
         numbers().aggregate(0, |sum, n| *sum += n),
         Guarantee::AtLeastOnce,
@@ -770,7 +732,7 @@ fn what_cannot_keep_a_guarantee_is_refused_by_name() {
 
 #[test]
 fn a_group_larger_than_the_window_of_its_source_is_refused() {
-    let numbers = || Flow::from_source("numbers", Numbers { next: 0, end: 90 }).window(40);
+    let numbers = || replay(0..90).window(40);
     let refused = numbers()
         .map(|n| n)
         .buffer(10)
@@ -780,7 +742,7 @@ fn a_group_larger_than_the_window_of_its_source_is_refused() {
         .block_on();
     let error = refused.unwrap_err().to_string();
     assert!(
-        error.contains("culprit") && error.contains("numbers"),
+        error.contains("culprit") && error.contains("replay"),
         "{error}"
     );
     for fits in [

@@ -14,6 +14,9 @@ use forebay::source;
 use forebay::testkit::{Simulation, sink_probe, source_probe};
 use forebay::time::{self, Time};
 
+#[path = "../examples/a2_throttle.rs"]
+mod a2_throttle;
+
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const RATE: f64 = 100.0;
@@ -267,4 +270,9 @@ fn cost_above_the_burst_trickles_in() {
         .collect();
     // 10 of the 20 at once; the 100 wait for 90 more; what costs nothing follows; 5 take 50 ms.
     assert_eq!(at, [0, 900, 900, 950]);
+}
+
+#[test]
+fn row_a2_the_example() {
+    a2_throttle::main().unwrap();
 }

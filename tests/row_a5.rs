@@ -8,6 +8,10 @@ use forebay::class::Class;
 use forebay::control::{BreakerHandle, BreakerSettings, Emergency, EmergencyEvent, EmergencyMode};
 use forebay::time::Time;
 
+#[cfg(feature = "testkit")]
+#[path = "../examples/a5_emergency.rs"]
+mod a5_emergency;
+
 fn at(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
 }
@@ -93,4 +97,10 @@ fn row_a5_the_breaker_of_a_destination_stays_closed_under_load_alone() {
         }
     }
     assert_eq!(breaker.snapshot(at(100)).counts.trips, 0);
+}
+
+#[cfg(feature = "testkit")]
+#[test]
+fn row_a5_a_pipeline_in_an_emergency_keeps_high_and_is_led_back() {
+    a5_emergency::main().unwrap();
 }

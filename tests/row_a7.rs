@@ -12,6 +12,9 @@ use forebay::control::{
 };
 use forebay::time::Time;
 
+#[path = "../examples/a7_consumer.rs"]
+mod a7_consumer;
+
 #[test]
 fn row_a7_any_figure_over_its_limit_is_pressure() {
     let second = Duration::from_secs(1);
@@ -179,4 +182,9 @@ fn row_a7_under_pressure_high_goes_first_in_sequence_and_low_is_deferred_and_cou
     assert_eq!(back, [(C::LOW, 1), (C::LOW, 4)]);
     let processed = consume(&free(10), &back, &mut later);
     assert_eq!(processed, (vec![1, 4], 10));
+}
+
+#[test]
+fn row_a7_the_example() {
+    a7_consumer::main().unwrap();
 }

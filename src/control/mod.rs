@@ -4,10 +4,25 @@
 //! them are thin shells, so what a pipeline decides can be tested without running one, and the same
 //! input always gives the same decisions.
 //!
+//! | question | policy | stages share it by |
+//! | --- | --- | --- |
+//! | who is let in | [`Admission`], [`Gate`], [`Forecast`] | [`AdmissionHandle`] |
+//! | and when there is far too much | [`Emergency`] | [`EmergencyHandle`] |
+//! | who waits, makes way, is served next | [`PriorityQueue`], [`Scheduler`] | |
+//! | who has waited in vain | [`Codel`] | |
+//! | who is put aside, and comes back | [`Deferral`] | |
+//! | how many calls at once | [`limit`] | [`LimitHandle`] |
+//! | whether a destination is called at all | [`Breaker`] | [`BreakerHandle`] |
+//! | whether a call is tried again | [`Retrying`] | |
+//! | how many at once in a batch | [`batch_size`], [`BatchWindow`] | [`BatchHandle`] |
+//! | how many a second | [`Throttle`] | |
+//! | how much pressure there is | [`Pressure`], [`Thresholds`] | [`PressureHandle`] |
+//!
 //! # Invariants
 //! - A policy reads no clock: `now` is an argument, and never goes back.
 //! - Its state is bounded by what it was configured with.
-//! - What it changes it explains: in a [`History`] of its last adjustments.
+//! - What it changes it explains: in a [`History`] of its last adjustments. How it stands is in its
+//!   snapshot.
 //! - A setting that cannot be is refused as [`Invalid`], before anything runs.
 //!
 //! # Example

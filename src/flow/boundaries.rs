@@ -289,6 +289,10 @@ fn class_spec(buffer: &ClassBuffer) -> NodeSpec {
         .holds(buffer.capacity() + WAITING_BY_CLASS)
         .holds_bytes(buffer.capacity_bytes())
         .note("by class");
+    let spec = match buffer.aside() {
+        Some((items, share)) => spec.puts_aside(items, share),
+        None => spec,
+    };
     if buffer.sheds() {
         spec.loses("gives elements up by class: have every class wait, and declare no deferral")
     } else {

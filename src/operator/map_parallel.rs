@@ -19,6 +19,9 @@ use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 /// The most elements that go to a lane at once.
 pub(crate) const BATCH: usize = 32;
 
+/// The most lanes: each is a task, and many more than cores bring nothing.
+pub(crate) const MOST_LANES: usize = 1024;
+
 /// Batches inside for each lane: one that runs and one that waits, so that no lane is idle while
 /// results are handed on.
 pub(crate) const BATCHES_A_LANE: usize = 2;
@@ -89,7 +92,7 @@ where
             input,
             buf: Chunk::default(),
             f: Arc::new(f),
-            lanes: lanes.max(1),
+            lanes: lanes.clamp(1, MOST_LANES),
             jobs: None,
             shared: Arc::new(Shared {
                 results: Mutex::new(Vec::new()),

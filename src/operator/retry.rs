@@ -193,7 +193,7 @@ where
     let tries = Arc::new(Tries {
         state: Mutex::new(state),
         timeout,
-        places: (limit < window).then(|| Semaphore::new(limit)),
+        places: (limit < window).then(|| Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
         tally,
     });
     let inside = Concurrency::limit(window);

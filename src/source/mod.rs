@@ -33,7 +33,7 @@ pub use crate::operator::sources::tick::Tick;
 #[cfg(feature = "tower")]
 pub use calls::{Answer, Call, CallError, Calls, Reply, calls};
 pub use files::lines;
-pub use queue::{Offer, Offered, Queue, QueueEnd, queue};
+pub use queue::{Offer, Offered, Queue, QueueEnd, queue, queue_by_class};
 pub use values::{
     async_channel, empty, failed, iter, repeat, stream, tick, tokio_mpsc, unfold_async,
 };

@@ -20,6 +20,7 @@ mod conformance;
 mod fault;
 mod fuzz;
 mod probe;
+mod replay;
 mod simulation;
 
 pub use crate::conformance;
@@ -29,4 +30,5 @@ pub use conformance::{Conformance, Conformed, Violation};
 pub use fault::{DropAt, Faults, drop_at, drop_somewhere};
 pub use fuzz::{fuzzed, planned_panic};
 pub use probe::{ProbeSink, SinkProbe, SourceProbe, sink_probe, source_probe};
+pub use replay::replay;
 pub use simulation::Simulation;

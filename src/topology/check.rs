@@ -8,6 +8,7 @@ use super::guarantee::Guarantee;
 use super::node::NodeSpec;
 use crate::error::Refused;
 use crate::operator::Answer;
+use crate::operator::source::Settings;
 use crate::sync::lock;
 
 impl Graph {
@@ -25,6 +26,12 @@ impl Graph {
                 stage: self.name_of(source.stage),
                 what: "it tracks its elements itself: leave `.untracked()` out".to_owned(),
             });
+        }
+        for source in &self.sources {
+            if let Some(what) = lock(&source.settings).cannot_answer() {
+                let stage = self.name_of(source.stage);
+                return Err(Refused::Setting { stage, what });
+            }
         }
         if let Some(open) = self.open.first() {
             return Err(Refused::Dangling {
@@ -45,60 +52,71 @@ impl Graph {
         }
         self.check_dead_letters()?;
         self.check_windows()?;
-        let rewinds = self
-            .sources
-            .iter()
-            .any(|source| lock(&source.settings).answer == Answer::Rewind);
         if let Some(guarantee) = self.guarantee {
             self.check_guarantee(guarantee)?;
         }
-        if rewinds {
-            self.refuse_stage("going back (Answer::Rewind)", |spec| {
-                spec.no_rewind.map(ToOwned::to_owned)
-            })?;
+        self.check_rewinds()
+    }
+
+    /// A stage that gathers more elements than its source may have unsettled waits for ever, and one
+    /// that puts aside too many of them holds up the others. Only the certain case is refused: one
+    /// source, and no stage between that makes more or fewer of them.
+    fn check_windows(&self) -> Result<(), Refused> {
+        for node in &self.nodes {
+            let (gathers, aside) = (node.spec.gathers, node.spec.aside);
+            if gathers == 0 && aside.is_none() {
+                continue;
+            }
+            let Some((source, settings)) = self.only_source(node.stage.id) else {
+                continue;
+            };
+            if !settings.tracked || settings.window == 0 {
+                continue;
+            }
+            let (stage, window) = (self.name_of(node.stage.id), settings.window);
+            let flushed = (1..=window).contains(&settings.barrier_every);
+            if gathers > window && !flushed {
+                let why = format!(
+                    "it gathers {gathers} elements, and its source `{source}` may have no more than \
+                     {window} unsettled: declare a larger `window` there, or a smaller group"
+                );
+                return Err(Refused::Deadlock { stage, why });
+            }
+            if let Some((items, share)) = aside
+                && items as f64 > window as f64 * share
+            {
+                let what = format!(
+                    "it may put {items} elements aside, more than {share} of the {window} that its \
+                     source `{source}` may have unsettled, and so hold up all others: declare a \
+                     larger `window` there, put fewer aside, or allow a larger `share_of_window`"
+                );
+                return Err(Refused::Setting { stage, what });
+            }
         }
         Ok(())
     }
 
-    /// A stage that gathers more elements than its source may have unsettled waits for ever. Only the
-    /// certain case is refused: one source, and no stage between that makes more or fewer of them.
-    fn check_windows(&self) -> Result<(), Refused> {
-        for node in self.nodes.iter().filter(|node| node.spec.gathers > 0) {
-            let mut at = node.stage.id;
-            let source = loop {
-                // A source may follow stages: what reads again what they wrote.
-                if let Some(source) = self.sources.iter().find(|source| source.stage == at) {
-                    break Some(source);
-                }
-                let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
-                let (Some((from, _)), None) = (inputs.next(), inputs.next()) else {
-                    break None;
-                };
-                at = *from;
-                let between = self.nodes.iter().find(|node| node.stage.id == at);
-                if between.is_none_or(|node| node.spec.changes_count) {
-                    break None;
-                }
+    /// The one source whose elements come to a stage, none more and none less.
+    fn only_source(&self, stage: u32) -> Option<(String, Settings)> {
+        let mut at = stage;
+        loop {
+            // A source may follow stages: what reads again what they wrote.
+            if self.is_source(at) {
+                break;
+            }
+            let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
+            let (Some((from, _)), None) = (inputs.next(), inputs.next()) else {
+                return None;
             };
-            let Some(settings) = source.map(|source| lock(&source.settings).clone()) else {
-                continue;
-            };
-            let flushed = (1..=settings.window).contains(&settings.barrier_every);
-            let waits = node.spec.gathers > settings.window;
-            if settings.tracked && settings.window > 0 && waits && !flushed {
-                return Err(Refused::Deadlock {
-                    stage: self.name_of(node.stage.id),
-                    why: format!(
-                        "it gathers {} elements, and its source `{}` may have no more than {} \
-                         unsettled: declare a larger `window` there, or a smaller group",
-                        node.spec.gathers,
-                        self.name_of(at),
-                        settings.window
-                    ),
-                });
+            at = *from;
+            let between = self.nodes.iter().find(|node| node.stage.id == at);
+            if between.is_none_or(|node| node.spec.changes_count) {
+                return None;
             }
         }
-        Ok(())
+        let source = self.sources.iter().find(|source| source.stage == at)?;
+        let settings = lock(&source.settings).clone();
+        Some((self.name_of(at), settings))
     }
 
     /// A dead letter must have the bytes to try again with.
@@ -119,7 +137,7 @@ impl Graph {
     }
 
     /// A source before a stage with no stage between that gives elements their origin.
-    fn source_without_origin(&self, stage: u32) -> Option<u32> {
+    pub(super) fn source_without_origin(&self, stage: u32) -> Option<u32> {
         let mut open = vec![stage];
         let mut seen = BTreeSet::new();
         while let Some(id) = open.pop() {
@@ -134,7 +152,8 @@ impl Graph {
                     .filter(|(_, to)| *to == id)
                     .map(|(from, _)| *from),
             );
-            if open.len() == before {
+            let given = self.inlet == Some(id) && self.around.origin;
+            if open.len() == before && !given {
                 return Some(id);
             }
         }

@@ -30,6 +30,7 @@ pub struct NodeSpec {
     pub(crate) changes_count: bool,
     /// It hands nothing on before it has gathered so many elements.
     pub(crate) gathers: usize,
+    pub(crate) aside: Option<(usize, f64)>,
     /// It hands every element to each of its branches.
     pub(crate) copies: bool,
     /// How it takes from its inputs, where that can bring branches of one fan-out to a halt.
@@ -61,6 +62,7 @@ impl NodeSpec {
             threads: false,
             changes_count: false,
             gathers: 0,
+            aside: None,
             copies: false,
             takes: None,
             balanced: false,
@@ -107,7 +109,7 @@ impl NodeSpec {
     }
 
     /// Why it cannot drop what it holds of a source that goes back: it is refused under exactly-once
-    /// and under [`Answer::Rewind`](crate::operator::Answer::Rewind).
+    /// and behind a source that answers by [`Answer::Rewind`](crate::operator::Answer::Rewind).
     #[must_use]
     pub fn no_rewind(mut self, why: &'static str) -> NodeSpec {
         self.no_rewind = Some(why);
@@ -150,6 +152,13 @@ impl NodeSpec {
         self
     }
 
+    /// It may hold that many elements unsettled while others pass, at most that share of what their
+    /// source may have unsettled.
+    pub(crate) fn puts_aside(mut self, items: usize, share: f64) -> NodeSpec {
+        self.aside = Some((items, share));
+        self
+    }
+
     pub(crate) fn boundary(mut self) -> NodeSpec {
         self.boundary = true;
         self
@@ -157,7 +166,7 @@ impl NodeSpec {
 
     /// So many elements more.
     pub(crate) fn holds_more(mut self, items: usize) -> NodeSpec {
-        self.held += items;
+        self.held = self.held.saturating_add(items);
         self
     }
 

@@ -16,7 +16,7 @@ use crate::chunk::Element;
 use crate::class::Class;
 use crate::control::{
     AdmissionHandle, Codel, Deferral, Deferred, Evicted, Forecast, Invalid, Leaving, Offer, Placed,
-    PriorityQueue,
+    PressureHandle, PriorityQueue, WhenNoRoom,
 };
 use crate::operator::outlet::Outlet;
 use crate::operator::{Context, Held, Stage};
@@ -61,6 +61,7 @@ struct State<T> {
     spilled: Vec<Element<T>>,
     /// What an element that comes now has to expect, where that is known.
     forecast: Option<Forecast>,
+    pressure: Option<PressureHandle>,
     link: Link,
 }
 
@@ -130,6 +131,15 @@ impl<T> State<T> {
         })
     }
 
+    /// Whether there is too much to do elsewhere for a class that can be done later.
+    fn defers_now(&self, now: Time, class: Class) -> bool {
+        let (Some(pressure), Some(deferral)) = (&self.pressure, &self.deferral) else {
+            return false;
+        };
+        self.queue.settings().policy(class) == WhenNoRoom::Defer
+            && deferral.is_above(pressure.score(now))
+    }
+
     /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has
     /// waited enough.
     fn offer(
@@ -141,6 +151,10 @@ impl<T> State<T> {
     ) -> Option<(Element<T>, Time)> {
         if element.meta.deadline <= now || self.is_too_late(now, &element) {
             leaves.settle(element, Outcome::Expired);
+            return None;
+        }
+        if self.defers_now(now, class_of(&element)) {
+            self.leave(now, element, Way::Defer, Reason::NoRoom, leaves);
             return None;
         }
         let offer = Offer::new(class_of(&element), bytes_of(&element), since);
@@ -191,15 +205,17 @@ impl<T> State<T> {
         }
     }
 
-    /// How full the queue is, 0 to 1.
-    fn fullness(&self) -> f64 {
-        self.queue.len() as f64 / self.queue.settings().max_items() as f64
+    /// How full the queue is, or how great the pressure, whichever is more: 0 to 1.
+    fn pressure(&self, now: Time) -> f64 {
+        let fullness = self.queue.len() as f64 / self.queue.settings().max_items() as f64;
+        let outside = self.pressure.as_ref().map(|pressure| pressure.score(now));
+        fullness.max(outside.unwrap_or(0.0))
     }
 
     /// Offers again what was put aside, as far as there is room and time for it.
     fn reoffer(&mut self, now: Time, leaves: &mut Leaves<T>) {
         loop {
-            let pressure = self.fullness();
+            let pressure = self.pressure(now);
             let Some(deferral) = &mut self.deferral else {
                 return;
             };
@@ -328,6 +344,7 @@ pub(crate) struct Policies<T> {
     deferral: Option<Deferral<Element<T>>>,
     codel: Option<Codel>,
     admission: Option<AdmissionHandle>,
+    pressure: Option<PressureHandle>,
 }
 
 impl<T> Policies<T> {
@@ -341,6 +358,7 @@ impl<T> Policies<T> {
                 deferral: buffer.deferral.map(deferral).transpose()?,
                 codel: buffer.stale.map(codel).transpose()?,
                 admission: buffer.admission.clone(),
+                pressure: buffer.pressure.clone(),
             })
         };
         match buffer.contradiction(has_side) {
@@ -368,6 +386,7 @@ pub(crate) fn by_class<T: Send + 'static>(
             evicted: Vec::new(),
             spilled: Vec::new(),
             forecast: None,
+            pressure: policies.pressure,
             link: Link::default(),
         }),
         items: AtomicU64::new(0),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::class::Class;
 use crate::control::{
-    AdmissionHandle, DeferralSettings, DeferralSnapshot, PrioritySettings, PrioritySnapshot,
-    WhenNoRoom,
+    AdmissionHandle, DeferralSettings, DeferralSnapshot, PressureHandle, PrioritySettings,
+    PrioritySnapshot, WhenNoRoom,
 };
 use crate::sync::lock;
 
@@ -37,6 +37,7 @@ pub struct ClassBuffer {
     pub(super) stale: Option<(Duration, Duration)>,
     pub(super) view: ClassQueueView,
     pub(super) admission: Option<AdmissionHandle>,
+    pub(super) pressure: Option<PressureHandle>,
 }
 
 impl ClassBuffer {
@@ -49,6 +50,7 @@ impl ClassBuffer {
             stale: None,
             view: ClassQueueView::default(),
             admission: None,
+            pressure: None,
         }
     }
 
@@ -83,6 +85,15 @@ impl ClassBuffer {
         self
     }
 
+    /// Goes by that pressure besides how full the queue is: while it is as great as
+    /// [`reoffer_until`](DeferralSettings::reoffer_until) says, elements of classes that can be deferred
+    /// are, room or not; and what was put aside is offered again as it falls.
+    #[must_use]
+    pub fn under(mut self, pressure: &PressureHandle) -> ClassBuffer {
+        self.pressure = Some(pressure.clone());
+        self
+    }
+
     /// To look at the queue while it runs.
     #[must_use]
     pub fn view(&self) -> ClassQueueView {
@@ -102,6 +113,12 @@ impl ClassBuffer {
     pub(crate) fn capacity(&self) -> usize {
         let aside = self.deferral.map_or(0, |deferral| deferral.max_items());
         self.settings.max_items() + aside
+    }
+
+    /// How many may be put aside, and which share of their source's window that may be.
+    pub(crate) fn aside(&self) -> Option<(usize, f64)> {
+        let deferral = self.deferral?;
+        Some((deferral.max_items(), deferral.share()))
     }
 
     pub(crate) fn capacity_bytes(&self) -> u64 {

@@ -74,7 +74,8 @@ impl<T: Send + 'static> ClassSink<T> {
             .deferral
             .as_ref()
             .is_some_and(|aside| !aside.is_empty());
-        let wakes = waits || (aside && !state.aside);
+        // Marks are taken by a consumer that has no demand, too.
+        let wakes = waits || (aside && !state.aside) || !state.marks.is_empty();
         state.aside = aside;
         if wakes {
             consumer.follow(&state.link.consumer);

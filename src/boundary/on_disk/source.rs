@@ -276,6 +276,10 @@ impl Source<Stored> for DiskSource {
         }
     }
 
+    fn rewinds(&self) -> bool {
+        true
+    }
+
     fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&DiskPosition>) -> Result<(), Stop> {
         self.block.clear();
         self.work = None;

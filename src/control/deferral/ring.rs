@@ -338,6 +338,12 @@ impl<P> Deferral<P> {
         self.ring.len()
     }
 
+    /// Whether that pressure is too great to offer anything again.
+    #[must_use]
+    pub fn is_above(&self, pressure: f64) -> bool {
+        pressure >= self.settings.until
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

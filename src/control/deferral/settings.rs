@@ -7,7 +7,7 @@ use crate::control::Invalid;
 /// How deferral is declared.
 ///
 /// Default: any number of bytes, 60 s, offered again below a pressure of 0.5 until it is 0.7 again,
-/// 100 a second, no order per key, no place outside memory.
+/// 100 a second, no order per key, no place outside memory, a quarter of the source's window.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct DeferralSettings {
     pub(super) items: usize,
@@ -19,6 +19,7 @@ pub struct DeferralSettings {
     pub(super) burst: u32,
     pub(super) order_per_key: bool,
     pub(super) spill: bool,
+    pub(super) share: f64,
 }
 
 impl DeferralSettings {
@@ -35,6 +36,7 @@ impl DeferralSettings {
             burst: 10,
             order_per_key: false,
             spill: false,
+            share: 0.25,
         }
     }
 
@@ -85,6 +87,19 @@ impl DeferralSettings {
         self
     }
 
+    /// Which share of what their source may have unsettled may be put aside: above 0, up to 1. The rest
+    /// is for elements that pass. A plan that could exceed it is refused.
+    #[must_use]
+    pub fn share_of_window(mut self, share: f64) -> DeferralSettings {
+        self.share = share;
+        self
+    }
+
+    /// The share of the source's window.
+    pub(crate) fn share(&self) -> f64 {
+        self.share
+    }
+
     /// There is a place outside memory: what has no room, and what was put aside too long, goes there.
     #[must_use]
     pub fn spill(mut self) -> DeferralSettings {
@@ -120,6 +135,8 @@ impl DeferralSettings {
         Invalid::unless(self.bytes > 0, "bytes", self.bytes, "1 and more")?;
         let lasts = self.ttl > Duration::ZERO;
         Invalid::unless(lasts, "ttl", format!("{:?}", self.ttl), "more than nothing")?;
+        let is_share = self.share > 0.0 && self.share <= 1.0;
+        Invalid::unless(is_share, "share_of_window", self.share, "above 0, up to 1")?;
         let is_level = (0.0..=1.0).contains(&self.below);
         Invalid::unless(is_level, "reoffer_below", self.below, "0 to 1")?;
         let is_above = (self.below..=1.0).contains(&self.until);

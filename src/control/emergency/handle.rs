@@ -13,6 +13,9 @@ use crate::control::{Adjustment, Invalid};
 use crate::sync::lock;
 use crate::time::Time;
 
+/// More steps than any way back has: the capacity doubles with each.
+const STEPS: u32 = 65;
+
 type Listener = Box<dyn Fn(&EmergencyEvent) + Send + Sync>;
 
 /// An emergency that stages, flows and producers share. Clones are the same one.
@@ -54,6 +57,8 @@ struct Shared {
     /// When the window ends, in nanoseconds.
     window_ends: AtomicU64,
     window: Duration,
+    /// How long the load must be calm for each step back.
+    hold: Duration,
     inner: Mutex<Inner>,
     listener: Option<Listener>,
 }
@@ -107,6 +112,7 @@ impl EmergencyHandle {
             offered: AtomicU64::new(0),
             window_ends: AtomicU64::new((now + window).as_nanos()),
             window,
+            hold: settings.hold,
             inner: Mutex::new(Inner {
                 emergency,
                 began: now,
@@ -159,15 +165,23 @@ impl EmergencyHandle {
         if now < self.window_ends() {
             return; // another one was faster
         }
-        let span_s = now.since(inner.began).as_secs_f64();
-        let offered = shared.offered.swap(0, Ordering::Relaxed);
-        inner.began = now;
+        let began = std::mem::replace(&mut inner.began, now);
         let ends = (now + shared.window).as_nanos();
         shared.window_ends.store(ends, Ordering::Relaxed);
-        let event = inner.emergency.on_load(now, offered as f64 / span_s);
+        let span = now.since(began);
+        let offered = shared.offered.swap(0, Ordering::Relaxed);
+        let load = offered as f64 / span.as_secs_f64();
+        // Where nobody looked for long, because nothing was offered, the load was calm all the time.
+        let steps = span.as_nanos() / shared.hold.as_nanos();
+        let steps = u32::try_from(steps).unwrap_or(STEPS).clamp(1, STEPS);
+        let events: Vec<EmergencyEvent> = (1..=steps)
+            .filter_map(|step| inner.emergency.on_load(began + span / steps * step, load))
+            .collect();
         self.publish(&inner.emergency);
         drop(inner);
-        self.tell(event);
+        for event in &events {
+            self.tell(event);
+        }
     }
 
     /// A load that was measured otherwise, instead of the offers that are counted.
@@ -176,7 +190,9 @@ impl EmergencyHandle {
         let event = inner.emergency.on_load(now, load);
         self.publish(&inner.emergency);
         drop(inner);
-        self.tell(event);
+        if let Some(event) = &event {
+            self.tell(event);
+        }
     }
 
     fn publish(&self, emergency: &Emergency) {
@@ -186,16 +202,13 @@ impl EmergencyHandle {
         self.shared.capacity.store(capacity, Ordering::Relaxed);
     }
 
-    fn tell(&self, event: Option<EmergencyEvent>) {
-        let Some(event) = event else {
-            return;
-        };
+    fn tell(&self, event: &EmergencyEvent) {
         match event {
             EmergencyEvent::Alert { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         }
         if let Some(listener) = &self.shared.listener {
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(&event)));
+            let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
         }
     }
 
@@ -277,6 +290,22 @@ mod tests {
         assert_eq!(told[1], "emergency: the load was calm; capacity 20");
         assert_eq!(told.len(), 5, "20, 40, 80, over");
         assert!(told[4].starts_with("emergency: over after"));
+    }
+
+    #[test]
+    fn where_nothing_was_offered_for_long_the_emergency_is_over() {
+        let handle = EmergencyHandle::new(EmergencySettings::a5(), 100 * MS, at(0)).unwrap();
+        handle.offered(1000);
+        handle.tick(at(100));
+        assert_eq!(handle.capacity(), 10);
+        // Nobody came for a minute; the first that does passes, whatever its class.
+        handle.offered(1);
+        handle.tick(at(60_000));
+        assert!(handle.admits(Class::LOW));
+        let steps: Vec<f64> = handle.adjustments().iter().map(|one| one.to).collect();
+        assert_eq!(steps, [1.0, 10.0, 2.0, 20.0, 40.0, 80.0, 0.0, 100.0]);
+        let snapshot = handle.snapshot();
+        assert_eq!((snapshot.capacity, snapshot.episodes), (100, 1));
     }
 
     #[test]

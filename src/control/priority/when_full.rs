@@ -171,6 +171,21 @@ impl PrioritySettings {
         self.when_no_room.contains(&policy)
     }
 
+    /// What becomes of an element of that class for which there is no room.
+    #[must_use]
+    pub fn policy(&self, class: Class) -> WhenNoRoom {
+        self.when_no_room[class.index()]
+    }
+
+    /// How long an element of that class waits for room, if it does.
+    #[must_use]
+    pub fn longest_wait(&self, class: Class) -> Option<Duration> {
+        match self.when_no_room[class.index()] {
+            WhenNoRoom::Wait(longest) => Some(longest),
+            _ => None,
+        }
+    }
+
     /// Whether elements of that class may be given up or refused, so that a stage knows whether it
     /// loses any.
     #[must_use]
