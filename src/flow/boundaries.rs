@@ -186,8 +186,13 @@ impl<T: Send + 'static> Flow<T> {
     /// the class, deadline, origin, weight and trace of the element; a
     /// [`try_map`](Flow::try_map) makes values of them, and names where damaged ones go. They are
     /// elements of a source of their own, with positions: [`window`](Flow::window),
-    /// [`on_unresolved`](Flow::on_unresolved) and the like may follow. What is not settled when the
-    /// run ends, however it ends, is handed on by the next run that opens the directory.
+    /// [`on_unresolved`](Flow::on_unresolved) and the like may follow, and
+    /// [`allow_loss`](Flow::allow_loss) where they may be shed or expire later. What is not settled when
+    /// the run ends, however it ends, is handed on by the next run that opens the directory; some of
+    /// what was settled in the last 50 ms before a crash is, too.
+    ///
+    /// The files are bounded by what is not settled, as a window is: stages that hold elements back
+    /// need as much room on disk, or all wait for ever.
     ///
     /// - *emits when* a record is written that was not handed on
     /// - *back-pressures when* it is full, unless it refuses then; and while 1024 elements wait to be

@@ -39,7 +39,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn take(path: &Path) -> Result<Place, DiskError> {
-        fs::create_dir_all(path).map_err(DiskError::io("make", path))?;
+        make(path)?;
         let name = path.join("lock");
         let lock = OpenOptions::new()
             .write(true)
@@ -115,6 +115,19 @@ impl Place {
     pub(super) fn file(&self, first: u64) -> PathBuf {
         self.path.join(format!("{first:020}.records"))
     }
+}
+
+/// Makes a directory that outlives a loss of power, if it is not there.
+fn make(path: &Path) -> Result<(), DiskError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)
+        .and_then(|()| {
+            let above = path.parent().filter(|above| *above != Path::new(""));
+            File::open(above.unwrap_or(Path::new(".")))?.sync_all()
+        })
+        .map_err(DiskError::io("make", path))
 }
 
 /// What lies in a directory.
@@ -350,6 +363,14 @@ impl Files {
             (None, None) => self.begin()?,
         };
         Ok(self.active.insert(active))
+    }
+
+    /// Puts another file in the place of the newest: one that cannot be written, say.
+    #[cfg(test)]
+    pub(super) fn break_for_test(&mut self, file: File) {
+        if let Some(active) = &mut self.active {
+            active.file = file;
+        }
     }
 
     /// Makes a file for the records from the next on.

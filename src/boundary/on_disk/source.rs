@@ -276,6 +276,15 @@ impl Source<Stored> for DiskSource {
         }
     }
 
+    fn poll_failure(&mut self, cx: &mut Context<'_, '_>) -> Poll<Stop> {
+        let mut state = self.shared.lock();
+        if let Some(stop) = state.link.stop.take() {
+            return Poll::Ready(stop);
+        }
+        state.link.consumer.wait(cx.waker());
+        Poll::Pending
+    }
+
     fn rewinds(&self) -> bool {
         true
     }
