@@ -158,6 +158,13 @@ pub fn since_1970(at: Time) -> Duration {
     start + Duration::from_nanos(at.0)
 }
 
+/// When that was, so long after the start of 1970: the other way round of [`since_1970`]. What was
+/// before the clock started is its start.
+pub(crate) fn from_1970(span: Duration) -> Time {
+    let since_start = span.saturating_sub(since_1970(Time::ZERO));
+    Time(u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// The time now.
 #[must_use]
 pub fn now() -> Time {

@@ -13,6 +13,8 @@ mod own_stage;
 mod resume_after_crash;
 #[path = "../examples/slow_branch.rs"]
 mod slow_branch;
+#[path = "../examples/spill_to_disk.rs"]
+mod spill_to_disk;
 
 #[test]
 fn the_first_pipeline() {
@@ -32,6 +34,11 @@ fn resuming_after_a_crash() {
 #[test]
 fn a_fan_out_with_a_slow_branch() {
     slow_branch::main().expect("slow_branch");
+}
+
+#[test]
+fn cheap_orders_that_wait_on_disk() {
+    spill_to_disk::main().expect("spill_to_disk");
 }
 
 #[test]

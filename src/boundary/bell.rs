@@ -64,4 +64,9 @@ impl Bell {
             waker.wake_by_ref();
         }
     }
+
+    /// The copy itself, for who wakes once it has let go of the lock.
+    pub(super) fn into_waker(self) -> Option<Waker> {
+        self.waker
+    }
 }

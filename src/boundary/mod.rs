@@ -17,10 +17,15 @@ mod budgeted;
 mod buffer;
 mod by_class;
 mod link;
+mod on_disk;
 mod ring;
 
 pub(crate) use budgeted::budgeted;
 pub use buffer::{Buffer, WhenFull};
 pub use by_class::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use by_class::{Policies, WAITING as WAITING_BY_CLASS, by_class};
+pub(crate) use on_disk::HOLDS as HELD_BY_DISK;
+pub use on_disk::{
+    Damage, Damaged, DiskBuffer, DiskError, DiskSnapshot, DiskView, Recovered, Stored, SyncPolicy,
+};
 pub(crate) use ring::ring;

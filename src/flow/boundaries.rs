@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Flow;
 use super::fan_out::branch;
 use crate::boundary::{
-    Buffer, ClassBuffer, Policies, WAITING_BY_CLASS, WhenFull, budgeted, by_class, ring,
+    Buffer, ClassBuffer, DiskBuffer, HELD_BY_DISK, Policies, Stored, WAITING_BY_CLASS, WhenFull,
+    budgeted, by_class, ring,
 };
 use crate::host::MemoryBudget;
 use crate::operator::map::Map;
@@ -227,6 +228,89 @@ impl<T: Send + 'static> Flow<T> {
         let (sink, source) = by_class(policies, &buffer.view(), &stage, Some(outlet));
         self.end_island(sink, Arc::clone(&stage));
         (Flow::from_parts(Box::new(source), stage, plan), diverted)
+    }
+
+    /// A bounded queue in files: elements wait on disk, and outlive the process; what comes before it
+    /// runs as an island of its own.
+    ///
+    /// `encode` makes bytes of each value. What follows gets them as [`Stored`] records, checked, with
+    /// the class, deadline, origin, weight and trace of the element; a
+    /// [`try_map`](Flow::try_map) makes values of them, and names where damaged ones go. They are
+    /// elements of a source of their own, with positions: [`window`](Flow::window),
+    /// [`on_unresolved`](Flow::on_unresolved) and the like may follow, and
+    /// [`allow_loss`](Flow::allow_loss) where they may be shed or expire later. What is not settled when
+    /// the run ends, however it ends, is handed on by the next run that opens the directory; some of
+    /// what was settled in the last 50 ms before a crash is, too.
+    ///
+    /// The files are bounded by what is not settled, as a window is: stages that hold elements back
+    /// need as much room on disk, or all wait for ever.
+    ///
+    /// - *emits when* a record is written that was not handed on
+    /// - *back-pressures when* it is full, unless it refuses then; and while 1024 elements wait to be
+    ///   written
+    /// - *completes when* the flow before it completes and all records are handed on
+    /// - *cancels when* downstream cancels; what is on disk stays there
+    /// - *settles when* the record is kept as its [`SyncPolicy`](crate::boundary::SyncPolicy) says:
+    ///   delivered; when it is full and refuses: shed (no room); when it cannot be written: failed,
+    ///   and the run stops; when `encode` panics, or the record is longer than 1 GiB: failed
+    /// - *holds* at most 2048 elements that are not written yet; on disk what the [`DiskBuffer`]
+    ///   declares
+    /// - *costs* one write and one read a batch, on threads that may block, and a sync a batch if so
+    ///   declared; an element two checksums and three allocations
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::boundary::DiskBuffer;
+    /// use forebay::error::BoxError;
+    /// use forebay::source;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let disk = DiskBuffer::open(folder.path().join("spill"))?.items(10_000).bytes(64 << 20);
+    /// let numbers = source::iter(0..100_u64)
+    ///     .buffer_on_disk(disk, |n| n.to_string())
+    ///     .try_map(|stored| -> Result<u64, BoxError> {
+    ///         Ok(std::str::from_utf8(stored.whole()?)?.parse()?)
+    ///     })
+    ///     .or_stop()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(numbers.len(), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn buffer_on_disk<B: AsRef<[u8]>>(
+        self,
+        buffer: DiskBuffer,
+        encode: impl FnMut(&T) -> B + Send + 'static,
+    ) -> Flow<Stored> {
+        let settings = buffer.settings();
+        let mut spec = NodeSpec::new("buffer_on_disk")
+            .boundary()
+            .changes_count()
+            .holds(HELD_BY_DISK)
+            .holds_bytes(settings.max_bytes())
+            .no_barrier("hands on elements of its own: a transaction ends there")
+            .note(settings.note());
+        if let Some(how) = settings.loses() {
+            spec = spec.loses(how);
+        }
+        let plan = self.plan.clone();
+        let stage = plan.add(spec, &[&self.stage], false);
+        plan.close(&stage);
+        if let Err(invalid) = settings.check() {
+            plan.refuse(&stage, invalid.to_string());
+        }
+        let (sink, source) = buffer.into_sides(encode);
+        self.end_island(sink, Arc::clone(&stage));
+        let spec = NodeSpec::new("buffer_on_disk").named("buffer_on_disk[read]");
+        let flow = Flow::from_source(spec, source);
+        plan.join(&flow.plan);
+        plan.edge(&stage, &flow.stage);
+        // What is not settled takes places: stages that gather more of them are refused.
+        let places = usize::try_from(settings.max_items()).unwrap_or(usize::MAX);
+        plan.set_source(&flow.stage, "window", |source| {
+            source.window = source.window.min(places.max(1));
+        });
+        flow
     }
 
     fn boundary(self, spec: NodeSpec, buffer: Buffer) -> Flow<T> {

@@ -135,7 +135,7 @@ impl Host {
                     &stopped,
                     settings.every,
                     pressure.as_ref(),
-                )
+                );
             })
             .map_err(|error| HostError::NoThread(error.kind()))?;
         Ok(Host {

@@ -294,6 +294,28 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         (settled, words)
     }
 
+    /// The settled position, and the positions of the elements above it that a resumed run may skip,
+    /// in order.
+    pub(crate) fn passed_above(&self) -> (Settled<P>, Vec<P>) {
+        let mut list = lock(&self.shared.list);
+        list.advance();
+        let mut above = Vec::new();
+        for slot in &list.pages {
+            for bit in super::page::bits(slot.passable() & within(slot.len)) {
+                let sequence = slot.page.base + u64::from(bit);
+                let index = sequence.checked_sub(list.settled);
+                let position = index.and_then(|index| list.positions.get(index as usize));
+                above.extend(position.cloned());
+            }
+        }
+        let settled = Settled {
+            sequence: list.settled,
+            position: list.last.clone(),
+            generation: list.generation,
+        };
+        (settled, above)
+    }
+
     /// The position of an element that is not settled yet, or was not passed.
     #[must_use]
     pub fn position_of(&self, sequence: u64) -> Option<P> {

@@ -81,13 +81,13 @@ impl Graph {
         nodes.find_map(|node| Some((self.name_of(node.stage.id), node.spec.no_rewind?)))
     }
 
-    /// These stages and all that follow them.
+    /// These stages and all that follow them, up to sources that read again what was written.
     fn after(&self, stages: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
         let (mut found, mut next) = (BTreeSet::new(), Vec::from_iter(stages));
         while let Some(stage) = next.pop() {
             if found.insert(stage) {
                 let follow = self.edges.iter().filter(|(from, _)| *from == stage);
-                next.extend(follow.map(|(_, to)| *to));
+                next.extend(follow.map(|(_, to)| *to).filter(|to| !self.is_source(*to)));
             }
         }
         found

@@ -100,12 +100,15 @@ impl Graph {
     fn only_source(&self, stage: u32) -> Option<(String, Settings)> {
         let mut at = stage;
         loop {
-            let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
-            match (inputs.next(), inputs.next()) {
-                (None, _) => break,
-                (Some((from, _)), None) => at = *from,
-                _ => return None,
+            // A source may follow stages: what reads again what they wrote.
+            if self.is_source(at) {
+                break;
             }
+            let mut inputs = self.edges.iter().filter(|(_, to)| *to == at);
+            let (Some((from, _)), None) = (inputs.next(), inputs.next()) else {
+                return None;
+            };
+            at = *from;
             let between = self.nodes.iter().find(|node| node.stage.id == at);
             if between.is_none_or(|node| node.spec.changes_count) {
                 return None;

@@ -97,6 +97,10 @@ impl Graph {
             .collect()
     }
 
+    pub(super) fn is_source(&self, id: u32) -> bool {
+        self.sources.iter().any(|source| source.stage == id)
+    }
+
     pub(super) fn name_of(&self, id: u32) -> String {
         self.nodes
             .iter()

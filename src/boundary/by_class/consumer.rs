@@ -72,7 +72,8 @@ impl<T: Send + 'static> ClassSource<T> {
         }
     }
 
-    /// Lets go of the lock, and tells a producer that waits for room if there is more of it.
+    /// Lets go of the lock, and tells the producer if it waits for room and there is more of it, or if
+    /// something is to go to the side output.
     fn release(
         shared: &Shared<T>,
         mut state: MutexGuard<'_, State<T>>,
@@ -80,9 +81,13 @@ impl<T: Send + 'static> ClassSource<T> {
         freed: bool,
     ) {
         shared.publish(&state);
+        let spills = !state.spilled.is_empty();
+        if spills {
+            producer.follow(&state.link.producer);
+        }
         let waits = freed && producer.is_waited_at(&mut state.link.producer);
         drop(state);
-        if waits {
+        if waits || spills {
             producer.ring();
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The elements lie in a [`PriorityQueue`] behind one lock, so that any of them can still make way.
 //! What its policies come to is done here: elements are shed, wait with the producer, are put aside
-//! in a [`Deferral`], or go to a side output. The consumer takes only as many as it is asked for:
+//! in a [`Deferral`], or go to a side output; what is put aside and has to leave does so too. The consumer takes only as many as it is asked for:
 //! what it took ahead could make way for nobody.
 
 mod consumer;
@@ -58,6 +58,8 @@ struct State<T> {
     /// Something was put aside when the producer last looked.
     aside: bool,
     evicted: Vec<Evicted<Element<T>>>,
+    /// Spilled when they were looked at from downstream: the producer has the side output.
+    spilled: Vec<Element<T>>,
     /// What an element that comes now has to expect, where that is known.
     forecast: Option<Forecast>,
     pressure: Option<PressureHandle>,
@@ -101,7 +103,11 @@ fn bytes_of<T>(element: &Element<T>) -> u64 {
 
 impl<T> State<T> {
     fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.deferral.as_ref().is_none_or(Deferral::is_empty)
+        self.queue.is_empty() && self.has_none_aside() && self.spilled.is_empty()
+    }
+
+    fn has_none_aside(&self) -> bool {
+        self.deferral.as_ref().is_none_or(Deferral::is_empty)
     }
 
     fn snapshot(&self) -> ClassQueueSnapshot {
@@ -200,9 +206,9 @@ impl<T> State<T> {
                 if let Err(element) = deferral.defer(now, facts, element, &mut spilled) {
                     leaves.settle(element, Outcome::Shed(Reason::NoRoom));
                 }
-                for aside in spilled {
-                    leaves.settle(aside.payload, Outcome::Shed(Reason::NoRoom));
-                }
+                // The oldest made way for it.
+                let spilled = spilled.into_iter().map(|aside| aside.payload);
+                leaves.diverted.extend(spilled);
             }
             _ => leaves.settle(element, Outcome::Shed(why)),
         }
@@ -224,9 +230,8 @@ impl<T> State<T> {
             };
             match deferral.next(now, pressure) {
                 None => return,
-                Some(Leaving::Expire(aside) | Leaving::Spill(aside)) => {
-                    leaves.settle(aside.payload, Outcome::Expired);
-                }
+                Some(Leaving::Expire(aside)) => leaves.settle(aside.payload, Outcome::Expired),
+                Some(Leaving::Spill(aside)) => self.spilled.push(aside.payload),
                 Some(Leaving::Reoffer(aside)) => {
                     if self.queue.has_room(aside.facts.class, aside.facts.bytes) {
                         let offer = Offer::new(aside.facts.class, aside.facts.bytes, now);
@@ -237,11 +242,8 @@ impl<T> State<T> {
                     }
                     match deferral.put_back(aside) {
                         None => return,
-                        Some(
-                            Leaving::Reoffer(aside)
-                            | Leaving::Expire(aside)
-                            | Leaving::Spill(aside),
-                        ) => {
+                        Some(Leaving::Spill(aside)) => self.spilled.push(aside.payload),
+                        Some(Leaving::Reoffer(aside) | Leaving::Expire(aside)) => {
                             leaves.settle(aside.payload, Outcome::Expired);
                         }
                     }
@@ -260,6 +262,13 @@ impl<T> State<T> {
         if let Some(deferral) = &mut self.deferral {
             for aside in deferral.remove(|aside| is_out(&aside.payload)) {
                 leaves.settle(aside.payload, outcome);
+            }
+        }
+        for element in std::mem::take(&mut self.spilled) {
+            if is_out(&element) {
+                leaves.settle(element, outcome);
+            } else {
+                self.spilled.push(element);
             }
         }
     }
@@ -308,8 +317,8 @@ impl<T> Shared<T> {
             let told = self.told.swap(queued as u64, Ordering::Relaxed);
             admission.queue(told as usize, queued);
         }
-        self.items
-            .store((items + state.waiting) as u64, Ordering::Relaxed);
+        let inside = items + state.waiting + state.spilled.len();
+        self.items.store(inside as u64, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -387,6 +396,7 @@ pub(crate) fn by_class<T: Send + 'static>(
             waiting: 0,
             aside: false,
             evicted: Vec::new(),
+            spilled: Vec::new(),
             forecast: None,
             pressure: policies.pressure,
             link: Link::default(),

@@ -56,6 +56,11 @@ impl ClassBuffer {
 
     /// Where elements of classes with [`WhenNoRoom::Defer`] are put aside. They are offered again as
     /// the queue gets emptier (the pressure is how full it is), and on completion and drain at once.
+    ///
+    /// With [`DeferralSettings::spill`] what there is no room for, and what was put aside too long,
+    /// leaves by the side output of
+    /// [`buffer_by_class_diverting`](crate::flow::Flow::buffer_by_class_diverting), to be led to a
+    /// [`buffer_on_disk`](crate::flow::Flow::buffer_on_disk).
     #[must_use]
     pub fn defer(mut self, settings: DeferralSettings) -> ClassBuffer {
         self.deferral = Some(settings);
@@ -130,8 +135,11 @@ impl ClassBuffer {
                 "a class is to be deferred, but no deferral is declared: see `ClassBuffer::defer`",
             );
         }
-        if self.deferral.is_some_and(|deferral| deferral.spills()) {
-            return Some("there is no place outside memory to spill to");
+        if self.deferral.is_some_and(|deferral| deferral.spills()) && !has_side {
+            return Some(
+                "what was put aside is to spill, but there is no side output: use \
+                 `buffer_by_class_diverting`, and lead it to `buffer_on_disk`",
+            );
         }
         if any(WhenNoRoom::Divert) && !has_side {
             return Some(

@@ -31,6 +31,8 @@ pub(crate) struct ClassSink<T> {
     timer: Option<Sleep>,
     side: Option<Outlet<T>>,
     leaves: Leaves<T>,
+    /// What was put aside may have to leave by the side output.
+    spills: bool,
     /// The waker that `Link::producer` holds.
     registered: Option<Waker>,
     consumer: Bell,
@@ -41,12 +43,14 @@ pub(crate) struct ClassSink<T> {
 
 impl<T: Send + 'static> ClassSink<T> {
     pub(super) fn new(shared: Arc<Shared<T>>, side: Option<Outlet<T>>) -> ClassSink<T> {
+        let spills = side.is_some() && lock(&shared.state).deferral.is_some();
         ClassSink {
             shared,
             waiting: VecDeque::new(),
             timer: None,
             side,
             leaves: Leaves::default(),
+            spills,
             registered: None,
             consumer: Bell::default(),
             marked_side: false,
@@ -140,6 +144,11 @@ impl<T: Send + 'static> ClassSink<T> {
 
     /// Hands diverted elements to the side output. True if none is left.
     fn poll_side(&mut self, cx: &mut Context<'_, '_>) -> Result<bool, Stop> {
+        if self.spills {
+            let mut state = lock(&self.shared.state);
+            self.leaves.diverted.append(&mut state.spilled);
+            state.waiting = self.waiting.len() + self.leaves.diverted.len();
+        }
         if self.leaves.diverted.is_empty() {
             return Ok(true);
         }
@@ -191,6 +200,22 @@ impl<T: Send + 'static> ClassSink<T> {
             self.consumer.ring();
         }
         Poll::Pending
+    }
+
+    /// Has all that was put aside offered again. True when there is none left.
+    fn poll_nothing_aside(&mut self, cx: &mut Context<'_, '_>) -> bool {
+        let mut state = lock(&self.shared.state);
+        if state.has_none_aside() && state.spilled.is_empty() {
+            return true;
+        }
+        if let Some(deferral) = &mut state.deferral {
+            deferral.drain();
+        }
+        state.link.producer.wait(cx.waker());
+        self.consumer.follow(&state.link.consumer);
+        drop(state);
+        self.consumer.ring();
+        false
     }
 
     fn end(&mut self, stop: Option<Stop>) {
@@ -341,6 +366,10 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
             self.give_up(cx, outcome);
         }
         if !self.poll_side(cx)? || !self.waiting.is_empty() {
+            return Poll::Pending;
+        }
+        // What was put aside is offered once more, and may have to leave by the side output.
+        if self.spills && !cancelled && !self.poll_nothing_aside(cx) {
             return Poll::Pending;
         }
         if let Some(side) = &mut self.side {

@@ -1,0 +1,214 @@
+//! What the two sides of a buffer on disk know of each other.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+
+use super::DiskSnapshot;
+use super::error::DiskError;
+use super::files::{Found, Place, Segment, Wrote};
+use super::settled::{DiskPosition, Settled};
+use crate::boundary::bell::{Bell, Place as Waits};
+use crate::boundary::link::Link;
+use crate::error::Stop;
+use crate::operator::Control;
+use crate::outcome::Reason;
+use crate::sync::{WakeLock, wake_lock};
+
+pub(super) struct Shared {
+    pub(super) place: Arc<Place>,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    /// Oldest first; the last one is being written to.
+    segments: VecDeque<Segment>,
+    /// The number of the next record to be written.
+    next: u64,
+    settled: Settled,
+    seen: DiskSnapshot,
+    pub(super) link: Link,
+}
+
+impl State {
+    /// Records that are there and not settled.
+    pub(super) fn items(&self) -> u64 {
+        let settled = self.settled.base.next + self.settled.above();
+        self.next.saturating_sub(settled)
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    /// The length of the file that is being written to; 0 if there is none.
+    pub(super) fn newest_bytes(&self) -> u64 {
+        self.segments.back().map_or(0, |segment| segment.len)
+    }
+
+    pub(super) fn settled(&self) -> &Settled {
+        &self.settled
+    }
+}
+
+/// Who waits there, if somebody does.
+fn ring(place: &mut Waits, always: bool) -> Option<Waker> {
+    let mut bell = Bell::default();
+    if !bell.is_waited_at(place) && always {
+        bell.follow(place);
+    }
+    bell.into_waker()
+}
+
+impl Shared {
+    pub(super) fn new(place: Arc<Place>, found: Found) -> Shared {
+        Shared {
+            place,
+            state: Mutex::new(State {
+                segments: found.segments.into(),
+                next: found.next,
+                settled: found.settled,
+                seen: DiskSnapshot::default(),
+                link: Link::default(),
+            }),
+        }
+    }
+
+    pub(super) fn lock(&self) -> WakeLock<'_, State> {
+        wake_lock(&self.state)
+    }
+
+    /// The writer has written: the reader may read it.
+    pub(super) fn wrote(&self, wrote: Wrote, records: usize) {
+        let mut state = self.lock();
+        if wrote.anew {
+            state.segments.clear();
+        }
+        for segment in wrote.segments {
+            match state.segments.back_mut() {
+                Some(last) if last.first == segment.first => *last = segment,
+                _ => state.segments.push_back(segment),
+            }
+        }
+        state.next = wrote.next;
+        state.seen.written += records as u64;
+        state.seen.syncs += u64::from(wrote.synced);
+        let bytes = state.bytes();
+        state.seen.peak_bytes = state.seen.peak_bytes.max(bytes);
+        let items = state.items();
+        state.seen.peak_items = state.seen.peak_items.max(items);
+        let consumer = ring(&mut state.link.consumer, false);
+        state.wake(consumer);
+    }
+
+    /// Records were refused, because there was no room.
+    pub(super) fn refused(&self, records: usize) {
+        self.lock().seen.refused += records as u64;
+    }
+
+    /// The reader came upon damage.
+    pub(super) fn damaged(&self, records: u64, bytes: u64) {
+        let mut state = self.lock();
+        state.seen.damages += 1;
+        state.seen.lost_records += records;
+        state.seen.damaged_bytes += bytes;
+    }
+
+    /// More is settled: there may be room.
+    pub(super) fn settle(&self, base: DiskPosition, done: Option<Settled>) {
+        let mut state = self.lock();
+        if base.next < state.settled.base.next {
+            return;
+        }
+        let before = state.items();
+        match done {
+            Some(settled) => state.settled = settled,
+            None => state.settled.base = base,
+        }
+        if state.items() < before || state.items() == 0 {
+            let producer = ring(&mut state.link.producer, false);
+            state.wake(producer);
+        }
+    }
+
+    /// Saves how far all is settled, and gives up the files that nothing is wanted of any more. On a
+    /// thread that may block.
+    pub(super) fn save(&self, sync: bool) -> Result<(), DiskError> {
+        let (settled, gone) = {
+            let state = self.lock();
+            let next = state.settled.base.next;
+            let all_but_last = state.segments.len().saturating_sub(1);
+            let segments = state.segments.iter().take(all_but_last);
+            let gone: Vec<Segment> = segments
+                .take_while(|segment| segment.next <= next)
+                .cloned()
+                .collect();
+            (state.settled.clone(), gone)
+        };
+        self.place.save(&settled, sync)?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for segment in &gone {
+            match fs::remove_file(&segment.path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => result.map_err(DiskError::io("remove", &segment.path))?,
+            }
+        }
+        let mut state = self.lock();
+        let is_gone = |segment: &Segment| gone.iter().any(|gone| gone.first == segment.first);
+        state.segments.retain(|segment| !is_gone(segment));
+        let producer = ring(&mut state.link.producer, false);
+        state.wake(producer);
+        Ok(())
+    }
+
+    /// The file with that first number, or the one after it.
+    pub(super) fn segment(state: &State, first: u64, after: bool) -> Option<Segment> {
+        let fits =
+            |segment: &&Segment| segment.first == first && !after || segment.first > first && after;
+        state.segments.iter().find(fits).cloned()
+    }
+
+    /// Where a file lies, for messages.
+    pub(super) fn path(&self, first: u64) -> PathBuf {
+        self.place.file(first)
+    }
+
+    /// The writer ends.
+    pub(super) fn end(&self, stop: Option<Stop>) {
+        let mut state = self.lock();
+        state.link.end(stop);
+        let consumer = ring(&mut state.link.consumer, false);
+        state.wake(consumer);
+    }
+
+    /// The reader leaves.
+    pub(super) fn cancel(&self, why: Option<Reason>) {
+        let mut state = self.lock();
+        state.link.cancel(why);
+        let producer = ring(&mut state.link.producer, true);
+        state.wake(producer);
+    }
+
+    /// A message for upstream.
+    pub(super) fn send(&self, control: Control) {
+        let mut state = self.lock();
+        state.link.send(control);
+        let producer = ring(&mut state.link.producer, true);
+        state.wake(producer);
+    }
+
+    pub(super) fn snapshot(&self) -> DiskSnapshot {
+        let state = self.lock();
+        DiskSnapshot {
+            items: state.items(),
+            bytes: state.bytes(),
+            files: state.segments.len(),
+            ..state.seen
+        }
+    }
+}
