@@ -2,6 +2,8 @@
 
 mod consumer;
 mod producer;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
