@@ -267,18 +267,55 @@ fn map_async(criterion: &mut Criterion) {
     }
 }
 
-/// Work of about a microsecond, in lanes on other cores and in line.
+/// Work of about a microsecond.
+fn churn(mut n: u64) -> u64 {
+    for _ in 0..400 {
+        n = black_box(n)
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .rotate_left(7);
+    }
+    n
+}
+
+/// That work on two other cores and then so many futures in flight: in two lanes before the futures,
+/// which take whole batches, and beside them in a task for each element, as `buffered` has it.
+fn map_async_lanes(criterion: &mut Criterion) {
+    let runtime = runtime();
+    for limit in [1, 4, 16, 64] {
+        let mut group = group(criterion, &format!("map_async_lanes/{limit}"));
+        for tracked in [false, true] {
+            let name = if tracked {
+                "forebay_2_lanes_tracked"
+            } else {
+                "forebay_2_lanes"
+            };
+            group.bench_function(name, |b| {
+                b.iter(|| {
+                    let flow = numbers(tracked)
+                        .map_parallel(2, churn)
+                        .map_async(limit, self_waking);
+                    runtime.block_on(sum(flow).into_future()).unwrap()
+                });
+            });
+        }
+        group.bench_function("futures_buffered", |b| {
+            b.iter(|| {
+                let work = |n| async move {
+                    let n = tokio::spawn(async move { churn(n) }).await.unwrap();
+                    self_waking(n).await
+                };
+                let flow = stream::iter(0..ELEMENTS).map(work).buffered(limit);
+                runtime.block_on(flow.fold(0_u64, |sum, n| ready(sum.wrapping_add(n))))
+            });
+        });
+        group.finish();
+    }
+}
+
+/// The same work in lanes on other cores and in line.
 fn lanes(criterion: &mut Criterion) {
     let runtime = runtime();
     let mut group = group(criterion, "map_parallel");
-    let churn = |mut n: u64| {
-        for _ in 0..400 {
-            n = black_box(n)
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .rotate_left(7);
-        }
-        n
-    };
     for lanes in [1, 2] {
         group.bench_function(format!("forebay_{lanes}_lanes"), |b| {
             b.iter(|| {
@@ -466,6 +503,7 @@ criterion_group!(
     flow_map,
     async_boundary,
     map_async,
+    map_async_lanes,
     lanes,
     grouping,
     graphs,

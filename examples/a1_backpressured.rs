@@ -8,7 +8,7 @@ use std::time::Duration;
 use forebay::outcome::Kind;
 use forebay::source;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let mut running = source::tick(Duration::from_millis(10))

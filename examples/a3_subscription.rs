@@ -6,7 +6,7 @@
 use forebay::sink::Asking;
 use forebay::source;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let (mut numbers, pipeline) =

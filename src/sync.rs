@@ -3,6 +3,8 @@
 //! Only the ring, the pages and the wake-ups between tasks use these names; everything else takes
 //! the standard library's directly.
 
+use std::task::Waker;
+
 #[cfg(not(forebay_loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
@@ -94,6 +96,62 @@ impl<M: Lockable> Lockable for std::sync::Arc<M> {
 /// locks is left whole at each point where user code could panic.
 pub(crate) fn lock<M: Lockable>(mutex: &M) -> M::Guard<'_> {
     mutex.guard()
+}
+
+/// A lock, and whom to wake once it has been let go: a waker may poll at once, on this very stack, and
+/// take the same lock.
+pub(crate) struct WakeLock<'a, S> {
+    // Fields are dropped in this order.
+    state: std::sync::MutexGuard<'a, S>,
+    wakes: Wakes,
+}
+
+/// Wakes when it is dropped.
+#[derive(Default)]
+struct Wakes {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        let more = std::mem::take(&mut self.more);
+        for waker in self.first.take().into_iter().chain(more) {
+            waker.wake();
+        }
+    }
+}
+
+impl<S> WakeLock<'_, S> {
+    /// Wakes that one, if there is one, once the lock has been let go.
+    pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        match &self.wakes.first {
+            None => self.wakes.first = waker,
+            Some(_) => self.wakes.more.extend(waker),
+        }
+    }
+}
+
+impl<S> std::ops::Deref for WakeLock<'_, S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.state
+    }
+}
+
+impl<S> std::ops::DerefMut for WakeLock<'_, S> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.state
+    }
+}
+
+/// Takes a lock behind which wakers are kept.
+pub(crate) fn wake_lock<S>(mutex: &std::sync::Mutex<S>) -> WakeLock<'_, S> {
+    WakeLock {
+        state: mutex.guard(),
+        wakes: Wakes::default(),
+    }
 }
 
 /// Takes a lock that is held for less than a microsecond at a time: by trying for a while before it

@@ -140,6 +140,20 @@ fn a_line_that_is_too_long_stops_the_source_behind_the_lines_before_it() {
 }
 
 #[test]
+fn the_longest_lines_that_can_be_allowed_are_all_lines() {
+    for max in [usize::MAX, usize::MAX - 1] {
+        for too_long in [TooLong::Stop, TooLong::Cut] {
+            let text = Lines::read("text", &b"one\r\ntwo"[..])
+                .max_len(max)
+                .too_long(too_long);
+            let lines = lines_of(text).unwrap();
+            let bytes: Vec<&[u8]> = lines.iter().map(|line| &line.bytes[..]).collect();
+            assert_eq!(bytes, [&b"one"[..], b"two"], "at most {max}");
+        }
+    }
+}
+
+#[test]
 fn a_line_that_is_cut_tells_so_and_those_behind_it_are_exact() {
     for end in ["\n", "\r\n"] {
         let mut text = Vec::new();
@@ -493,6 +507,41 @@ fn a_state_that_is_torn_foreign_or_in_use_is_refused_by_type() {
         .block_on();
     assert!(why(&untracked.unwrap_err()).contains("Untracked"));
     assert!(lines_of(numbers.lines()).unwrap().is_empty());
+}
+
+#[test]
+fn a_state_that_cannot_be_saved_once_all_is_read_stops_the_run() {
+    let numbers = Numbers::new(10);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    runtime().block_on(async {
+        let wait = Arc::clone(&gate);
+        let mut running = source::lines(numbers.lines())
+            .named("numbers")
+            .async_boundary()
+            .map_async(10, move |line| {
+                let wait = Arc::clone(&wait);
+                async move {
+                    wait.acquire().await.unwrap().forget();
+                    line.number
+                }
+            })
+            .ignore()
+            .run()
+            .unwrap();
+        // The source has ended when all is read and only its lines are not settled.
+        while running.snapshot().total().entered < 10 || running.still_running().len() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        fs::remove_dir_all(numbers.state()).unwrap();
+        gate.add_permits(10);
+        let error = running.join().await.unwrap_err();
+        let RunError::Stopped { stage, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(stage, "numbers");
+        assert!(why(&error).contains("lines.state"), "{error:?}");
+        running.snapshot().check().unwrap();
+    });
 }
 
 #[test]

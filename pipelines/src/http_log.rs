@@ -170,23 +170,18 @@ async fn take(State(ledger): State<Arc<Ledger>>, body: Bytes) -> StatusCode {
     let Ok(posted) = serde_json::from_slice::<Posted>(&body) else {
         return StatusCode::BAD_REQUEST;
     };
-    let Faults {
-        fail_rate,
-        slow_ms,
-        stall_order,
-        stall_ms,
-    } = &ledger.faults;
-    let (refused, stall_ms) = {
+    let faults = &ledger.faults;
+    let (refused, stalls) = {
         let mut book = ledger.book();
-        let stalls = stall_order.as_ref() == Some(&posted.order_id)
+        let stalls = faults.stall_order.as_ref() == Some(&posted.order_id)
             && !book.orders.contains_key(&posted.order_id);
-        let refused = book.refuses(*fail_rate);
+        let refused = book.refuses(faults.fail_rate);
         if !refused {
             book.take(posted.order_id);
         }
-        (refused, if stalls { *stall_ms } else { 0 })
+        (refused, stalls)
     };
-    let wait_ms = slow_ms + stall_ms;
+    let wait_ms = wait_ms(faults, stalls);
     if wait_ms > 0 {
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
@@ -195,6 +190,12 @@ async fn take(State(ledger): State<Arc<Ledger>>, body: Bytes) -> StatusCode {
     } else {
         StatusCode::NO_CONTENT
     }
+}
+
+/// How much later a post is answered.
+fn wait_ms(faults: &Faults, stalls: bool) -> u64 {
+    let stall_ms = if stalls { faults.stall_ms } else { 0 };
+    faults.slow_ms.saturating_add(stall_ms)
 }
 
 async fn stats(State(ledger): State<Arc<Ledger>>) -> Result<String, StatusCode> {
@@ -251,6 +252,18 @@ mod tests {
             refusals().len()
         );
         assert!(!Book::default().refuses(0.0) && Book::default().refuses(1.0));
+    }
+
+    #[test]
+    fn an_order_stalls_on_top_of_what_is_slow_and_both_may_be_for_ever() {
+        let faults = |slow_ms, stall_ms| Faults {
+            slow_ms,
+            stall_ms,
+            ..Faults::default()
+        };
+        assert_eq!(wait_ms(&faults(5, 2000), false), 5);
+        assert_eq!(wait_ms(&faults(5, 2000), true), 2005);
+        assert_eq!(wait_ms(&faults(u64::MAX - 1, 2000), true), u64::MAX);
     }
 
     #[test]

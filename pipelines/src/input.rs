@@ -1,4 +1,4 @@
-//! What is read: a file, once or several times, or standard input; its format shown by its first line.
+//! What is read: a file, once or several times, or standard input; its format shown by its first lines.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -8,10 +8,12 @@ use forebay::error::RunError;
 use forebay::source::{self, Line, Lines, State, TooLong};
 
 use crate::cli::{OrdersOptions, unusable};
-use crate::order::{BadOrder, Format, Order};
+use crate::order::{BadOrder, Format, Look, Order, Shown};
 
-/// A first line that is longer than this is no header.
-const FIRST_LINE_BYTES: u64 = 64 << 10;
+/// What shows the format is among so many bytes; a first line that is longer is no header.
+const OPENING_BYTES: u64 = 64 << 10;
+/// The same for a compressed file.
+const OPENING_LINES: usize = 256;
 /// Files up to this size are counted beforehand, so that progress has an end.
 const COUNTED_BYTES: u64 = 256 << 20;
 
@@ -62,14 +64,19 @@ impl Input {
                 "standard input cannot be read again: leave --repeat out, or name a file",
             ));
         }
-        let first = tokio::task::spawn_blocking(|| first_line(&mut io::stdin().lock()))
-            .await?
-            .map_err(|error| unusable(format!("standard input: {error}")))?;
-        let (format, header) = Format::of(trim(&first));
+        // The picture is the same whatever comes, and whenever.
+        let (opening, shown) = if options.print_topology.is_some() {
+            opening(&mut io::empty(), &options.input)
+        } else {
+            let name = options.input.clone();
+            tokio::task::spawn_blocking(move || opening(&mut io::stdin().lock(), &name)).await?
+        }
+        .map_err(|error| unusable(format!("standard input: {error}")))?;
         // The rest is read by the source; both go through the one buffer of standard input.
-        let lines = Lines::read("standard input", Cursor::new(first).chain(io::stdin()));
+        let lines = Lines::read("standard input", Cursor::new(opening).chain(io::stdin()));
+        let Shown { format, skip } = shown;
         Ok(Input {
-            lines: settings(lines, header),
+            lines: settings(lines, skip),
             decode: Decode { format, body: None },
             total: None,
         })
@@ -90,92 +97,103 @@ impl Input {
                 path.display()
             )));
         }
-        let (first, total) = if gzip {
-            (first_line_of_gzip(path).await?, None)
+        let (skipped, shown, total) = if gzip {
+            (0, shown_by_gzip(path).await?, None)
         } else if meta.is_file() {
             let mut reader = BufReader::new(file);
-            let first = first_line(&mut reader).map_err(named)?;
+            let (opening, shown) = opening(&mut reader, path).map_err(named)?;
             let counted = meta.len() <= COUNTED_BYTES;
             let total = counted
-                .then(|| count(&first, reader))
+                .then(|| count(&opening, reader))
                 .transpose()
                 .map_err(named)?;
-            (first, total)
+            let lines = opening.split_inclusive(|byte| *byte == b'\n');
+            let skipped = lines
+                .take(shown.skip as usize)
+                .map(|line| line.len() as u64);
+            (skipped.sum(), shown, total)
         } else {
             return Err(unusable(format!(
                 "{}: not a file; `--input -` reads a pipe",
                 path.display()
             )));
         };
-        let (format, header) = Format::of(trim(&first));
+        let Shown { format, skip } = shown;
         let mut lines = Lines::file(path);
         let mut body = None;
         if gzip {
             lines = lines.gzip();
         }
         if options.repeat > 1 {
-            let start = if header { first.len() as u64 } else { 0 };
-            let repeated = Repeat::open(path, start, options.repeat).map_err(named)?;
-            body = Some((start, Repeat::body_len(path, start).map_err(named)?));
+            let repeated = Repeat::open(path, skipped, options.repeat).map_err(named)?;
+            body = Some((skipped, Repeat::body_len(path, skipped).map_err(named)?));
             lines = Lines::read(&path.to_string_lossy(), repeated);
         }
         if let Some(directory) = &options.state {
             lines = lines.state(directory);
         }
-        let orders = |lines: u64| (lines - u64::from(header)) * u64::from(options.repeat);
+        let orders = |lines: u64| lines.saturating_sub(skip) * u64::from(options.repeat);
         Ok(Input {
-            lines: settings(lines, header),
+            lines: settings(lines, skip),
             decode: Decode { format, body },
             total: total
                 .map(orders)
-                .map(|orders| orders.saturating_sub(settled(options, header))),
+                .map(|orders| orders.saturating_sub(settled(options, skip))),
         })
     }
 }
 
 /// How many orders an earlier run has settled. A state that is of no use is told by the run.
-fn settled(options: &OrdersOptions, header: bool) -> u64 {
+fn settled(options: &OrdersOptions, skip: u64) -> u64 {
     let state = options
         .state
         .as_ref()
         .and_then(|directory| State::read(directory).ok().flatten());
     state.map_or(0, |state| {
         let above: u32 = state.done.iter().map(|word| word.count_ones()).sum();
-        state.base.line.saturating_sub(u64::from(header)) + u64::from(above)
+        state.base.line.saturating_sub(skip) + u64::from(above)
     })
 }
 
-/// The first line of a compressed file, without its end.
-async fn first_line_of_gzip(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// What the first lines of a compressed file show.
+async fn shown_by_gzip(path: &Path) -> anyhow::Result<Shown> {
     let lines = Lines::file(path)
         .gzip()
-        .max_len(FIRST_LINE_BYTES as usize)
+        .max_len(OPENING_BYTES as usize)
         .too_long(TooLong::Cut);
     let first = source::lines(lines)
-        .take(1)
-        .map(|line| line.bytes.to_vec())
+        .take(OPENING_LINES)
+        .map(|line| line.bytes)
         .collect()
         .await;
     let first = first.map_err(|error| match error {
         RunError::Stopped { cause, .. } => unusable(cause.to_string()),
         other => unusable(format!("{}: {other}", path.display())),
     })?;
-    Ok(first.into_iter().next().unwrap_or_default())
+    let mut look = Look::default();
+    let shown = first.iter().find_map(|line| look.at(line));
+    Ok(shown.unwrap_or_else(|| look.guess(path)))
 }
 
-fn settings(lines: Lines, header: bool) -> Lines {
-    lines.skip_lines(u64::from(header)).too_long(TooLong::Cut)
+fn settings(lines: Lines, skip: u64) -> Lines {
+    lines.skip_lines(skip).too_long(TooLong::Cut)
 }
 
-/// The first line with its end, or as much of it as a header may have.
-fn first_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    reader.take(FIRST_LINE_BYTES).read_until(b'\n', &mut line)?;
-    Ok(line)
-}
-
-fn trim(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\n").unwrap_or(line)
+/// Reads lines until one shows the format, or it is too much: what was read, and what it shows.
+fn opening(reader: &mut impl BufRead, name: &Path) -> io::Result<(Vec<u8>, Shown)> {
+    let mut reader = reader.take(OPENING_BYTES);
+    let mut bytes = Vec::new();
+    let mut look = Look::default();
+    loop {
+        let from = bytes.len();
+        if reader.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok((bytes, look.guess(name)));
+        }
+        let line = &bytes[from..];
+        if let Some(shown) = look.at(line.strip_suffix(b"\n").unwrap_or(line)) {
+            return Ok((bytes, shown));
+        }
+    }
 }
 
 /// How many lines there are: what was read, and the rest.
@@ -285,7 +303,7 @@ mod tests {
     fn lines_are_counted_with_and_without_a_last_break() {
         for (text, lines) in [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("a\nb\n", 2)] {
             let mut reader = text.as_bytes();
-            let first = first_line(&mut reader).unwrap();
+            let (first, _) = opening(&mut reader, Path::new("-")).unwrap();
             assert_eq!(count(&first, reader).unwrap(), lines, "{text:?}");
         }
     }

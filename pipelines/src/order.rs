@@ -1,5 +1,7 @@
 //! Decoding: one line of CSV or NDJSON is one order, or says why not.
 
+use std::path::Path;
+
 use forebay::class::Class;
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,6 +10,7 @@ use crate::csv::{self, BadCsv};
 
 /// The columns of an order, in the order they have where there is no header.
 const COLUMNS: [&str; 5] = ["order_id", "user_id", "paid_on", "quantity", "amount_usd"];
+const PLAIN: [usize; 5] = [0, 1, 2, 3, 4];
 
 /// A paid order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,37 +72,106 @@ pub(crate) enum Format {
     NdJson,
 }
 
-impl Format {
-    /// The format that a first line shows, and whether that line is a header.
-    pub(crate) fn of(first: &[u8]) -> (Format, bool) {
-        let plain = Format::Csv {
-            columns: [0, 1, 2, 3, 4],
-            fields: 5,
-        };
-        if first.trim_ascii_start().starts_with(b"{") {
-            return (Format::NdJson, false);
+/// What the first lines of an input show.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Shown {
+    pub(crate) format: Format,
+    /// How many lines at the start are no orders: a header, and blank lines before it.
+    pub(crate) skip: u64,
+}
+
+/// Looks at the first lines of an input, until one shows how all are to be read.
+#[derive(Default, Debug)]
+pub(crate) struct Look {
+    lines: u64,
+    /// Whether the first line that is not blank begins as JSON does.
+    braces: Option<bool>,
+}
+
+impl Look {
+    /// Looks at the next line. A header shows, and so does whatever is an order in one of the
+    /// formats; a blank or damaged line does not.
+    pub(crate) fn at(&mut self, line: &[u8]) -> Option<Shown> {
+        self.lines += 1;
+        let line = without_mark(line);
+        if line.trim_ascii().is_empty() {
+            return None;
         }
-        let Ok(names) = csv::split(first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first)) else {
-            return (plain, false);
-        };
-        let mut columns = [0; 5];
-        for (column, name) in columns.iter_mut().zip(COLUMNS) {
-            match names.iter().position(|field| field.trim() == name) {
-                Some(at) => *column = at,
-                None => return (plain, false),
-            }
+        let first = self.braces.is_none();
+        self.braces
+            .get_or_insert(line.trim_ascii_start().starts_with(b"{"));
+        if let Some(format) = Format::header(line) {
+            // Behind a damaged line it is no start of the file: it is refused as an order is.
+            let skip = if first { self.lines } else { 0 };
+            return Some(Shown { format, skip });
         }
-        (
-            Format::Csv {
-                columns,
-                fields: names.len(),
+        let json = !matches!(
+            from_json(line),
+            Err(BadOrder::NotJson(_) | BadOrder::NotText)
+        );
+        let format = if json {
+            Format::NdJson
+        } else {
+            from_csv(line, &PLAIN, COLUMNS.len()).ok()?;
+            Format::plain()
+        };
+        Some(Shown { format, skip: 0 })
+    }
+
+    /// What to go by where no line shows anything: the name, or how the first one begins.
+    pub(crate) fn guess(&self, name: &Path) -> Shown {
+        let packed = name.extension().is_some_and(|extension| extension == "gz");
+        let name = if packed {
+            name.with_extension("")
+        } else {
+            name.to_owned()
+        };
+        let json = match name.extension().and_then(|extension| extension.to_str()) {
+            Some("ndjson" | "jsonl" | "json") => true,
+            Some("csv") => false,
+            _ => self.braces == Some(true),
+        };
+        Shown {
+            format: if json {
+                Format::NdJson
+            } else {
+                Format::plain()
             },
-            true,
-        )
+            skip: 0,
+        }
+    }
+}
+
+/// A line without the byte order mark that some programs begin a file with.
+fn without_mark(line: &[u8]) -> &[u8] {
+    line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
+}
+
+impl Format {
+    /// CSV without a header.
+    fn plain() -> Format {
+        Format::Csv {
+            columns: PLAIN,
+            fields: COLUMNS.len(),
+        }
+    }
+
+    /// CSV with that header, if it is one.
+    fn header(line: &[u8]) -> Option<Format> {
+        let names = csv::split(line).ok()?;
+        let mut columns = PLAIN;
+        for (column, name) in columns.iter_mut().zip(COLUMNS) {
+            *column = names.iter().position(|field| field.trim() == name)?;
+        }
+        Some(Format::Csv {
+            columns,
+            fields: names.len(),
+        })
     }
 
     /// The order on a line.
     pub(crate) fn decode(&self, line: &[u8]) -> Result<Order, BadOrder> {
+        let line = without_mark(line);
         if line.trim_ascii().is_empty() {
             return Err(BadOrder::Empty);
         }
@@ -239,9 +311,16 @@ mod tests {
     use super::*;
 
     fn csv() -> Format {
-        let (format, header) = Format::of(b"order_id,user_id,paid_on,quantity,amount_usd");
-        assert!(header);
-        format
+        shown(&["order_id,user_id,paid_on,quantity,amount_usd"], 1)
+    }
+
+    /// The format that these lines show, and that so many of them are to be passed over.
+    fn shown(lines: &[&str], skip: u64) -> Format {
+        let mut look = Look::default();
+        let shown = lines.iter().find_map(|line| look.at(line.as_bytes()));
+        let shown = shown.unwrap_or_else(|| look.guess(Path::new("-")));
+        assert_eq!(shown.skip, skip, "{lines:?}");
+        shown.format
     }
 
     #[test]
@@ -272,8 +351,7 @@ mod tests {
 
     #[test]
     fn a_header_names_the_columns_in_any_order() {
-        let (format, header) = Format::of(b"amount_usd,note,quantity,paid_on,user_id,order_id\r");
-        assert!(header);
+        let format = shown(&["amount_usd,note,quantity,paid_on,user_id,order_id\r"], 1);
         let order = format
             .decode(b"1.5,\"a, \"\"b\"\"\",3,1998-02-28,u,o\r")
             .unwrap();
@@ -285,13 +363,12 @@ mod tests {
             ),
             ("o", "u", 150)
         );
-        assert_eq!(Format::of(b"1,1,1997-01-01,1,11.77"), (csv(), false));
+        assert_eq!(shown(&["1,1,1997-01-01,1,11.77"], 0), csv());
     }
 
     #[test]
     fn json_lines_are_decoded_by_name() {
-        let (format, header) = Format::of(b" {\"order_id\":1}");
-        assert!(!header);
+        let format = shown(&[" {\"order_id\":1}"], 0);
         let line = br#"{"order_id":7,"user_id":"u","paid_on":"1997-03-01","quantity":1,"amount_usd":11.7,"x":[]}"#;
         let order = format.decode(line).unwrap();
         assert_eq!((order.order_id.as_str(), order.amount_cents), ("7", 1170));
@@ -303,6 +380,65 @@ mod tests {
             format.decode(b"{\"order_id\":7}"),
             Err(BadOrder::Missing("user_id"))
         );
+    }
+
+    const CSV: &str = "1,1,1997-01-01,1,11.77";
+    const JSON: &str =
+        r#"{"order_id":7,"user_id":"u","paid_on":"1997-03-01","quantity":1,"amount_usd":1}"#;
+    const HEADER: &str = "user_id,order_id,paid_on,quantity,amount_usd";
+
+    #[test]
+    fn the_first_line_that_is_one_shows_how_all_are_read() {
+        for before in [
+            &[][..],
+            &[""],
+            &["  \r", ""],
+            &["nonsense"],
+            &["", "{\"order_id\":"],
+        ] {
+            let opening = |line| [before, &[line]].concat();
+            assert_eq!(shown(&opening(CSV), 0), csv(), "{before:?}");
+            assert_eq!(shown(&opening(JSON), 0), Format::NdJson, "{before:?}");
+            // Blank lines before a header are passed over with it; a damaged line is not.
+            let blank = before.iter().all(|line| line.trim().is_empty());
+            let skip = if blank { before.len() as u64 + 1 } else { 0 };
+            let format = shown(&opening(HEADER), skip);
+            assert_eq!(format.decode(b"u,7,1997-03-01,1,1").unwrap().order_id, "7");
+        }
+        assert_eq!(shown(&["1,1,1997-01-01,1,0.00"], 0), csv());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_what_follows_it() {
+        let marked = |line: &str| format!("\u{feff}{line}");
+        assert_eq!(shown(&[&marked(JSON)], 0), Format::NdJson);
+        assert_eq!(shown(&[&marked(CSV)], 0), csv());
+        assert_ne!(shown(&[&marked(HEADER)], 1), csv());
+        for (format, line) in [(csv(), CSV), (Format::NdJson, JSON)] {
+            let plain = format.decode(line.as_bytes());
+            assert!(plain.is_ok());
+            assert_eq!(format.decode(marked(line).as_bytes()), plain);
+        }
+        assert_eq!(csv().decode("\u{feff}".as_bytes()), Err(BadOrder::Empty));
+    }
+
+    #[test]
+    fn where_no_line_shows_anything_the_name_does() {
+        let guess = |line: &str, name: &str| {
+            let mut look = Look::default();
+            assert_eq!(look.at(line.as_bytes()), None);
+            look.guess(Path::new(name)).format
+        };
+        for name in ["a.ndjson", "a.jsonl", "a.json", "a.ndjson.gz"] {
+            assert_eq!(guess("nonsense", name), Format::NdJson, "{name}");
+        }
+        for name in ["a.csv", "a.csv.gz"] {
+            assert_eq!(guess("{nonsense", name), csv(), "{name}");
+        }
+        for name in ["-", "a", "a.txt"] {
+            assert_eq!(guess("{nonsense", name), Format::NdJson, "{name}");
+            assert_eq!(guess("nonsense", name), csv(), "{name}");
+        }
     }
 
     #[test]

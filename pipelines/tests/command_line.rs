@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use support::{finish, forebay};
@@ -230,5 +230,28 @@ fn the_topology_is_printed_in_three_forms_without_a_run() {
         fed.len(),
         nodes.len() - 1,
         "every stage but the source is fed"
+    );
+}
+
+#[test]
+fn the_topology_of_a_run_on_standard_input_does_not_wait_for_a_line() {
+    let mut command = forebay();
+    command.args(["orders", "--input", "-", "--print-topology", "json"]);
+    // Its standard input stays open, and nothing comes.
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let open = child.stdin.take();
+    let output = support::finish_child(child, Duration::from_secs(30));
+    drop(open);
+    assert!(output.status.success());
+    let topology: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        topology["nodes"]
+            .as_array()
+            .is_some_and(|nodes| nodes.len() > 5)
     );
 }

@@ -175,6 +175,63 @@ fn row_d3_a_service_that_fails_every_fifth_post_and_is_slow_gets_every_order() {
     );
 }
 
+/// The command as it is written in the manual, on every order.
+#[test]
+#[ignore = "of a release build, by .ci/long"]
+fn row_d3_all_orders_survive_the_faults_of_the_built_in_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = orders(dir.path());
+    command.args([
+        "--fail-rate",
+        "0.2",
+        "--slow-ms",
+        "5",
+        "--concurrency",
+        "64",
+    ]);
+    let result = support::json(&finish(command, LONG));
+    is_well_formed(&result);
+    assert_eq!(
+        (number(&result, "in"), number(&result, "delivered")),
+        (69_659, 69_579)
+    );
+    assert_eq!(number(&result, "dead_lettered"), 80);
+    assert_eq!(result["balanced"], true);
+    assert_eq!(number(&result["received_by_server"], "distinct"), 69_579);
+    holds_the_bad_lines(&dir.path().join("dead.ndjson"), &lines(&orders_file()));
+}
+
+/// In a pseudo-terminal, which `script` (of the package bsdutils) makes.
+#[test]
+#[cfg(target_os = "linux")]
+fn in_a_terminal_a_bar_shows_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = first_orders(dir.path(), 300);
+    let program = forebay();
+    let (program, dir) = (program.get_program().display(), dir.path().display());
+    let words = format!(
+        "'{program}' orders --rate 200 --input '{}' --dead-letters '{dir}/dead' \
+         --delivered '{dir}/delivered'",
+        input.display()
+    );
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--return", "--command", &words, "/dev/null"])
+        .env("TERM", "xterm");
+    let output = finish(command, LONG);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    // A bar is drawn over the one before it; elsewhere there are lines.
+    let drawn: HashSet<&str> = shown
+        .split(['\r', '\n'])
+        .filter(|line| line.contains("/300 ") && line.contains("in flight"))
+        .collect();
+    assert!(drawn.len() >= 3, "{shown:?}");
+    assert!(drawn.iter().all(|bar| bar.contains("eta ")), "{shown:?}");
+    assert!(!shown.contains(" of 300 orders, "), "{shown:?}");
+    assert!(shown.contains("every order is accounted for"), "{shown:?}");
+}
+
 #[test]
 fn faults_of_the_built_in_service_are_survived() {
     let dir = tempfile::tempdir().unwrap();
@@ -269,6 +326,55 @@ fn standard_input_and_json_lines_are_read() {
         support::letter(&letters[0]),
         (2, line.len() as u64 + 1, "{\"order_id\":2}\n".to_owned())
     );
+}
+
+/// Runs on a file of that name and text: how many were read, delivered and dead-lettered, and the
+/// order ids delivered.
+fn run_on(name: &str, text: &str) -> ([u64; 3], Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join(name);
+    std::fs::write(&input, text).unwrap();
+    let mut command = orders(dir.path());
+    command.arg("--input").arg(&input);
+    let result = support::json(&finish(command, LONG));
+    let delivered = records(&dir.path().join("delivered.ndjson"));
+    let ids = delivered
+        .iter()
+        .map(|order| order["orderId"].as_str().unwrap().to_owned())
+        .collect();
+    let counts = ["in", "delivered", "dead_lettered"].map(|key| number(&result, key));
+    (counts, ids)
+}
+
+#[test]
+fn a_mark_or_a_line_that_is_none_at_the_start_hides_no_order() {
+    let json = |id: &str| {
+        format!(
+            r#"{{"order_id":"{id}","user_id":"u","paid_on":"1997-01-01","quantity":2,"amount_usd":20}}"#
+        )
+    };
+    let lines = format!("{}\n{}\n", json("a"), json("b"));
+    let both = vec!["a".to_owned(), "b".to_owned()];
+    for (start, dead) in [
+        ("", 0),
+        ("\u{feff}", 0),
+        ("\n", 1),
+        ("{\"order_id\":\n", 1),
+        ("?\n", 1),
+    ] {
+        let (counts, ids) = run_on("orders.txt", &format!("{start}{lines}"));
+        assert_eq!((counts, &ids), ([2 + dead, 2, dead], &both), "{start:?}");
+    }
+    let lines = "a,u,1997-01-01,1,5.00\nb,u,1997-01-01,1,5.00\n";
+    for (start, dead) in [("", 0), ("\u{feff}", 0), ("\n", 1), ("?\n", 1)] {
+        let (counts, ids) = run_on("orders.txt", &format!("{start}{lines}"));
+        assert_eq!((counts, &ids), ([2 + dead, 2, dead], &both), "{start:?}");
+    }
+    let header = "order_id,user_id,paid_on,quantity,amount_usd\n";
+    for start in ["", "\u{feff}", "\n", "\u{feff}\n \n"] {
+        let (counts, ids) = run_on("orders.txt", &format!("{start}{header}{lines}"));
+        assert_eq!((counts, &ids), ([2, 2, 0], &both), "{start:?}");
+    }
 }
 
 #[test]

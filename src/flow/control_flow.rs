@@ -2,8 +2,8 @@
 
 use super::{Flow, nested};
 use crate::error::{Cause, Stop};
-use crate::operator::fuzz::Later;
 use crate::operator::kill_switch::Killable;
+use crate::operator::later::Later;
 use crate::operator::restarting::Restarting;
 use crate::operator::watch_termination::Watch;
 use crate::operator::{Ended, KillSwitch, Restart, Resume, Termination, guard};

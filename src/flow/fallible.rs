@@ -181,6 +181,15 @@ where
     /// An element that is given up ends as the end of the stage says, with the reason *retries
     /// exhausted*.
     ///
+    /// - *emits when* a try of an element succeeds, and those before it have been handed on;
+    /// - *back-pressures when* an element that waits for its next try fills the window (of a `try_map`: at once), or a spent
+    ///   [`Budget`](crate::control::Budget) is to wait;
+    /// - *completes when* upstream does and all tries are over;
+    /// - *cancels when* downstream does: elements that wait for a try are left over;
+    /// - *settles when* the last try failed: as the end says;
+    /// - *holds* 1 element of a `try_map`; a `try_map_async` nothing beyond its window;
+    /// - *costs* a copy of each element; a failed one a timer.
+    ///
     /// # Example
     /// ```
     /// use std::time::Duration;
@@ -217,6 +226,33 @@ where
 
     /// Gives each try of a [`try_map_async`](Flow::try_map_async) at most that long; then its future
     /// is dropped, and it failed with an error made of [`TimedOut`]. Refused for `try_map`.
+    ///
+    /// - *emits when* a try ends in time, as the stage does;
+    /// - *back-pressures when* the stage does: no try holds it up for longer;
+    /// - *completes when* the stage does;
+    /// - *cancels when* downstream does: the futures and their timers are dropped;
+    /// - *settles when* the last try took too long: as the end says;
+    /// - *holds* nothing more;
+    /// - *costs* a timer for each future that is not ready at once.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::source;
+    /// use forebay::time::{self, TimedOut};
+    ///
+    /// let answers = source::iter([0, 10_000])
+    ///     .try_map_async(2, |ms| async move {
+    ///         time::sleep(Duration::from_millis(ms)).await;
+    ///         Ok::<_, TimedOut>(ms)
+    ///     })
+    ///     .timeout(Duration::from_millis(50))
+    ///     .results()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(answers, [Ok(0), Err(TimedOut(Duration::from_millis(50)))]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn timeout(mut self, span: Duration) -> Self
     where
         E: From<TimedOut>,
@@ -235,18 +271,99 @@ where
     /// Makes the payload of a dead letter from an element. For `try_map`, and with
     /// [`retry`](Fallible::retry), only failed elements are encoded; else every element is, before
     /// it is moved into its future.
+    ///
+    /// - *emits when* the stage does: nothing that is handed on changes;
+    /// - *back-pressures when* the stage does;
+    /// - *completes when* the stage does;
+    /// - *cancels when* downstream does;
+    /// - *settles when* the closure panics: its element fails;
+    /// - *holds* the payload of each element inside that may fail yet;
+    /// - *costs* the closure, for failed elements alone or for all, as said above.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::dead_letter::DeadLetterFile;
+    /// use forebay::flow::DeadLetters;
+    /// use forebay::source;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("dead.ndjson");
+    /// let letters = DeadLetters::new(64, DeadLetterFile::open(&path)?);
+    /// let numbers = source::iter(["1", "two", "3"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .encode(|text| text.as_bytes().into())
+    ///     .or_dead_letter(&letters)
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(numbers, [1, 3]);
+    /// assert!(std::fs::read_to_string(&path)?.contains("invalid digit"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn encode(mut self, f: impl FnMut(&T) -> Bytes + Send + 'static) -> Self {
         self.encode = Some(Box::new(f));
         self
     }
 
     /// Names the destination of [`OnError::DeadLetter`] for [`on_error`](Fallible::on_error).
+    ///
+    /// - *emits when* the stage does;
+    /// - *back-pressures when* the queue of dead letters is full as well;
+    /// - *completes when* the stage does, and the letters are on their way;
+    /// - *cancels when* downstream does;
+    /// - *settles when* the sink of letters has settled a failed element: dead-lettered, or failed if it could not;
+    /// - *holds* a chunk more;
+    /// - *costs* an allocation for each letter.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::dead_letter::DeadLetterFile;
+    /// use forebay::flow::{DeadLetters, OnError};
+    /// use forebay::source;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("dead.ndjson");
+    /// let letters = DeadLetters::new(64, DeadLetterFile::open(&path)?);
+    /// let numbers = source::iter(["1", "", "three"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .encode(|text| text.as_bytes().into())
+    ///     .dead_letters(&letters)
+    ///     .on_error(|error, _tries| match error.kind() {
+    ///         std::num::IntErrorKind::Empty => OnError::Discard,
+    ///         _ => OnError::DeadLetter,
+    ///     })
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(numbers, [1]);
+    /// assert_eq!(std::fs::read_to_string(&path)?.lines().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn dead_letters(mut self, letters: &DeadLetters) -> Self {
         self.letters = Some(letters.clone());
         self
     }
 
     /// A failed element ends as failed, and the run stops with its error.
+    ///
+    /// - *emits when* the stage has a value;
+    /// - *back-pressures when* the stage does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does, and when an element failed;
+    /// - *settles when* an element failed: failed; those behind it are cancelled with the run;
+    /// - *holds* what the stage holds;
+    /// - *costs* nothing more.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let error = source::iter(["1", "two", "3"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .or_stop()
+    ///     .collect()
+    ///     .block_on()
+    ///     .unwrap_err();
+    /// assert!(error.to_string().contains("invalid digit"), "{error}");
+    /// ```
     pub fn or_stop(self) -> Flow<U>
     where
         E: Into<BoxError>,
@@ -255,12 +372,56 @@ where
     }
 
     /// A failed element ends as failed; its source answers, and a tracked one never passes it.
+    ///
+    /// - *emits when* the stage has a value;
+    /// - *back-pressures when* the stage does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does;
+    /// - *settles when* an element failed: failed;
+    /// - *holds* what the stage holds;
+    /// - *costs* nothing more.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::operator::Answer;
+    /// use forebay::source;
+    ///
+    /// let numbers = source::iter(["1", "two", "3"])
+    ///     .on_unresolved(Answer::Continue)
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .or_fail()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(numbers, [1, 3]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn or_fail(self) -> Flow<U> {
         self.end(OnError::Fail, Telling::nothing())
     }
 
     /// A failed element is knowingly given up: it ends as shed (discarded). Refused under a named
     /// guarantee.
+    ///
+    /// - *emits when* the stage has a value;
+    /// - *back-pressures when* the stage does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does;
+    /// - *settles when* an element failed: shed (discarded);
+    /// - *holds* what the stage holds;
+    /// - *costs* nothing more.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let halves = source::iter(1..=4)
+    ///     .try_map(|n| if n % 2 == 0 { Ok(n / 2) } else { Err("odd") })
+    ///     .or_discard()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(halves, [1, 2]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn or_discard(mut self) -> Flow<U> {
         self.spec = self
             .spec
@@ -273,6 +434,34 @@ where
     ///
     /// Refused unless the stage [`encode`](Fallible::encode)s or every source before it keeps the
     /// original bytes: a letter without them could not be tried again.
+    ///
+    /// - *emits when* the stage has a value;
+    /// - *back-pressures when* the stage does, or the queue of dead letters is full;
+    /// - *completes when* upstream does, no element is inside, and all letters are on their way;
+    /// - *cancels when* downstream does;
+    /// - *settles when* the sink of letters has settled a failed element: dead-lettered, or failed if it could not;
+    /// - *holds* a chunk more than the stage;
+    /// - *costs* an allocation for each letter.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::dead_letter::DeadLetterFile;
+    /// use forebay::flow::DeadLetters;
+    /// use forebay::source;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("dead.ndjson");
+    /// let letters = DeadLetters::new(64, DeadLetterFile::open(&path)?);
+    /// let numbers = source::iter(["1", "two", "3"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .encode(|text| text.as_bytes().into())
+    ///     .or_dead_letter(&letters)
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(numbers, [1, 3]);
+    /// assert!(std::fs::read_to_string(&path)?.contains("invalid digit"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn or_dead_letter(self, letters: &DeadLetters) -> Flow<U>
     where
         E: Display,
@@ -287,6 +476,14 @@ where
     /// [`OnError::DeadLetter`] needs [`dead_letters`](Fallible::dead_letters): without, and when
     /// tries are used up, the element ends as failed. Refused under a named guarantee where the
     /// stage has no dead letters, for it may discard.
+    ///
+    /// - *emits when* the stage has a value;
+    /// - *back-pressures when* the stage does, or the queue of dead letters is full;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does, and when the closure said [`OnError::Stop`];
+    /// - *settles when* an element failed: as the closure said;
+    /// - *holds* what the stage holds, and a chunk with dead letters;
+    /// - *costs* a call for each failure.
     ///
     /// # Example
     /// ```
@@ -321,6 +518,28 @@ where
     }
 
     /// Hands failures on as values. With [`retry`](Fallible::retry), the last error.
+    ///
+    /// - *emits when* the stage has a value or an error;
+    /// - *back-pressures when* the stage does;
+    /// - *completes when* upstream does and no element is inside;
+    /// - *cancels when* downstream does;
+    /// - *settles when* the closure panicked: failed; an error goes on and settles nothing;
+    /// - *holds* what the stage holds;
+    /// - *costs* nothing more.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::source;
+    ///
+    /// let results = source::iter(["1", "two"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .results()
+    ///     .map(|result| result.map_err(|error| error.to_string()))
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(results, [Ok(1), Err("invalid digit found in string".to_owned())]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
     pub fn results(mut self) -> Flow<Result<U, E>> {
         let options = self
             .options(Box::new(|_, _| OnError::Retry), OnError::Fail)

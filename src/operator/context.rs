@@ -6,13 +6,13 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use super::Stage;
 use crate::chunk::{Chunk, Columns, Meta};
 use crate::class::Class;
-use crate::error::panic_message;
+use crate::error::{Stop, panic_message};
 use crate::ledger::StageLedger;
 use crate::outcome::{Outcome, Reason};
 use crate::position::Tracker;
@@ -23,6 +23,24 @@ use crate::time::{self, Time};
 pub trait Spawn: Send + Sync {
     /// Starts a task.
     fn spawn(&self, name: &str, task: Pin<Box<dyn Future<Output = ()> + Send>>);
+
+    /// Stops the run, because a task of its own failed. Does nothing where tasks have no run.
+    fn stop(&self, _stop: Stop) {}
+}
+
+/// Stops the run on behalf of a task that outlives the stage it works for. It keeps no run alive.
+pub(crate) struct StopRun {
+    spawn: Weak<dyn Spawn>,
+    stage: u32,
+}
+
+impl StopRun {
+    /// Ends the run with this error, whether or not its islands have ended well.
+    pub(crate) fn stop(&self, stop: Stop) {
+        if let Some(spawn) = self.spawn.upgrade() {
+            spawn.stop(stop.at(self.stage));
+        }
+    }
 }
 
 /// What one poll of an island shares with its stages.
@@ -164,6 +182,14 @@ impl<'a, 'b> Context<'a, 'b> {
     /// Starts a task that belongs to this run.
     pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
         self.turn.spawn.spawn(name, Box::pin(task));
+    }
+
+    /// What a task of this stage stops the run with.
+    pub(crate) fn stop_run(&self) -> StopRun {
+        StopRun {
+            spawn: Arc::downgrade(&self.turn.spawn),
+            stage: self.stage.id,
+        }
     }
 
     /// Tells how an element ended, and counts it for this stage.

@@ -29,22 +29,10 @@ pub(crate) fn fuzzing<R>(seed: u64, declare: impl FnOnce() -> R) -> R {
     declare()
 }
 
-/// Disturbs the flows that a stage declares as it runs, if the stage was declared inside
-/// [`fuzzing`].
-pub(crate) struct Later(Option<Seeded>);
-
-impl Later {
-    pub(crate) fn new() -> Later {
-        let seed = SEEDS.with(|seeds| seeds.borrow_mut().as_mut().map(Seeded::next));
-        Later(seed.map(Seeded::new))
-    }
-
-    pub(crate) fn declare<R>(&mut self, declare: impl FnOnce() -> R) -> R {
-        match &mut self.0 {
-            Some(seeds) => fuzzing(seeds.next(), declare),
-            None => declare(),
-        }
-    }
+/// The seeds of what a stage declares as it runs, if the stage was declared inside [`fuzzing`].
+pub(super) fn seeds_of_later() -> Option<Seeded> {
+    let seed = SEEDS.with(|seeds| seeds.borrow_mut().as_mut().map(Seeded::next));
+    seed.map(Seeded::new)
 }
 
 /// Puts an edge before an operator, if its declaration is fuzzed.

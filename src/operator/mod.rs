@@ -80,6 +80,7 @@ mod in_place;
 mod input;
 mod intake;
 pub(crate) mod kill_switch;
+pub(crate) mod later;
 pub(crate) mod map;
 pub(crate) mod map_async;
 pub(crate) mod map_blocking;
@@ -113,7 +114,7 @@ pub(crate) mod zip;
 
 pub use crate::demand::Demand;
 pub use context::{Context, Spawn};
-pub(crate) use context::{Turn, guard};
+pub(crate) use context::{StopRun, Turn, guard};
 pub use group_by::{Groups, WhenExhausted};
 pub use input::Input;
 pub use kill_switch::KillSwitch;

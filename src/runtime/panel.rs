@@ -220,6 +220,18 @@ impl Panel {
         }
     }
 
+    /// Ends the run because a task of its own failed: every island may have ended well by then.
+    pub(crate) fn fail(&self, stop: Stop) {
+        let first = {
+            let mut state = lock(&self.state);
+            state.stop.get_or_insert(stop);
+            state.ending.is_none()
+        };
+        if first {
+            self.end(Reason::RunFailed);
+        }
+    }
+
     /// Ready when every island has ended.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);

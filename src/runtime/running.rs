@@ -3,13 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::panel::Panel;
 use super::snapshot::Snapshot;
-use crate::error::{Refused, RunError};
+use crate::error::{Refused, RunError, Stop};
 use crate::operator::{Control, Spawn};
 use crate::outcome::Reason;
 use crate::sync::lock;
@@ -47,6 +47,7 @@ impl RuntimeKind {
 pub(crate) struct TokioSpawn {
     handle: tokio::runtime::Handle,
     tasks: Mutex<tokio::task::JoinSet<()>>,
+    panel: OnceLock<Weak<Panel>>,
 }
 
 impl TokioSpawn {
@@ -54,6 +55,7 @@ impl TokioSpawn {
         Arc::new(TokioSpawn {
             handle,
             tasks: Mutex::default(),
+            panel: OnceLock::new(),
         })
     }
 
@@ -80,6 +82,12 @@ impl Spawn for TokioSpawn {
         while tasks.try_join_next().is_some() {}
         tasks.spawn_on(task, &self.handle);
     }
+
+    fn stop(&self, stop: Stop) {
+        if let Some(panel) = self.panel.get().and_then(Weak::upgrade) {
+            panel.fail(stop);
+        }
+    }
 }
 
 /// Checks a plan and starts it on the tokio runtime of the calling task.
@@ -91,6 +99,7 @@ pub(crate) fn start<O>(
     let taken = plan.take(false)?;
     let spawn = TokioSpawn::new(handle);
     let panel = Panel::new(Arc::clone(&spawn) as Arc<dyn Spawn>);
+    let _ = spawn.panel.set(Arc::downgrade(&panel));
     panel.launch(taken.stages, taken.sources, taken.islands);
     Ok(Running {
         panel,

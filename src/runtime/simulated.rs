@@ -23,7 +23,7 @@ use super::panel::Panel;
 use super::running::{Drained, GRACE, Stopper};
 use super::snapshot::Snapshot;
 use super::trace::{Event, Trace, What};
-use crate::error::{Cause, Refused, RunError, panic_message};
+use crate::error::{Cause, Refused, RunError, Stop, panic_message};
 use crate::ledger::Progress;
 use crate::operator::{Control, Spawn};
 use crate::outcome::Reason;
@@ -413,6 +413,16 @@ impl Spawn for RunSpawn {
     fn spawn(&self, name: &str, task: Boxed) {
         if let Some(simulator) = self.simulator.upgrade() {
             simulator.spawn(self.run, name, task);
+        }
+    }
+
+    fn stop(&self, stop: Stop) {
+        let panel = self.simulator.upgrade().and_then(|simulator| {
+            let state = lock(&simulator.state);
+            state.panels.get(&self.run).and_then(Weak::upgrade)
+        });
+        if let Some(panel) = panel {
+            panel.fail(stop);
         }
     }
 }

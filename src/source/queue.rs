@@ -29,7 +29,7 @@ use crate::flow::Flow;
 use crate::operator::{Context, Control, Demand, Fill, Source, guard};
 use crate::outcome::{Outcome, Reason};
 use crate::position::Tracker;
-use crate::sync::lock;
+use crate::sync::{WakeLock, lock, wake_lock};
 use crate::time;
 
 /// What became of an offer. A value that was not taken in is handed back.
@@ -97,6 +97,7 @@ struct State<T> {
     dropped: u64,
 }
 
+type Locked<'a, T> = WakeLock<'a, State<T>>;
 type Classify<T> = Box<dyn Fn(&T) -> Class + Send + Sync>;
 type Weigh<T> = Box<dyn Fn(&T) -> u64 + Send + Sync>;
 type OnDrop<T> = Box<dyn Fn(T, Reason) + Send + Sync>;
@@ -109,6 +110,15 @@ struct Shared<T> {
     weigh: OnceLock<Weigh<T>>,
     on_drop: OnceLock<OnDrop<T>>,
     end: watch::Sender<Option<QueueEnd>>,
+}
+
+/// Tells how the queue ended, which wakes those who wait for it: not under the lock either.
+struct Telling(watch::Sender<Option<QueueEnd>>, QueueEnd);
+
+impl Wake for Telling {
+    fn wake(self: Arc<Self>) {
+        self.0.send_replace(Some(self.1.clone()));
+    }
 }
 
 /// What a try came to: an answer, or the value back because it has to wait.
@@ -125,28 +135,26 @@ impl<T> Shared<T> {
                 && state.bytes + bytes > self.buffer.capacity_bytes())
     }
 
-    fn push(state: &mut State<T>, value: T, meta: Meta) {
+    fn push(state: &mut Locked<'_, T>, value: T, meta: Meta) {
         state.bytes += meta.bytes;
         state.values.push_back((value, meta));
-        if let Some(waker) = state.consumer.take() {
-            waker.wake();
-        }
+        let consumer = state.consumer.take();
+        state.wake(consumer);
     }
 
     /// Counts a value that ends here.
-    fn refuse(state: &mut State<T>, meta: &Meta, reason: Reason) {
+    fn refuse(state: &mut Locked<'_, T>, meta: &Meta, reason: Reason) {
         *state
             .refused
             .entry((meta.class.unwrap_or_default(), reason))
             .or_default() += 1;
         state.dropped += 1;
-        if let Some(waker) = state.consumer.take() {
-            waker.wake();
-        }
+        let consumer = state.consumer.take();
+        state.wake(consumer);
     }
 
     /// Gives up a value that was in the queue.
-    fn evict(state: &mut State<T>, which: Option<(T, Meta)>, why: Reason, out: &mut Vec<T>) {
+    fn evict(state: &mut Locked<'_, T>, which: Option<(T, Meta)>, why: Reason, out: &mut Vec<T>) {
         if let Some((value, meta)) = which {
             state.bytes -= meta.bytes;
             Self::refuse(state, &meta, why);
@@ -158,7 +166,7 @@ impl<T> Shared<T> {
     fn offer(&self, value: T, meta: Meta, ticket: Option<u64>) -> Tried<T> {
         let mut evicted = Vec::new();
         let policy = self.buffer.policy();
-        let mut state = lock(&self.state);
+        let mut state = wake_lock(&self.state);
         let tried = match &state.life {
             Life::Ended(QueueEnd::Failed(why)) => {
                 Tried::Done(Offered::Failed(Arc::clone(why), value))
@@ -220,33 +228,33 @@ impl<T> Shared<T> {
     }
 
     /// The queue fails: what is inside is cancelled at the next turn.
-    fn fail(&self, state: &mut State<T>, stop: Stop) -> Arc<str> {
+    fn fail(&self, state: &mut Locked<'_, T>, stop: Stop) -> Arc<str> {
         let why: Arc<str> = Arc::from(stop.to_string());
         state.stop.get_or_insert(stop);
         self.end(state, QueueEnd::Failed(Arc::clone(&why)));
         why
     }
 
-    fn end(&self, state: &mut State<T>, end: QueueEnd) {
+    fn end(&self, state: &mut Locked<'_, T>, end: QueueEnd) {
         if matches!(state.life, Life::Ended(_)) {
             return;
         }
         state.life = Life::Ended(end.clone());
-        self.end.send_replace(Some(end));
+        let telling = Telling(self.end.clone(), end);
+        state.wake(Some(Waker::from(Arc::new(telling))));
         Self::wake_all(state);
     }
 
-    fn wake_all(state: &mut State<T>) {
+    fn wake_all(state: &mut Locked<'_, T>) {
         for (_, waker) in std::mem::take(&mut state.waiting) {
-            waker.wake();
+            state.wake(Some(waker));
         }
-        if let Some(waker) = state.consumer.take() {
-            waker.wake();
-        }
+        let consumer = state.consumer.take();
+        state.wake(consumer);
     }
 
     fn complete(&self) {
-        let mut state = lock(&self.state);
+        let mut state = wake_lock(&self.state);
         if matches!(state.life, Life::Open) {
             state.life = Life::Completing;
             Self::wake_all(&mut state);
@@ -366,7 +374,7 @@ impl<T: Send + 'static> Queue<T> {
         match self.shared().offer(value, meta, None) {
             Tried::Done(offered) => offered,
             Tried::Wait(value, meta) => {
-                Shared::refuse(&mut lock(&self.shared().state), &meta, Reason::DropNew);
+                Shared::refuse(&mut wake_lock(&self.shared().state), &meta, Reason::DropNew);
                 Offered::Dropped(Reason::DropNew, value)
             }
         }
@@ -404,7 +412,7 @@ impl<T> Queue<T> {
     /// The flow stops with this error; what is in the queue is cancelled.
     pub fn fail(&self, error: impl Into<BoxError>) {
         let shared = self.shared();
-        shared.fail(&mut lock(&shared.state), Stop::error(error));
+        shared.fail(&mut wake_lock(&shared.state), Stop::error(error));
     }
 
     /// Waits until the queue has ended, and tells how. Cancel safe.
@@ -459,13 +467,10 @@ impl<T> Offer<T> {
     /// Steps out of the line, and lets the next one look.
     fn leave(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            let mut state = lock(&self.shared.state);
+            let mut state = wake_lock(&self.shared.state);
             state.waiting.remove(&ticket);
             let next = state.waiting.values().next().cloned();
-            drop(state);
-            if let Some(next) = next {
-                next.wake();
-            }
+            state.wake(next);
         }
     }
 }
@@ -486,7 +491,7 @@ impl<T> Future for Offer<T> {
                 }
                 Tried::Wait(value, meta) => (value, meta),
             };
-            let mut state = lock(&this.shared.state);
+            let mut state = wake_lock(&this.shared.state);
             let new = this.ticket.is_none();
             if new && state.waiting.len() >= this.shared.max_waiting.load(Ordering::Relaxed) {
                 Shared::refuse(&mut state, &meta, Reason::Limit);
@@ -538,7 +543,7 @@ impl<T> QueueSource<T> {
 
     /// What is inside will not be handed over.
     fn cancel(&self, cx: &mut Context<'_, '_>, outcome: Outcome) {
-        let mut state = lock(&self.shared.state);
+        let mut state = wake_lock(&self.shared.state);
         self.shared.end(&mut state, QueueEnd::Cancelled);
         let left = std::mem::take(&mut state.values);
         state.bytes = 0;
@@ -565,7 +570,7 @@ impl<T: Send> Source<T> for QueueSource<T> {
         want: Demand,
     ) -> Result<Fill, Stop> {
         self.account(cx);
-        let mut state = lock(&self.shared.state);
+        let mut state = wake_lock(&self.shared.state);
         if let Some(stop) = state.stop.take() {
             drop(state);
             self.cancel(cx, Outcome::Cancelled(Reason::RunFailed));
@@ -586,9 +591,8 @@ impl<T: Send> Source<T> for QueueSource<T> {
         }
         if !out.is_empty() {
             // The first lets itself in and wakes the next.
-            if let Some(waker) = state.waiting.values().next() {
-                waker.wake_by_ref();
-            }
+            let next = state.waiting.values().next().cloned();
+            state.wake(next);
             return Ok(Fill::More);
         }
         if matches!(state.life, Life::Completing) {
@@ -625,7 +629,7 @@ impl<T: Send> Source<T> for QueueSource<T> {
 impl<T> Drop for QueueSource<T> {
     fn drop(&mut self) {
         self.shared
-            .end(&mut lock(&self.shared.state), QueueEnd::Cancelled);
+            .end(&mut wake_lock(&self.shared.state), QueueEnd::Cancelled);
     }
 }
 
@@ -696,4 +700,101 @@ pub fn queue<T: Send + 'static>(buffer: impl Into<Buffer>) -> (Queue<T>, Flow<T>
         }
     });
     (Queue(Arc::new(Alive(shared))), flow)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::boundary::WhenFull;
+
+    /// Looks into the queue when it is woken, as an executor that polls at once would.
+    struct Look(Queue<u32>, AtomicUsize);
+
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.len();
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Look {
+        fn at(queue: &Queue<u32>) -> (Arc<Look>, Waker) {
+            let look = Arc::new(Look(queue.clone(), AtomicUsize::new(0)));
+            (Arc::clone(&look), Waker::from(look))
+        }
+
+        fn times(&self) -> usize {
+            self.1.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_after_the_lock_was_let_go() {
+        let (queue, _flow) = queue::<u32>(Buffer::items(1));
+        let shared = Arc::clone(queue.shared());
+        let consumer_waits = || {
+            let (look, waker) = Look::at(&queue);
+            lock(&shared.state).consumer = Some(waker);
+            look
+        };
+        // Each would wait for ever for the lock it holds.
+        let look = consumer_waits();
+        assert!(queue.try_offer(1).is_enqueued());
+        assert_eq!(look.times(), 1, "a value came");
+        let look = consumer_waits();
+        assert!(!queue.try_offer(2).is_enqueued());
+        assert_eq!(look.times(), 1, "one was refused");
+
+        let (first, waker) = Look::at(&queue);
+        let mut offer = queue.offer(3);
+        assert!(
+            Pin::new(&mut offer)
+                .poll(&mut Task::from_waker(&waker))
+                .is_pending()
+        );
+        let (second, waker) = Look::at(&queue);
+        let mut later = queue.offer(4);
+        assert!(
+            Pin::new(&mut later)
+                .poll(&mut Task::from_waker(&waker))
+                .is_pending()
+        );
+        drop(offer);
+        assert_eq!(
+            (first.times(), second.times()),
+            (0, 1),
+            "the next one's turn"
+        );
+        let (watcher, waker) = Look::at(&queue);
+        let mut end = std::pin::pin!(queue.watch_completion());
+        assert!(
+            end.as_mut()
+                .poll(&mut Task::from_waker(&waker))
+                .is_pending()
+        );
+        queue.fail("broken");
+        assert_eq!((second.times(), watcher.times()), (2, 1), "it failed");
+        assert!(matches!(
+            end.as_mut().poll(&mut Task::from_waker(&waker)),
+            Poll::Ready(QueueEnd::Failed(_))
+        ));
+    }
+
+    #[test]
+    fn a_waker_is_called_without_the_lock_when_places_are_made_and_at_the_end() {
+        let (queue, _flow) = queue::<u32>(Buffer::items(1).when_full(WhenFull::DropHead));
+        let (look, waker) = Look::at(&queue);
+        lock(&queue.shared().state).consumer = Some(waker.clone());
+        queue.complete();
+        assert_eq!(look.times(), 1);
+        let source = QueueSource {
+            shared: Arc::clone(queue.shared()),
+            tracker: None,
+        };
+        lock(&queue.shared().state).consumer = Some(waker);
+        drop(source);
+        assert_eq!(look.times(), 2);
+    }
 }

@@ -24,7 +24,7 @@ use crate::chunk::{Chunk, Element};
 use crate::error::{Cause, Stop};
 use crate::operator::{Context, Demand, Held, Sink, Stage};
 use crate::outcome::{Outcome, Reason};
-use crate::sync::lock;
+use crate::sync::{lock, wake_lock};
 use crate::time;
 
 /// How a subscription asks by itself, and how much it may hold.
@@ -104,31 +104,41 @@ struct State<T> {
 }
 
 impl<T> State<T> {
-    fn ask(&mut self, count: usize, capacity: usize) {
+    /// Asks for more: who is to be woken for it.
+    fn ask(&mut self, count: usize, capacity: usize) -> Option<Waker> {
         // What is asked for must have a place when it arrives.
         let room = capacity.saturating_sub(self.held.len() + self.outstanding);
         let count = count.min(room);
         if count == 0 || self.done || self.cancelled {
-            return;
+            return None;
         }
         self.outstanding += count;
         self.requested += count as u64;
         self.asks += 1;
-        if let Some(waker) = self.producer.take() {
-            waker.wake();
-        }
+        self.producer.take()
     }
 
-    fn check(&mut self, asking: &Asking) {
+    fn check(&mut self, asking: &Asking) -> Option<Waker> {
         if self.outstanding == 0 && self.held.len() < asking.below {
-            self.ask(asking.more, asking.capacity);
+            return self.ask(asking.more, asking.capacity);
         }
+        None
     }
 
-    fn wake(&mut self) {
-        if let Some(waker) = self.consumer.take() {
-            waker.wake();
+    /// What is asked for. The producer's waker is kept where it has to wait, and in any case if it
+    /// wants to hear of a consumer that leaves.
+    fn poll_requested(&mut self, waker: Waker, watch: bool) -> Poll<Option<usize>> {
+        let requested = if self.cancelled {
+            Poll::Ready(None)
+        } else if self.outstanding > 0 {
+            Poll::Ready(Some(self.outstanding))
+        } else {
+            Poll::Pending
+        };
+        if watch || requested.is_pending() {
+            self.producer = Some(waker);
         }
+        requested
     }
 }
 
@@ -155,12 +165,13 @@ impl<T> Shared<T> {
     }
 
     fn end(&self, stop: Option<Stop>) {
-        let mut state = lock(&self.state);
+        let mut state = wake_lock(&self.state);
         if !state.done {
             state.done = true;
             state.stop = stop;
         }
-        state.wake();
+        let consumer = state.consumer.take();
+        state.wake(consumer);
     }
 }
 
@@ -178,7 +189,8 @@ pub fn subscription<T: Send + 'static>(asking: Asking) -> (Publisher<T>, Subscri
         consumer: None,
         producer: None,
     };
-    state.ask(asking.initial, asking.capacity);
+    // Nobody waits yet.
+    let _ = state.ask(asking.initial, asking.capacity);
     let shared = Arc::new(Shared {
         asking,
         state: Mutex::new(state),
@@ -211,15 +223,7 @@ impl<T> Publisher<T> {
 
     /// Waits until elements are asked for; `None` once no more are wanted.
     pub fn poll_requested(&self, task: &mut Task<'_>) -> Poll<Option<usize>> {
-        let mut state = lock(&self.0.state);
-        if state.cancelled {
-            return Poll::Ready(None);
-        }
-        if state.outstanding > 0 {
-            return Poll::Ready(Some(state.outstanding));
-        }
-        state.producer = Some(task.waker().clone());
-        Poll::Pending
+        lock(&self.0.state).poll_requested(task.waker().clone(), false)
     }
 
     /// Sends an element. Once cancelled, it ends as not wanted.
@@ -229,7 +233,7 @@ impl<T> Publisher<T> {
     /// ends failed, this element with it.
     pub fn send(&self, element: Element<T>) -> Result<(), Overflow> {
         let shared = &self.0;
-        let mut state = lock(&shared.state);
+        let mut state = wake_lock(&shared.state);
         if state.cancelled || state.done {
             drop(state);
             drop(shared.settle(element, Outcome::Cancelled(Reason::NotWanted)));
@@ -242,7 +246,8 @@ impl<T> Publisher<T> {
             state.cancelled = true;
             state.done = true;
             state.stop = Some(Stop::cause(Cause::Overflow { capacity }));
-            state.wake();
+            let consumer = state.consumer.take();
+            state.wake(consumer);
             drop(state);
             shared.settle_all(held, Outcome::Failed(Reason::Overflow));
             return Err(Overflow { capacity });
@@ -250,9 +255,11 @@ impl<T> Publisher<T> {
         state.held.push_back(element);
         if state.outstanding > 0 {
             state.outstanding -= 1;
-            state.check(&shared.asking);
+            let producer = state.check(&shared.asking);
+            state.wake(producer);
         }
-        state.wake();
+        let consumer = state.consumer.take();
+        state.wake(consumer);
         Ok(())
     }
 
@@ -292,7 +299,9 @@ impl<T> fmt::Debug for Subscription<T> {
 impl<T> Subscription<T> {
     /// Asks for so many elements more; for fewer where not all would have a place.
     pub fn request(&self, elements: usize) {
-        lock(&self.0.state).ask(elements, self.0.asking.capacity);
+        let mut state = wake_lock(&self.0.state);
+        let producer = state.ask(elements, self.0.asking.capacity);
+        state.wake(producer);
     }
 
     /// The next element, or pending until there is one; `None` at the end.
@@ -300,7 +309,7 @@ impl<T> Subscription<T> {
     /// # Errors
     /// What stopped the upstream: told once, then `None`.
     pub fn poll_next(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<T, Stop>>> {
-        let mut state = lock(&self.0.state);
+        let mut state = wake_lock(&self.0.state);
         let Some(element) = state.held.pop_front() else {
             if let Some(stop) = state.stop.take() {
                 return Poll::Ready(Some(Err(stop)));
@@ -311,13 +320,12 @@ impl<T> Subscription<T> {
             state.consumer = Some(task.waker().clone());
             return Poll::Pending;
         };
-        state.check(&self.0.asking);
-        if state.held.is_empty()
-            && let Some(waker) = state.producer.take()
-        {
+        let mut producer = state.check(&self.0.asking);
+        if state.held.is_empty() && producer.is_none() {
             // A sink at its end waits until all is taken.
-            waker.wake();
+            producer = state.producer.take();
         }
+        state.wake(producer);
         drop(state);
         Poll::Ready(Some(Ok(self.0.settle(element, Outcome::Delivered))))
     }
@@ -333,14 +341,13 @@ impl<T> Subscription<T> {
 
     /// Wants no more: what is held is left over, and the upstream ends.
     pub fn cancel(&mut self) {
-        let mut state = lock(&self.0.state);
+        let mut state = wake_lock(&self.0.state);
         if std::mem::replace(&mut state.cancelled, true) {
             return;
         }
         let held = std::mem::take(&mut state.held);
-        if let Some(waker) = state.producer.take() {
-            waker.wake();
-        }
+        let producer = state.producer.take();
+        state.wake(producer);
         drop(state);
         let branch = self.0.stage.get().is_some_and(|stage| stage.branch);
         let outcome = if branch {
@@ -409,9 +416,9 @@ impl<T: Send + 'static> Sink<T> for SubscriptionSink<T> {
     type Output = ();
 
     fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
-        let requested = self.publisher.poll_requested(cx.task());
-        // A consumer may leave while elements are awaited.
-        lock(&self.publisher.0.state).producer = Some(cx.waker().clone());
+        // A consumer may leave while elements are awaited: it must find the waker from the moment on
+        // at which it was seen to be there.
+        let requested = lock(&self.publisher.0.state).poll_requested(cx.waker().clone(), true);
         requested.map(|requested| Ok(requested.map(Demand::items)))
     }
 
@@ -448,5 +455,142 @@ impl<T: Send + 'static> Sink<T> for SubscriptionSink<T> {
 
     fn held(&self) -> Held {
         Held::items(lock(&self.publisher.0.state).held.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::operator::{Spawn, Turn};
+
+    struct NoSpawn;
+
+    impl Spawn for NoSpawn {
+        fn spawn(&self, _: &str, _: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {}
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Over so many rounds the consumer leaves at each moment of the producer's look.
+    #[test]
+    fn a_consumer_that_leaves_while_the_producer_looks_is_not_missed() {
+        const ROUNDS: usize = 40_000;
+        let slot: Mutex<Option<Subscription<u32>>> = Mutex::default();
+        // Odd while the consumer is to leave.
+        let phase = AtomicUsize::new(0);
+        let wait_for = |wanted: usize| {
+            for spins in 0_u32.. {
+                if phase.load(Ordering::Acquire) == wanted {
+                    return;
+                }
+                if spins > 1000 {
+                    std::thread::yield_now();
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    wait_for(2 * round + 1);
+                    if let Some(mut subscription) = lock(&slot).take() {
+                        for _ in 0..round % 16 {
+                            std::hint::spin_loop();
+                        }
+                        subscription.cancel();
+                    }
+                    phase.store(2 * round + 2, Ordering::Release);
+                }
+            });
+            let mut missed = 0;
+            for round in 0..ROUNDS {
+                let (publisher, subscription) = subscription::<u32>(Asking::by_hand(1));
+                subscription.request(1);
+                let mut sink = SubscriptionSink::new(publisher);
+                *lock(&slot) = Some(subscription);
+                let stage = Stage::new(1, false, false);
+                let turn = Turn::new(Arc::new(NoSpawn));
+                let count = Arc::new(Count::default());
+                let waker = Waker::from(Arc::clone(&count));
+                let mut task = Task::from_waker(&waker);
+                let mut cx = Context::new(&mut task, &stage, &turn);
+                phase.store(2 * round + 1, Ordering::Release);
+                for _ in 0..round / 16 % 64 {
+                    std::hint::spin_loop();
+                }
+                let ready = sink.poll_ready(&mut cx);
+                wait_for(2 * round + 2);
+                let told = matches!(ready, Poll::Ready(Ok(None)));
+                missed += usize::from(!told && count.0.load(Ordering::Relaxed) == 0);
+            }
+            assert_eq!(missed, 0, "of {ROUNDS} consumers that left");
+        });
+    }
+
+    /// Polls the other side at once when it is woken.
+    struct Inline(Mutex<Box<dyn FnMut() + Send>>);
+
+    impl Wake for Inline {
+        fn wake(self: Arc<Self>) {
+            (lock(&self.0))();
+        }
+    }
+
+    #[test]
+    fn a_consumer_that_takes_when_it_is_woken_and_a_producer_that_sends_then_do_not_meet_themselves()
+     {
+        let (publisher, consumer) = subscription::<u32>(Asking::by_hand(2));
+        let consumer = Arc::new(Mutex::new(consumer));
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let (mine, keep) = (Arc::clone(&consumer), Arc::clone(&taken));
+        let take = move || {
+            let next = lock(&mine).poll_next(&mut Task::from_waker(Waker::noop()));
+            if let Poll::Ready(Some(Ok(value))) = next {
+                lock(&keep).push(value);
+            }
+        };
+        let taker = Waker::from(Arc::new(Inline(Mutex::new(Box::new(take)))));
+        let publisher = Arc::new(publisher);
+        let sender = Arc::clone(&publisher);
+        let send = move || {
+            if let Poll::Ready(Some(_)) =
+                sender.poll_requested(&mut Task::from_waker(Waker::noop()))
+            {
+                sender.send(Element::new(7)).unwrap();
+            }
+        };
+        let send = Waker::from(Arc::new(Inline(Mutex::new(Box::new(send)))));
+
+        let consumer_waits = || {
+            let next = lock(&consumer).poll_next(&mut Task::from_waker(&taker));
+            assert!(next.is_pending());
+        };
+        consumer_waits();
+        assert!(
+            publisher
+                .poll_requested(&mut Task::from_waker(&send))
+                .is_pending()
+        );
+        // The request wakes the producer, which sends; that wakes the consumer, which takes.
+        let shared = Arc::clone(&lock(&consumer).0);
+        std::mem::ManuallyDrop::new(Subscription(shared)).request(1);
+        assert_eq!(*lock(&taken), [7]);
+        consumer_waits();
+        publisher.complete();
+        assert!(matches!(
+            lock(&consumer).poll_next(&mut Task::from_waker(Waker::noop())),
+            Poll::Ready(None)
+        ));
     }
 }

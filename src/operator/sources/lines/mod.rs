@@ -17,10 +17,8 @@ mod reader;
 mod saver;
 mod state;
 
-use std::future::Future;
 use std::io::Read;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -247,12 +245,16 @@ impl Lines {
 
     /// Keeps in that directory how far the lines are settled ([`State`]), and starts there. The
     /// directory is made if it is not there. For files alone: a run from other inputs is refused.
+    ///
+    /// A state that cannot be saved stops the run, also when its last line has been read and settled:
+    /// a run that ended well can be resumed.
     pub fn state(mut self, directory: impl Into<PathBuf>) -> Lines {
         self.state = Some(directory.into());
         self
     }
 
-    /// How often the state is saved. Default: 50 ms; at most 100 ms.
+    /// How long after one saving has begun the next one does. Default: 50 ms; at most 100 ms. On a
+    /// disk that takes longer than that they follow one another at once.
     pub fn save_every(mut self, span: Duration) -> Lines {
         self.save_every = span.clamp(Duration::from_millis(1), Duration::from_millis(100));
         self
@@ -303,13 +305,7 @@ pub(crate) struct LinesSource {
     state: State,
     tracker: Option<Tracker<LinePosition>>,
     /// Dropped at the end of the source: the saver then saves until all is settled, and ends.
-    saving: Option<Saving>,
-}
-
-struct Saving {
-    _alive: oneshot::Sender<()>,
-    /// The state could not be saved: a run that promises to be resumed stops then.
-    failed: oneshot::Receiver<StateError>,
+    saving: Option<oneshot::Sender<()>>,
 }
 
 struct Reader {
@@ -386,12 +382,8 @@ impl LinesSource {
             return;
         };
         let (alive, ended) = oneshot::channel();
-        let (failing, failed) = oneshot::channel();
-        self.saving = Some(Saving {
-            _alive: alive,
-            failed,
-        });
-        let saver = Saver::new(file, tracker, &self.state, failing);
+        self.saving = Some(alive);
+        let saver = Saver::new(file, tracker, &self.state, cx.stop_run());
         cx.spawn("save the state", saver.run(self.lines.save_every, ended));
     }
 
@@ -498,11 +490,6 @@ impl Source<Line> for LinesSource {
         positions: &mut Vec<LinePosition>,
         want: Demand,
     ) -> Result<Fill, Stop> {
-        if let Some(saving) = &mut self.saving
-            && let Poll::Ready(Ok(error)) = Pin::new(&mut saving.failed).poll(cx.task())
-        {
-            return Err(Stop::error(error));
-        }
         loop {
             if let Some(fill) = self.hand_over(cx, out, positions, want) {
                 return Ok(fill);

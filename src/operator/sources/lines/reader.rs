@@ -221,7 +221,8 @@ impl Splitter {
     /// Adds a line to the block; false at the end of the input.
     fn next(&mut self) -> Result<bool, Broken> {
         let from = self.bytes.len();
-        let longest = self.max_len as u64 + 2;
+        // A line end may follow what is allowed.
+        let longest = (self.max_len as u64).saturating_add(2);
         let mut limited = (&mut self.reader).take(longest);
         let read = match limited.read_until(b'\n', &mut self.bytes) {
             Ok(read) => read,
