@@ -65,6 +65,37 @@ fn runs_of_several_pages_are_neither_joined_nor_mixed() {
 }
 
 #[test]
+fn what_was_cut_from_a_page_becomes_one_run_again() {
+    let tracker = tracker();
+    let mut rest = runs(&tracker, 64).pop().unwrap();
+    let mut list = Vec::new();
+    for size in [1, 5, 20, 38] {
+        Run::push(&mut list, rest.split_front(size));
+        assert_eq!(list.len(), 1);
+    }
+    assert_eq!(list[0].count(), 64);
+    list.remove(0).settle(Outcome::Delivered, 0);
+    assert_eq!(counts(&tracker).outcome(Kind::Delivered), 64);
+}
+
+#[test]
+fn later_places_of_another_page_are_no_neighbours() {
+    let tracker = tracker();
+    let mut all = runs(&tracker, 70).into_iter();
+    let (mut one, mut two) = (all.next().unwrap(), all.next().unwrap());
+    let mut first = one.split_front(1);
+    two.split_front(2).settle(Outcome::Delivered, 0);
+    assert!(!two.move_first(&mut first));
+    let two = first.join(two).expect("of another page");
+    assert_eq!((first.count(), two.count()), (1, 4));
+    for run in [first, one, two] {
+        run.settle(Outcome::Delivered, 0);
+    }
+    let counts = counts(&tracker);
+    assert_eq!((counts.outcome(Kind::Delivered), counts.doubled), (70, 0));
+}
+
+#[test]
 fn runs_of_a_fork_are_joined_within_a_branch_alone() {
     let tracker = tracker();
     let mut forks = runs(&tracker, 8).pop().unwrap().fork(2).into_iter();
