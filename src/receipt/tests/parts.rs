@@ -153,15 +153,14 @@ fn parts_that_are_dropped_while_the_source_goes_on_are_abandoned() {
 fn a_class_reaches_the_source_of_a_part_of_parts() {
     let tracker = tracker();
     let mut all = receipts(&tracker, 3).into_iter();
-    for part in [branches, split, |receipt| {
+    for part in [split, branches, |receipt| {
         let [one, other] = split(receipt);
         other.settle(Outcome::Delivered);
         branches(one)
     }] {
         let [one, two] = part(all.next().unwrap());
-        let run = Run::one(one);
-        run.classify(|_| Class::LOW);
-        run.settle(Outcome::Delivered, 0);
+        one.classify(Class::LOW);
+        one.settle(Outcome::Delivered);
         two.settle(Outcome::Delivered);
     }
     assert_eq!(counts(&tracker).classes[Class::LOW.index()].total(), 3);
