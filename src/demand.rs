@@ -10,7 +10,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Nothing: drive what is in flight, hand over nothing.
+    /// Nothing: drive what is in flight, hand over nothing but marks.
     pub const NONE: Demand = Demand { items: 0, bytes: 0 };
 
     /// So many elements of any size.

@@ -74,6 +74,11 @@ impl Stop {
         &self.cause
     }
 
+    /// Whether a flow built while the run went on was refused.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(&self.cause, Cause::Error(error) if error.is::<Refused>())
+    }
+
     pub(crate) fn at(mut self, stage: u32) -> Stop {
         self.stage.get_or_insert(stage);
         self

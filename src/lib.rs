@@ -27,8 +27,14 @@
 //! # Guarantees
 //! 1. **Conservation.** For every source, what entered = delivered + filtered + shed + expired +
 //!    dead-lettered + cancelled + failed + unsettled; for every stage, what came = what went + what
-//!    ended there + what is held. The two are counted apart, by the engine and never by an operator;
-//!    [`Snapshot::check`](runtime::Snapshot::check) compares them and names the stage that is wrong.
+//!    ended there + what is held. The two are counted apart, by the engine and never by an operator.
+//!    [`Snapshot::check`](runtime::Snapshot::check) proves that every stage handed on, ended or
+//!    holds what came to it, that no receipt was dropped unsettled, settled twice or never, and,
+//!    once the run has ended, that every outcome a source was told is one that some stage counted.
+//!    It names the stage; of a receipt settled twice, never, or told otherwise than counted, the
+//!    source. Numbers of outcomes are compared only where each stands for one element: nothing was
+//!    forked, merged, diverted, left untracked or read again. That an outcome is true (delivered
+//!    means delivered) it cannot see, and of untracked elements it proves the number alone.
 //! 2. **No position passes a loss.** The settled position of a source never passes an element that
 //!    is unsettled, cancelled or failed; one that was shed or expired only where the source declared
 //!    that loss is allowed.

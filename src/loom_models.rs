@@ -1,7 +1,7 @@
 //! Models of what two threads do at once, checked by loom in every order: the ring, groups gathered
-//! behind it, the pages and the wake-ups of futures. Each is run with the roles of the threads both ways, because loom misses
-//! orders when the spawned thread reads before it writes; and each counts its runs, so that a model
-//! that explores nothing fails.
+//! behind it, the pages and the wake-ups of futures. Each is run with the roles of the threads both
+//! ways, because loom misses orders when the spawned thread reads before it writes; and each counts
+//! its runs, so that a model that explores nothing fails.
 //!
 //! `RUSTFLAGS="--cfg forebay_loom" cargo test --release --lib loom_models`
 #![allow(clippy::unwrap_used)]
@@ -18,11 +18,12 @@ use loom::thread;
 use crate::boundary::{Buffer, ring};
 use crate::chunk::{Chunk, Element};
 use crate::control::BatchLimits;
+use crate::mark::Mark;
 use crate::operator::grouped::Grouped;
 use crate::operator::in_flight::Wakes;
 use crate::operator::{Context, Demand, Fill, Held, Input, Operator, Sink, Spawn, Stage, Turn};
 use crate::outcome::Outcome;
-use crate::position::{Passes, SourceId, Tracker};
+use crate::position::{Generation, Passes, SourceId, Tracker};
 use crate::receipt::Run;
 use crate::sync::{AtomicU64, AtomicWaker};
 use crate::time::{self, Time};
@@ -130,6 +131,39 @@ fn ring_model(swap: bool) {
 fn the_ring_loses_no_element_and_no_wake_up() {
     explore(20, || ring_model(false));
     explore(20, || ring_model(true));
+}
+
+/// A mark is all that comes, and nobody asks for elements.
+fn mark_model(swap: bool) {
+    let stage = Arc::new(Stage::new(1, false, false));
+    let (mut sink, mut source) = ring::<u64>(Buffer::items(1), &stage);
+    let here = Arc::clone(&stage);
+    let produce = move || {
+        let turn = Turn::new(Arc::new(NoSpawn));
+        let mark = Mark::Rewind(SourceId::new(1), Generation(1));
+        block_on(poll_fn(|task| {
+            sink.mark(&mut Context::new(task, &here, &turn), &mark)
+        }))
+        .unwrap();
+    };
+    let consume = move || {
+        let turn = Turn::new(Arc::new(NoSpawn));
+        let fill = block_on(poll_fn(|task| {
+            let (mut cx, mut chunk) = (Context::new(task, &stage, &turn), Chunk::default());
+            match source.fill(&mut cx, &mut chunk, Demand::NONE).unwrap() {
+                Fill::Pending => Poll::Pending,
+                fill => Poll::Ready(fill),
+            }
+        }));
+        assert!(matches!(fill, Fill::Mark(Mark::Rewind(..))));
+    };
+    roles(swap, produce, consume);
+}
+
+#[test]
+fn a_mark_wakes_whoever_asks_for_nothing() {
+    explore(4, || mark_model(false));
+    explore(4, || mark_model(true));
 }
 
 /// Time that stands still, or goes on to a timer as soon as one is set.
@@ -323,22 +357,32 @@ fn of_two_branches_that_settle_at_once_one_settles_the_element() {
     explore(4, || branches_model(true));
 }
 
-fn wakes_model(swap: bool) {
-    let wakes = Arc::new(Wakes::new(1));
-    let theirs = Arc::clone(&wakes);
+/// The future in that slot wakes itself while the operator goes to sleep.
+fn wakes_model(slot: usize, swap: bool) {
+    let wakes = Arc::new(Wakes::new());
+    let waker = wakes.waker(slot);
     let sleep = move || {
         block_on(poll_fn(|task| {
-            if wakes.take(0) != 0 || !wakes.sleep(task.waker()) {
+            let mut woken = None;
+            wakes.take(|slot| woken = Some(slot));
+            if let Some(woken) = woken {
+                assert_eq!(woken, slot);
+                return Poll::Ready(());
+            }
+            if !wakes.sleep(task.waker()) {
                 return Poll::Ready(());
             }
             Poll::Pending
         }));
     };
-    roles(swap, move || theirs.wake(0), sleep);
+    roles(swap, move || waker.wake(), sleep);
 }
 
 #[test]
 fn a_woken_future_is_polled() {
-    explore(3, || wakes_model(false));
-    explore(3, || wakes_model(true));
+    // In the first word, and in one that was added.
+    for slot in [0, 64] {
+        explore(3, move || wakes_model(slot, false));
+        explore(3, move || wakes_model(slot, true));
+    }
 }

@@ -21,6 +21,21 @@ pub enum Mark {
     Rewind(SourceId, Generation),
 }
 
+impl Mark {
+    /// Whether it is the other one, perhaps joined with marks of more sources.
+    pub(crate) fn holds(&self, other: &Mark) -> bool {
+        match (self, other) {
+            (Mark::Rewind(source, at), Mark::Rewind(same, then)) => (source, at) == (same, then),
+            (Mark::Barrier(mine), Mark::Barrier(theirs)) => theirs.tokens.iter().all(|token| {
+                let is_same =
+                    |own: &CommitToken| (own.source, own.epoch) == (token.source, token.epoch);
+                mine.tokens.iter().any(is_same)
+            }),
+            _ => false,
+        }
+    }
+}
+
 /// The end of an epoch, of one source or of several that were joined.
 #[derive(Clone, Debug)]
 pub struct Barrier {
@@ -53,6 +68,12 @@ impl Barrier {
                 self.tokens.push(token);
             }
         }
+    }
+
+    /// Ends no epoch of that source any more. Whether it ends none at all.
+    pub(crate) fn forget(&mut self, source: SourceId) -> bool {
+        self.tokens.retain(|token| token.source != source);
+        self.tokens.is_empty()
     }
 
     /// Begins a commit of all its tokens: see [`CommitToken::begin`].

@@ -48,6 +48,10 @@ impl Source<u64> for Numbers {
         Ok(())
     }
 
+    fn diverts(&self) -> bool {
+        true
+    }
+
     fn poll_divert(
         &mut self,
         _: &mut Context<'_, '_>,

@@ -878,6 +878,78 @@ fn groups_that_gather_close_by_age_or_by_declaration() {
 }
 
 #[test]
+fn group_by_gives_nothing_up_while_an_empty_group_makes_room() {
+    // Each group has an island of its own, and so takes a while to complete.
+    for when in [WhenExhausted::Shed, WhenExhausted::Fail] {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (queue, flow) = source::queue(1);
+            let (seen, mut saw) = tokio::sync::mpsc::unbounded_channel();
+            let groups = Groups::keys(1).when_exhausted(when);
+            let mut running = flow
+                .group_by(groups, |n: &u64| *n, |_, group| group.buffer(4))
+                .for_each(move |n| seen.send(n).unwrap())
+                .run()
+                .unwrap();
+            for n in 0..50 {
+                let _ = queue.offer(n).await;
+                // Its group is empty once it is out.
+                let next = tokio::time::timeout(Duration::from_secs(5), saw.recv()).await;
+                assert_eq!(next.ok().flatten(), Some(n), "{}", running.snapshot());
+            }
+            queue.complete();
+            running.join().await.unwrap();
+            let snapshot = running.snapshot();
+            assert_eq!(snapshot.total().outcome(Kind::Delivered), 50);
+            snapshot.check().unwrap();
+        });
+    }
+}
+
+#[test]
+fn group_by_gives_nothing_up_while_an_idle_group_completes() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (queue, flow) = source::queue(1);
+        let groups = Groups::keys(1)
+            .idle_after(Duration::from_millis(20))
+            .when_exhausted(WhenExhausted::Shed);
+        let slow = |n| async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            n
+        };
+        let mut running = flow
+            .group_by(
+                groups,
+                |n: &u64| *n,
+                move |_, group| group.map_async(1, slow),
+            )
+            .collect()
+            .run()
+            .unwrap();
+        let _ = queue.offer(0).await;
+        // The group is idle by now, and its element is still inside.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let _ = queue.offer(1).await;
+        queue.complete();
+        assert_eq!(
+            running.join().await.unwrap(),
+            [0, 1],
+            "{}",
+            running.snapshot()
+        );
+    });
+}
+
+#[test]
 fn a_group_that_ends_early_filters_what_comes_for_its_key() {
     let flow = source::iter(0..1_000_u64).group_by(10, |n| n % 10, |_, group| first(group, 3));
     let (all, snapshot) = run(flow.collect());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::error::RunError;
+use forebay::error::{Refused, RunError};
 use forebay::flow::Pipeline;
 use forebay::outcome::{Kind, Reason};
 use forebay::source;
@@ -128,4 +128,28 @@ async fn the_first_error_stops_the_rest_and_the_rest_is_cancelled() {
         .check()
         .unwrap_or_else(|wrong| panic!("{wrong:?}\n{snapshot}"));
     assert!(snapshot.total().outcome(Kind::Cancelled) > 0);
+}
+
+#[test]
+fn parts_of_one_graph_run_once() {
+    let [left, right] = source::iter(0..3_u64).broadcast(4);
+    let (left, right) = (left.collect(), right.collect());
+    assert_eq!(left.block_on().unwrap(), [0, 1, 2]);
+    let again = right.block_on().unwrap_err();
+    assert!(
+        matches!(again, RunError::Refused(Refused::RunTwice)),
+        "{again}"
+    );
+}
+
+#[test]
+fn what_was_refused_is_refused_for_the_same_reason_again() {
+    let [left, right] = source::iter(0..3_u64).broadcast(4);
+    let refused = |pipeline: Pipeline<Vec<u64>>| match pipeline.block_on().unwrap_err() {
+        RunError::Refused(refused) => refused,
+        error => panic!("{error}"),
+    };
+    let first = refused(left.collect());
+    assert!(matches!(first, Refused::Dangling { .. }), "{first}");
+    assert_eq!(refused(right.collect()), first);
 }

@@ -528,3 +528,67 @@ fn a_group_that_wakes_itself_lets_other_islands_run() {
         assert!(polls.iter().all(|polls| *polls < PATIENCE), "{polls:?}");
     }
 }
+
+/// Ends of calls of one second in a stage before one that is full for ten.
+fn ends_before_a_full_stage(behind: impl FnOnce(Flow<u64>) -> Flow<u64>) -> Vec<u64> {
+    let simulation = Simulation::new(1);
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&ends);
+    let calls = source::iter(0..4_u64).map_async(4, move |n| {
+        let seen = Arc::clone(&seen);
+        async move {
+            // The second second begins when the first was noticed.
+            time::sleep(1000 * MS * if n == 0 { 1 } else { 2 }).await;
+            time::sleep(1000 * MS).await;
+            seen.lock()
+                .unwrap()
+                .push(time::now().as_nanos() / 1_000_000_000);
+            n
+        }
+    });
+    simulation.run(behind(calls).ignore()).unwrap();
+    Arc::try_unwrap(ends).unwrap().into_inner().unwrap()
+}
+
+async fn ten_seconds(n: u64) -> u64 {
+    time::sleep(10_000 * MS).await;
+    n
+}
+
+#[test]
+fn calls_go_on_while_the_stage_behind_them_is_full() {
+    let on_time = [2, 3, 3, 3];
+    assert_eq!(
+        ends_before_a_full_stage(|flow| flow.map_async(1, ten_seconds)),
+        on_time
+    );
+    assert_eq!(
+        ends_before_a_full_stage(|flow| flow.map_async_unordered(1, ten_seconds)),
+        on_time
+    );
+    assert_eq!(
+        ends_before_a_full_stage(|flow| flow.map_async_keyed(1, |_| 0, ten_seconds)),
+        on_time
+    );
+    assert_eq!(
+        ends_before_a_full_stage(|flow| {
+            flow.try_map(|n| Ok::<u64, std::fmt::Error>(*n))
+                .or_stop()
+                .map_async(1, ten_seconds)
+        }),
+        on_time
+    );
+}
+
+#[test]
+fn what_waits_for_its_other_half_goes_on() {
+    let on_time = [2, 3, 3, 3];
+    let late = source::unfold_async(0, |n| async move {
+        time::sleep(10_000 * MS).await;
+        Some((n + 1, n))
+    });
+    assert_eq!(
+        ends_before_a_full_stage(|flow| flow.zip(late).map(|(n, _): (u64, u64)| n)),
+        on_time
+    );
+}

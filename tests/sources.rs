@@ -114,3 +114,72 @@ async fn channels_are_emptied_before_they_complete_and_left_alone_without_demand
         ["a"]
     );
 }
+
+/// The error a run ends with, within 5 s.
+async fn stopped<O>(mut running: forebay::runtime::Running<O>) -> String {
+    let joined = tokio::time::timeout(Duration::from_secs(5), running.join()).await;
+    let snapshot = running.snapshot();
+    let Ok(Err(RunError::Stopped { stage, cause })) = joined else {
+        panic!("it did not stop:\n{snapshot}");
+    };
+    snapshot.check().unwrap();
+    format!("{stage}: {cause}")
+}
+
+#[tokio::test]
+async fn a_source_fails_without_demand() {
+    let (queue, flow) = source::queue(4);
+    let (_taken, pipeline) = flow.into_subscription(Asking::by_hand(10));
+    let running = pipeline.run().unwrap();
+    let _ = queue.offer(1).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    queue.fail("gone");
+    assert_eq!(stopped(running).await, "queue: gone");
+
+    let (_taken, pipeline) =
+        source::failed::<u64>("at once").into_subscription(Asking::by_hand(10));
+    assert_eq!(stopped(pipeline.run().unwrap()).await, "failed: at once");
+}
+
+#[tokio::test]
+async fn a_source_fails_while_it_is_paused() {
+    let (queue, flow) = source::queue::<u64>(4);
+    let running = flow.collect().run().unwrap();
+    running.stopper().pause(true);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    queue.fail("gone");
+    assert_eq!(stopped(running).await, "queue: gone");
+}
+
+#[tokio::test]
+async fn a_source_fails_while_its_window_is_full() {
+    let (queue, flow) = source::queue(4);
+    let running = flow
+        .window(1)
+        .for_each_async(4, |_: u64| std::future::pending())
+        .run()
+        .unwrap();
+    let _ = queue.offer(1).await;
+    let _ = queue.offer(2).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    queue.fail("gone");
+    assert_eq!(stopped(running).await, "queue: gone");
+}
+
+#[tokio::test]
+async fn lines_whose_state_cannot_be_saved_stop_without_demand() {
+    let directory = tempfile::tempdir().unwrap();
+    let (text, state) = (
+        directory.path().join("text"),
+        directory.path().join("state"),
+    );
+    std::fs::write(&text, "one\ntwo\nthree\n").unwrap();
+    let lines = source::lines(source::Lines::file(&text).state(&state));
+    let (mut taken, pipeline) = lines.into_subscription(Asking::by_hand(10));
+    let running = pipeline.run().unwrap();
+    taken.request(1);
+    taken.next().await.unwrap().unwrap();
+    std::fs::remove_dir_all(&state).unwrap();
+    let error = stopped(running).await;
+    assert!(error.starts_with("lines: "), "{error}");
+}

@@ -44,6 +44,10 @@ impl<T> Queue<T> {
         self.values.is_empty() && self.marks.is_empty()
     }
 
+    pub(crate) fn marks(&self) -> usize {
+        self.marks.len()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.columns.bytes()
     }

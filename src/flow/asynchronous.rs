@@ -7,7 +7,7 @@ use super::{Flow, Pipeline};
 use crate::operator::Concurrency;
 use crate::operator::map_async::MapAsync;
 use crate::operator::map_blocking::Blocking;
-use crate::operator::map_parallel::{BATCH, BATCHES_A_LANE, MapParallel};
+use crate::operator::map_parallel::{BATCH, BATCHES_A_LANE, MOST_LANES, MapParallel};
 use crate::operator::sinks::for_each_async::ForEachAsync;
 use crate::operator::unordered::Unordered;
 use crate::topology::NodeSpec;
@@ -222,7 +222,8 @@ impl<T: Send + 'static> Flow<T> {
     /// Runs a closure on several lanes at once, on other cores where there are any, and hands on the
     /// results in order: for work that keeps a core busy.
     ///
-    /// Each lane is a task of the run; batches of up to 32 elements go to whichever is free.
+    /// Each lane is a task of the run; batches of up to 32 elements go to whichever is free. 0 lanes
+    /// count as 1, and more than 1024 as 1024.
     ///
     /// - *emits when* the oldest batch inside is done;
     /// - *back-pressures when* there are two batches inside for each lane, or downstream does;
@@ -245,7 +246,7 @@ impl<T: Send + 'static> Flow<T> {
         U: Send + 'static,
         F: Fn(T) -> U + Send + Sync + 'static,
     {
-        let lanes = lanes.max(1);
+        let lanes = lanes.clamp(1, MOST_LANES);
         let spec = NodeSpec::new("map_parallel")
             .holds((lanes * BATCHES_A_LANE + 1) * BATCH)
             .note(format!("{lanes} lanes"));

@@ -100,6 +100,10 @@ impl<T: Send + 'static> Flow<T> {
 /// stood. Its islands, stages and sources are part of the run, reported together under the name of
 /// this stage. What was inside the flow that failed is cancelled; what it had handed over goes on.
 ///
+/// The flow must keep what the pipeline promised, and its sources may go back
+/// ([`Answer::Rewind`](crate::operator::Answer::Rewind)) only if the stages behind this one can. One
+/// that is refused stops the run, and is not built again.
+///
 /// - *emits when* the flow does.
 /// - *back-pressures when* downstream does.
 /// - *completes when* the flow completes, unless it is to be built anew then too; fails when it has

@@ -330,6 +330,10 @@ impl<T: Send + 'static> Flow<T> {
     /// run out, declare [`WhenExhausted::CloseOldest`](super::WhenExhausted), or new keys wait for
     /// the idle time.
     ///
+    /// The run stops if a group cannot keep what the pipeline promised: a guarantee, or that it goes
+    /// back behind a source under [`Answer::Rewind`](crate::operator::Answer::Rewind). A group may
+    /// have sources of its own.
+    ///
     /// - *emits when* a group does.
     /// - *back-pressures when* a group is full, or keys have run out as [`Groups`] says.
     /// - *completes when* the input and all groups have completed.
@@ -393,6 +397,7 @@ impl<T: Send + 'static> Flow<T> {
             let plan = Plan::new();
             let spec = NodeSpec::new("group").boundary().holds(groups.buffer);
             let stage = plan.add_inlet(spec, true);
+            plan.lead_in(&stage);
             let (sink, source) = ring(Buffer::items(groups.buffer), &stage);
             let outlet = Outlet::new(sink, Arc::clone(&stage));
             let flow = Flow::from_parts(Box::new(source), stage, plan);

@@ -94,6 +94,8 @@ impl<T: Send + 'static> Flow<T> {
             loss: !positioned,
             barrier_every: 0,
             tracks_itself: false,
+            rewinds: source.rewinds(),
+            diverts: source.diverts(),
         }));
         let plan = Plan::new();
         let stage = plan.add(spec.into(), &[], false);
@@ -125,6 +127,9 @@ impl<T: Send + 'static> Flow<T> {
             loss: false,
             barrier_every: 0,
             tracks_itself: true,
+            // What its operator answers is its own affair.
+            rewinds: true,
+            diverts: true,
         }));
         let plan = Plan::new();
         let stage = plan.add(spec.into(), &[], false);

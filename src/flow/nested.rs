@@ -13,10 +13,7 @@ pub(super) fn launch<T: Send + 'static>(
     contained: bool,
 ) -> Result<Live<T>, Stop> {
     let (input, stage, plan) = flow.into_parts();
-    plan.close(&stage);
-    if let Some(guarantee) = home.guarantee() {
-        plan.guarantee(guarantee);
-    }
+    plan.settle_in(&stage, home.around());
     let taken = plan.take(time::is_simulated()).map_err(Stop::error)?;
     let part = home.launch(taken.stages, taken.sources, taken.islands, contained)?;
     Ok((input, part))

@@ -170,6 +170,9 @@ impl<T: Send + 'static> Flow<T> {
     /// Appends each value to a file: a path is a file of lines, [`OutFile`] says more. The output tells
     /// what was written. A thread of its own writes.
     ///
+    /// When a source goes back, its elements that have gathered are dropped and come again; what the
+    /// thread has got is written all the same, and comes a second time.
+    ///
     /// - *emits when* never: elements end here.
     /// - *back-pressures when* 1024 elements have gathered while others are being written.
     /// - *completes when* upstream completes and all is written.
@@ -199,6 +202,9 @@ impl<T: Send + 'static> Flow<T> {
     }
 
     /// Sends each value into any sink of the `futures` crates. An error of it stops the run.
+    ///
+    /// When a source goes back, its elements that wait here are dropped and come again; what the sink
+    /// has got, flushed or not, stays, and comes a second time.
     ///
     /// - *emits when* never: elements end here.
     /// - *back-pressures when* the sink is not ready.
@@ -239,6 +245,9 @@ impl<T: Send + 'static> Flow<T> {
 
     /// Sends each value into a channel of tokio.
     ///
+    /// When a source goes back, its elements that wait here are dropped and come again; one that is
+    /// being sent stays, and comes a second time.
+    ///
     /// - *emits when* never: elements end here.
     /// - *back-pressures when* the channel is full.
     /// - *completes when* upstream completes and all is sent; the sender is dropped then.
@@ -266,6 +275,9 @@ impl<T: Send + 'static> Flow<T> {
     }
 
     /// Sends each value into an `async_channel`.
+    ///
+    /// When a source goes back, its elements that wait here are dropped and come again; one that is
+    /// being sent stays, and comes a second time.
     ///
     /// - *emits when* never: elements end here.
     /// - *back-pressures when* the channel is full.

@@ -13,7 +13,8 @@ impl<T: Send + 'static> Flow<T> {
         self
     }
 
-    /// What the source does when an element ends unresolved.
+    /// What the source does when an element ends unresolved. One that cannot go back is refused under
+    /// [`Answer::Rewind`], and one that has nowhere to divert elements to under [`Answer::Divert`].
     pub fn on_unresolved(self, answer: Answer) -> Flow<T> {
         self.plan
             .set_source(&self.stage, "on_unresolved", |settings| {

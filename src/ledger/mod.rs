@@ -7,7 +7,7 @@
 //!
 //! # What it does not do
 //! It does not know receipts or positions; the account by source is kept by
-//! [`position`](crate::position), and the two are compared by
+//! [`position`](crate::position), and the two are compared, where they can be, by
 //! [`Snapshot::check`](crate::runtime::Snapshot::check).
 
 mod latency;

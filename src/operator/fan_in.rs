@@ -1,5 +1,7 @@
 //! Marks where flows join: barriers are aligned, rewinds pass once.
 
+use std::collections::VecDeque;
+
 use super::Context;
 use crate::chunk::{Chunk, Meta};
 use crate::mark::{Barrier, Mark};
@@ -10,13 +12,14 @@ use crate::position::{Generation, SourceId};
 ///
 /// # Invariants
 /// - A barrier is handed on once all inputs that have not ended gave one; until then those that did
-///   are not asked again.
+///   are asked for no element, but go on with what they have in flight, and may go back.
 /// - A rewind is handed on when the first input gives it, and once. Elements of the generation
 ///   before it that another input still has are settled here: what follows the join has already
-///   dropped theirs.
+///   dropped theirs. Barriers of that generation end nothing any more.
 pub(crate) struct Align {
-    given: Vec<bool>,
-    joined: Option<Barrier>,
+    /// By input: the barriers it gave and that were not handed on. There is more than one where no
+    /// element lay between, so that a source's window bounds them.
+    given: Vec<VecDeque<Barrier>>,
     /// The last rewind of each source that passed.
     passed: Vec<(SourceId, Generation)>,
     /// By input: the rewinds that passed and this input has not given yet.
@@ -26,28 +29,27 @@ pub(crate) struct Align {
 impl Align {
     pub(crate) fn new(inputs: usize) -> Align {
         Align {
-            given: vec![false; inputs],
-            joined: None,
+            given: vec![VecDeque::new(); inputs],
             passed: Vec::new(),
             behind: vec![Vec::new(); inputs],
         }
     }
 
-    /// Whether this input gave its barrier and must not be asked.
+    /// Whether this input gave its barrier and must hand over nothing.
     pub(crate) fn waits(&self, input: usize) -> bool {
-        self.given.get(input).copied().unwrap_or(false)
+        self.given.get(input).is_some_and(|given| !given.is_empty())
     }
 
     /// Takes a mark from an input. A rewind that is to be handed on at once comes back.
     pub(crate) fn take(&mut self, input: usize, mark: Mark) -> Option<Mark> {
         match mark {
-            Mark::Barrier(barrier) => {
-                if let Some(given) = self.given.get_mut(input) {
-                    *given = true;
-                }
-                match &mut self.joined {
-                    Some(joined) => joined.join(barrier),
-                    None => self.joined = Some(barrier),
+            Mark::Barrier(mut barrier) => {
+                // Of a source that has gone back behind it meanwhile it ends nothing.
+                let behind = self.behind.get(input);
+                let mut gone = behind.into_iter().flatten();
+                let is_stale = gone.any(|(source, _)| barrier.forget(*source));
+                if let Some(given) = self.given.get_mut(input).filter(|_| !is_stale) {
+                    given.push_back(barrier);
                 }
                 None
             }
@@ -64,6 +66,9 @@ impl Align {
             Some((_, at)) if *at >= generation => return None,
             Some((_, at)) => *at = generation,
             None => self.passed.push((source, generation)),
+        }
+        for given in &mut self.given {
+            given.retain_mut(|barrier| !barrier.forget(source));
         }
         for (_, behind) in self
             .behind
@@ -83,13 +88,14 @@ impl Align {
             .given
             .iter()
             .enumerate()
-            .all(|(index, given)| *given || ended(index));
+            .all(|(index, given)| !given.is_empty() || ended(index));
         if !all {
             return None;
         }
-        let barrier = self.joined.take()?;
-        self.given.fill(false);
-        Some(Mark::Barrier(barrier))
+        let mut given = self.given.iter_mut().filter_map(VecDeque::pop_front);
+        let mut joined = given.next()?;
+        given.for_each(|barrier| joined.join(barrier));
+        Some(Mark::Barrier(joined))
     }
 
     /// Settles what an input gave that its source has gone back behind meanwhile.
@@ -147,6 +153,58 @@ mod tests {
             align.complete(|_| true).is_none(),
             "there is none to hand on"
         );
+    }
+
+    #[test]
+    fn an_input_that_goes_back_behind_its_barrier_has_given_none() {
+        let mut align = Align::new(3);
+        assert!(align.take(0, barrier(1, 7)).is_none());
+        assert!(align.take(1, barrier(2, 3)).is_none());
+        assert!(align.take(1, barrier(3, 1)).is_none());
+        let back = |source| Mark::Rewind(SourceId::new(source), Generation(1));
+        assert!(align.take(0, back(1)).is_some());
+        assert!(!align.waits(0), "it is asked for elements again");
+        assert!(align.take(1, back(2)).is_some());
+        assert!(align.waits(1), "it gave that of another source as well");
+        assert!(align.take(0, barrier(1, 8)).is_none());
+        let Some(Mark::Barrier(joined)) = align.complete(|input| input == 2) else {
+            panic!("all that go on gave theirs");
+        };
+        let of = |token: &CommitToken| (token.source(), token.epoch());
+        let tokens: Vec<_> = joined.tokens().iter().map(of).collect();
+        assert_eq!(
+            tokens,
+            [(SourceId::new(1), Epoch(8)), (SourceId::new(3), Epoch(1))]
+        );
+    }
+
+    #[test]
+    fn barriers_from_before_a_rewind_that_passed_are_none() {
+        let mut align = Align::new(2);
+        let back = || Mark::Rewind(SourceId::new(1), Generation(1));
+        assert!(align.take(0, back()).is_some());
+        assert!(align.take(0, barrier(1, 2)).is_none());
+        assert!(align.take(1, barrier(1, 1)).is_none());
+        assert!(!align.waits(1) && align.complete(|_| false).is_none());
+        assert!(align.take(1, back()).is_none());
+        assert!(align.take(1, barrier(1, 2)).is_none());
+        assert!(align.complete(|_| false).is_some());
+    }
+
+    #[test]
+    fn barriers_of_one_input_are_handed_on_one_by_one() {
+        let mut align = Align::new(2);
+        assert!(align.take(0, barrier(1, 1)).is_none());
+        assert!(align.take(0, barrier(1, 2)).is_none());
+        for epoch in [1, 2] {
+            assert!(align.complete(|_| false).is_none());
+            assert!(align.take(1, barrier(1, epoch)).is_none());
+            let Some(Mark::Barrier(joined)) = align.complete(|_| false) else {
+                panic!("both gave it");
+            };
+            assert_eq!(joined.tokens().len(), 1);
+            assert_eq!(joined.tokens()[0].epoch(), Epoch(epoch));
+        }
     }
 
     #[test]

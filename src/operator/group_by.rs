@@ -127,8 +127,10 @@ enum Placed {
     Yes,
     /// Its group is full, or there is none for it now.
     Blocked,
-    /// A group is about to make room.
+    /// A group was just closed to make room: it may be gone already.
     Soon,
+    /// A group is about to complete, and makes room when it has.
+    Waits,
 }
 
 pub(crate) struct GroupBy<K, T, U, F, G> {
@@ -154,9 +156,12 @@ pub(crate) struct GroupBy<K, T, U, F, G> {
     wakes: Arc<Wakes>,
     wakers: Vec<Waker>,
     idle: Option<Sleep>,
-    /// The mark that is under way through the groups, and whether they have got it.
+    /// The mark that is under way through the groups, joined with what they gave, and as they got it.
     mark: Option<Mark>,
-    sent: bool,
+    sent: Option<Mark>,
+    /// What sources in groups are to know, those of later groups as well.
+    paused: bool,
+    draining: bool,
     done: bool,
 }
 
@@ -191,11 +196,13 @@ where
             uses: 0,
             ready: VecDeque::new(),
             unasked: BTreeSet::new(),
-            wakes: Arc::new(Wakes::new(settings.max_keys)),
+            wakes: Arc::new(Wakes::new()),
             wakers: Vec::new(),
             idle: None,
             mark: None,
-            sent: false,
+            sent: None,
+            paused: false,
+            draining: false,
             done: false,
         }
     }
@@ -209,7 +216,7 @@ where
     }
 
     fn queue(&mut self, slot: usize) {
-        if let Some(group) = self.group(slot)
+        if let Some(group) = self.slots.get_mut(slot).and_then(Option::as_mut)
             && !std::mem::replace(&mut group.queued, true)
         {
             self.ready.push_back(slot);
@@ -217,14 +224,8 @@ where
     }
 
     fn take_woken(&mut self) {
-        for word in 0..self.slots.len().div_ceil(64) {
-            let mut woken = self.wakes.take(word);
-            while woken != 0 {
-                let slot = word * 64 + woken.trailing_zeros() as usize;
-                woken &= woken - 1;
-                self.queue(slot);
-            }
-        }
+        let wakes = Arc::clone(&self.wakes);
+        wakes.take(|slot| self.queue(slot));
     }
 
     fn remove(&mut self, slot: usize) {
@@ -265,7 +266,12 @@ where
                     self.unasked.insert(slot);
                 }
                 Fill::Pending => {}
-                Fill::Mark(_) => group.marked = true,
+                Fill::Mark(mark) => {
+                    if let Some(own) = self.take_mark(slot, mark) {
+                        self.queue(slot);
+                        return Ok(Some(Fill::Mark(own)));
+                    }
+                }
                 Fill::Done => self.ended(cx, slot, &waker)?,
             }
             if !out.is_empty() {
@@ -273,6 +279,22 @@ where
             }
         }
         Ok(None)
+    }
+
+    /// A group gave a mark: its copy of the one under way, or one of a source inside it, which is
+    /// handed on at once because nothing of that source comes by another group.
+    fn take_mark(&mut self, slot: usize, mark: Mark) -> Option<Mark> {
+        let is_copy = |sent| mark.holds(sent);
+        if !self.sent.as_ref().is_some_and(is_copy) {
+            return Some(mark);
+        }
+        if let (Some(Mark::Barrier(joined)), Mark::Barrier(given)) = (&mut self.mark, mark) {
+            joined.join(given);
+        }
+        if let Some(group) = self.group(slot) {
+            group.marked = true;
+        }
+        None
     }
 
     /// The flow of a group is done.
@@ -324,10 +346,10 @@ where
         some
     }
 
-    /// Makes room for a new key. The slot is free soon, or there is none.
+    /// Makes room for a new key, now or soon; blocked if no group may go.
     fn retire(&mut self, cx: &mut Context<'_, '_>) -> Placed {
         if self.groups().any(|group| group.phase == Phase::Closing) {
-            return Placed::Blocked;
+            return Placed::Waits;
         }
         let empty = self.order.values().copied().find(|slot| {
             let group = self.slots.get(*slot).and_then(Option::as_ref);
@@ -351,8 +373,14 @@ where
     }
 
     /// Builds the group of a key; there is a slot for it.
-    fn open(&mut self, key: &K, now: Time) -> Result<usize, Stop> {
-        let flow = (self.make)(key)?;
+    fn open(&mut self, cx: &mut Context<'_, '_>, key: &K, now: Time) -> Result<usize, Stop> {
+        let mut flow = (self.make)(key)?;
+        if self.paused {
+            flow.input.control(cx, Control::Pause);
+        }
+        if self.draining {
+            flow.input.control(cx, Control::Drain);
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.wakers.push(self.wakes.waker(self.slots.len() - 1));
@@ -381,7 +409,7 @@ where
         let now = cx.now();
         let slot = match self.index.get(key) {
             Some(slot) => *slot,
-            None if self.index.len() < self.settings.max_keys => self.open(key, now)?,
+            None if self.index.len() < self.settings.max_keys => self.open(cx, key, now)?,
             None => {
                 let placed = self.retire(cx);
                 if matches!(placed, Placed::Blocked) {
@@ -524,6 +552,7 @@ where
             // A queue takes a mark at once.
             let _ = group.flow.outlet.mark(&mut cx.for_stage(&split), &mark);
         }
+        self.sent = Some(mark);
     }
 
     /// Whether all groups that go on gave the mark, and those that close have.
@@ -587,11 +616,11 @@ where
             let mut moved = matches!(placed, Placed::Soon);
             if self.keys.is_empty() {
                 if self.mark.is_some() {
-                    if !std::mem::replace(&mut self.sent, true) {
+                    if self.sent.is_none() {
                         self.send_mark(cx);
                         moved = true;
                     } else if self.marks_given() {
-                        self.sent = false;
+                        self.sent = None;
                         self.ask_again();
                         if let Some(mark) = self.mark.take() {
                             return Ok(Fill::Mark(mark));
@@ -640,6 +669,12 @@ where
 
     fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
         let split = Arc::clone(&self.split);
+        match signal {
+            Control::Pause => self.paused = true,
+            Control::Resume => self.paused = false,
+            Control::Drain => self.draining = true,
+            Control::Cancel | Control::RequestRewind => {}
+        }
         if signal == Control::Cancel {
             let mut cx = cx.for_stage(&split);
             let outcome = cx.leftover();
@@ -648,11 +683,13 @@ where
             self.split.ledger.hold(0, 0);
             self.done = true;
         }
-        for group in self.groups() {
+        for (group, waker) in self.slots.iter_mut().zip(&self.wakers) {
+            let Some(group) = group else { continue };
             if signal == Control::Cancel {
                 let _ = group.flow.outlet.poll_close(&mut cx.for_stage(&split));
-                group.flow.input.control(cx, signal);
             }
+            let input = &mut group.flow.input;
+            cx.with_waker(waker, |cx| input.control(cx, signal));
         }
         self.input.control(&mut cx.for_stage(&split), signal);
     }

@@ -174,7 +174,15 @@ impl<T: Send> Operator<Vec<T>> for Grouped<T> {
                 self.arrive(now);
             }
             match took {
-                Took::More if out.is_empty() && patience.is_over(cx) => return Ok(Fill::Pending),
+                Took::More if out.is_empty() && patience.is_over(cx) => {
+                    // Groups that are whole would be held beside the one that gathers.
+                    self.emit(cx, out, want);
+                    return Ok(if out.is_empty() {
+                        Fill::Pending
+                    } else {
+                        Fill::More
+                    });
+                }
                 Took::More => {}
                 Took::Pending if count > 0 => {}
                 Took::Pending if self.poll_timer(cx).is_ready() => {}

@@ -6,27 +6,69 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::guard;
 use crate::chunk::Meta;
+use crate::position::bits;
 use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, full_fence};
 
 /// Which slots were woken, and whom to wake for it.
+///
+/// It has room for the slots that were ever given a waker, whatever the number allowed.
 pub(crate) struct Wakes {
-    words: Box<[AtomicU64]>,
+    words: Words,
     /// The operator went to sleep: the next wake-up must wake its task.
     asleep: AtomicBool,
     task: AtomicWaker,
 }
 
+/// A bit for each slot. Wakers of running futures read them, so that no word ever moves: where there
+/// are too few, as many again and one more follow.
+struct Words {
+    words: Box<[AtomicU64]>,
+    next: OnceLock<Box<Words>>,
+}
+
+impl Words {
+    fn new(count: usize) -> Words {
+        Words {
+            words: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            next: OnceLock::new(),
+        }
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Words> {
+        std::iter::successors(Some(self), |words| words.next.get().map(Box::as_ref))
+    }
+
+    /// The word of that number, if there is one.
+    fn get(&self, mut word: usize) -> Option<&AtomicU64> {
+        for Words { words, .. } in self.segments() {
+            if let Some(found) = words.get(word) {
+                return Some(found);
+            }
+            word -= words.len();
+        }
+        None
+    }
+
+    /// Makes sure that there is a word of that number.
+    fn reach(&self, mut word: usize) {
+        let mut at = self;
+        while word >= at.words.len() {
+            word -= at.words.len();
+            let more = at.words.len() * 2;
+            at = at.next.get_or_init(|| Box::new(Words::new(more)));
+        }
+    }
+}
+
 impl Wakes {
-    pub(crate) fn new(slots: usize) -> Wakes {
+    pub(crate) fn new() -> Wakes {
         Wakes {
-            words: (0..slots.div_ceil(64).max(1))
-                .map(|_| AtomicU64::new(0))
-                .collect(),
+            words: Words::new(1),
             asleep: AtomicBool::new(false),
             task: AtomicWaker::new(),
         }
@@ -34,14 +76,17 @@ impl Wakes {
 
     /// A waker for that slot.
     pub(crate) fn waker(self: &Arc<Self>, slot: usize) -> Waker {
+        self.words.reach(slot / 64);
         Waker::from(Arc::new(SlotWaker {
             wakes: Arc::clone(self),
             slot,
         }))
     }
 
-    pub(crate) fn wake(&self, slot: usize) {
-        self.words[slot / 64].fetch_or(1 << (slot % 64), Ordering::AcqRel);
+    fn wake(&self, slot: usize) {
+        if let Some(word) = self.words.get(slot / 64) {
+            word.fetch_or(1 << (slot % 64), Ordering::AcqRel);
+        }
         // Pairs with the fence in `sleep`: either it sees the bit, or this sees that it sleeps.
         full_fence();
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
@@ -63,16 +108,21 @@ impl Wakes {
 
     pub(crate) fn any(&self) -> bool {
         self.words
-            .iter()
+            .segments()
+            .flat_map(|segment| &segment.words)
             .any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// The woken slots of a word, whose bits are cleared.
-    pub(crate) fn take(&self, word: usize) -> u64 {
-        if self.words[word].load(Ordering::Relaxed) == 0 {
-            return 0;
+    /// Calls back for each slot that was woken, and forgets that it was.
+    pub(crate) fn take(&self, mut each: impl FnMut(usize)) {
+        let words = self.words.segments().flat_map(|segment| &segment.words);
+        for (index, word) in words.enumerate() {
+            if word.load(Ordering::Relaxed) != 0 {
+                for bit in bits(word.swap(0, Ordering::AcqRel)) {
+                    each(index * 64 + bit as usize);
+                }
+            }
         }
-        self.words[word].swap(0, Ordering::AcqRel)
     }
 }
 
@@ -122,7 +172,7 @@ impl<F: Future, M> InFlight<F, M> {
         InFlight {
             slots: Vec::new(),
             free: Vec::new(),
-            wakes: Arc::new(Wakes::new(limit)),
+            wakes: Arc::new(Wakes::new()),
             limit,
         }
     }
@@ -142,10 +192,7 @@ impl<F: Future, M> InFlight<F, M> {
             return slot;
         }
         let slot = self.slots.len();
-        let waker = Waker::from(Arc::new(SlotWaker {
-            wakes: Arc::clone(&self.wakes),
-            slot,
-        }));
+        let waker = self.wakes.waker(slot);
         self.slots.push(Slot {
             future: Box::pin(None),
             waker,
@@ -213,29 +260,23 @@ impl<F: Future, M> InFlight<F, M> {
 
     /// Polls the futures that were woken, once each.
     pub(crate) fn poll_woken(&mut self, mut each: impl FnMut(Finished<F::Output, M>)) {
-        for word in 0..self.slots.len().div_ceil(64) {
-            let mut woken = self.wakes.take(word);
-            while woken != 0 {
-                let index = word * 64 + woken.trailing_zeros() as usize;
-                woken &= woken - 1;
-                let Some(slot) = self.slots.get_mut(index) else {
-                    continue;
-                };
-                if slot.meta.is_none() {
-                    continue;
-                }
-                if let Poll::Ready(result) = Self::poll(slot)
-                    && let Some(meta) = slot.meta.take()
-                {
-                    self.free.push(index);
-                    each(Finished {
-                        key: slot.key,
-                        meta,
-                        result,
-                    });
-                }
+        let InFlight {
+            slots, free, wakes, ..
+        } = self;
+        wakes.take(|index| {
+            if let Some(slot) = slots.get_mut(index)
+                && slot.meta.is_some()
+                && let Poll::Ready(result) = Self::poll(slot)
+                && let Some(meta) = slot.meta.take()
+            {
+                free.push(index);
+                each(Finished {
+                    key: slot.key,
+                    meta,
+                    result,
+                });
             }
-        }
+        });
     }
 
     /// Whether some future was woken and not polled since.

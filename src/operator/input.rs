@@ -7,6 +7,7 @@ use std::task::Poll;
 use super::{Context, Control, Demand, Fill, Held, Operator, Stage};
 use crate::chunk::Chunk;
 use crate::error::{Cause, Stop};
+use crate::receipt::RunningStage;
 
 /// The stage before this one. Every element that crosses is counted here, on both sides.
 pub struct Input<T> {
@@ -40,9 +41,11 @@ impl<T> Input<T> {
             return Ok(Fill::Done);
         }
         let before = out.len();
+        let running = RunningStage::enter(self.stage.id);
         let result = self
             .operator
             .fill(&mut cx.for_stage(&self.stage), out, want);
+        drop(running);
         let count = out.len().saturating_sub(before);
         if count > 0 {
             self.stage.ledger.leave(count);
@@ -77,8 +80,10 @@ impl<T> Input<T> {
 
     /// Passes a message on upstream.
     pub fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
+        let running = RunningStage::enter(self.stage.id);
         self.operator
             .control(&mut cx.for_stage(&self.stage), signal);
+        drop(running);
         if signal == Control::Cancel {
             self.done = true;
         }
@@ -100,6 +105,7 @@ impl<T> Input<T> {
 
     /// Has the stage before give back what it uses.
     pub fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        let _running = RunningStage::enter(self.stage.id);
         self.operator.poll_close(&mut cx.for_stage(&self.stage))
     }
 }

@@ -225,10 +225,11 @@ where
         out: &mut Chunk<U>,
         want: Demand,
     ) -> Result<Option<Fill>, Stop> {
-        let room = self.flight.room().min(self.window - self.order.len());
-        if self.done || self.mark.is_some() || room == 0 {
+        if self.done || self.mark.is_some() {
             return Ok(None);
         }
+        // Without room it asks for nothing: what the stages before have in flight goes on.
+        let room = self.flight.room().min(self.window - self.order.len());
         let fill = self.input.fill(cx, &mut self.buf, Demand::items(room))?;
         self.start_all(cx, out, want);
         match fill {

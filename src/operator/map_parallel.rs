@@ -19,6 +19,9 @@ use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 /// The most elements that go to a lane at once.
 pub(crate) const BATCH: usize = 32;
 
+/// The most lanes: each is a task, and many more than cores bring nothing.
+pub(crate) const MOST_LANES: usize = 1024;
+
 /// Batches inside for each lane: one that runs and one that waits, so that no lane is idle while
 /// results are handed on.
 pub(crate) const BATCHES_A_LANE: usize = 2;
@@ -89,7 +92,7 @@ where
             input,
             buf: Chunk::default(),
             f: Arc::new(f),
-            lanes: lanes.max(1),
+            lanes: lanes.clamp(1, MOST_LANES),
             jobs: None,
             shared: Arc::new(Shared {
                 results: Mutex::new(Vec::new()),
@@ -200,10 +203,12 @@ where
     /// Takes in a batch, if there is room. True if there may be more at once.
     fn pull(&mut self, cx: &mut Context<'_, '_>) -> bool {
         let full = self.order.len() >= self.lanes * BATCHES_A_LANE;
-        if self.done || self.mark.is_some() || full {
+        if self.done || self.mark.is_some() {
             return false;
         }
-        let fill = self.input.fill(cx, &mut self.buf, Demand::items(BATCH));
+        // Without room it asks for nothing: what the stages before have in flight goes on.
+        let room = if full { 0 } else { BATCH };
+        let fill = self.input.fill(cx, &mut self.buf, Demand::items(room));
         self.send(cx);
         match fill {
             Ok(Fill::More) => return true,

@@ -73,12 +73,18 @@ impl<T: Send> Operator<T> for Merge<T> {
             let Some(input) = self.inputs.get_mut(index) else {
                 break;
             };
-            if input.is_done() || self.align.waits(index) {
+            if input.is_done() {
                 idle += 1;
                 self.next_turn();
                 continue;
             }
-            let fill = input.fill(cx, out, want.at_most(self.left))?;
+            // Behind a barrier nothing is handed over, but its source must hear what failed.
+            let most = if self.align.waits(index) {
+                0
+            } else {
+                self.left
+            };
+            let fill = input.fill(cx, out, want.at_most(most))?;
             self.align.drop_stale(cx, index, out);
             match fill {
                 Fill::More if out.is_empty() => {}
@@ -87,7 +93,9 @@ impl<T: Send> Operator<T> for Merge<T> {
                     return Ok(Fill::More);
                 }
                 Fill::Mark(mark) => {
-                    if let Some(mark) = self.align.take(index, mark) {
+                    let passes = self.align.take(index, mark);
+                    let ended = |index: usize| self.inputs[index].is_done();
+                    if let Some(mark) = passes.or_else(|| self.align.complete(ended)) {
                         return Ok(Fill::Mark(mark));
                     }
                 }

@@ -259,7 +259,9 @@ impl<T: Send, G: FnMut(Resume) -> Result<Live<T>, Stop> + Send> Restarting<T, G>
         let positions = part.give_up();
         self.closing = Some((input, part));
         let ran = cx.clock().since(self.started);
-        let Some(wait) = self.waits.next(ran) else {
+        // What was refused would be refused again.
+        let is_refused = stop.as_ref().is_some_and(Stop::is_refusal);
+        let Some(wait) = self.waits.next(ran).filter(|_| !is_refused) else {
             self.done = true;
             return stop.map_or(Ok(()), Err);
         };

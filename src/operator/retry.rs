@@ -178,7 +178,7 @@ where
     let tries = Arc::new(Tries {
         state: Mutex::new(state),
         timeout,
-        places: (limit < window).then(|| Semaphore::new(limit)),
+        places: (limit < window).then(|| Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
     });
     let inside = Concurrency::limit(window);
     Box::new(MapAsync::new(input, inside, move |value| {

@@ -1,5 +1,6 @@
 //! Sources: what reads from the world, and what they declare about how they are tracked.
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -25,6 +26,26 @@ pub trait Source<T>: Send {
         want: Demand,
     ) -> Result<Fill, Stop>;
 
+    /// An error that must not wait for demand: asked instead of [`fill`](Source::fill) while nothing
+    /// may be read, because downstream asks for nothing, the source is paused, or its window is full.
+    /// Pending: a waker is registered, if there ever may be one. Default: there is none.
+    fn poll_failure(&mut self, cx: &mut Context<'_, '_>) -> Poll<Stop> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Whether it can [go back](Source::rewind): else [`Answer::Rewind`] is refused before the run.
+    /// Default: whether it has positions.
+    fn rewinds(&self) -> bool {
+        TypeId::of::<Self::Position>() != TypeId::of::<()>()
+    }
+
+    /// Whether it can [divert](Source::poll_divert): else [`Answer::Divert`] is refused before the
+    /// run. Default: no.
+    fn diverts(&self) -> bool {
+        false
+    }
+
     /// Goes back behind that position (`None`: to where it started), after an unresolved end under
     /// [`Answer::Rewind`].
     fn rewind(
@@ -34,7 +55,7 @@ pub trait Source<T>: Send {
     ) -> Result<(), Stop> {
         let _ = (cx, to);
         Err(Stop::cause(Cause::Contract(
-            "this source cannot go back: use Answer::Stop or Divert",
+            "this source cannot go back: it must say so in `rewinds`",
         )))
     }
 
@@ -48,7 +69,7 @@ pub trait Source<T>: Send {
     ) -> Poll<Result<(), Stop>> {
         let _ = (cx, unresolved, position);
         Poll::Ready(Err(Stop::cause(Cause::Contract(
-            "this source cannot divert: use Answer::Stop",
+            "this source cannot divert: it must say so in `diverts`",
         ))))
     }
 
@@ -84,7 +105,8 @@ pub enum Answer {
     /// The run stops, with the stage and the position in its error. Default of sources with
     /// positions.
     Stop,
-    /// The source goes back to its settled position; the third time at the same position it stops.
+    /// The source goes back to its settled position; the third time with no progress of that position
+    /// in between it stops, whichever elements failed.
     Rewind,
     /// The source hands the position to its own destination and goes on.
     Divert,
@@ -103,9 +125,31 @@ pub(crate) struct Settings {
     pub(crate) barrier_every: usize,
     /// Its operator has trackers of its own.
     pub(crate) tracks_itself: bool,
+    /// Whether it can go back, and divert.
+    pub(crate) rewinds: bool,
+    pub(crate) diverts: bool,
 }
 
 impl Settings {
+    /// Why the source cannot answer as declared, if it cannot.
+    pub(crate) fn cannot_answer(&self) -> Option<String> {
+        let (cannot, other) = match self.answer {
+            Answer::Rewind if !self.rewinds => ("cannot go back (`Rewind`)", self.diverts),
+            Answer::Divert if !self.diverts => {
+                ("has nowhere to divert elements to (`Divert`)", self.rewinds)
+            }
+            _ => return None,
+        };
+        let other = match self.answer {
+            _ if !other => "",
+            Answer::Rewind => ", `Divert`",
+            _ => ", `Rewind`",
+        };
+        Some(format!(
+            "it {cannot}: declare `.on_unresolved(..)` with `Stop`{other} or `Continue`"
+        ))
+    }
+
     /// Which ends the settled position passes under this declaration.
     pub(crate) fn passes(&self) -> Passes {
         match (self.answer, self.loss) {

@@ -27,6 +27,7 @@ pub(crate) struct SourceStage<T, S: Source<T>> {
     since_barrier: usize,
     /// A barrier was sent to flush the stages before a source that may go back is done.
     flushed: bool,
+    /// How often it went back to that settled sequence in a row.
     rewinds: (u64, u32),
     rewind_asked: bool,
     /// It was told to drain: a rewind does not start it anew.
@@ -116,7 +117,8 @@ impl<T, S: Source<T>> SourceStage<T, S> {
                 Answer::Continue => {}
                 Answer::Stop => return Poll::Ready(Err(self.unresolved(unresolved, position))),
                 Answer::Rewind => {
-                    if let Err(stop) = self.count_rewind(unresolved, position) {
+                    let settled = tracker.settled().sequence;
+                    if let Err(stop) = self.count_rewind(settled, unresolved, position) {
                         return Poll::Ready(Err(stop));
                     }
                     self.going_back = true;
@@ -149,17 +151,19 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         }
     }
 
-    /// Counts rewinds because of the same element; the third is one too many.
+    /// Counts rewinds to the same settled sequence; the third is one too many. Which element failed
+    /// says nothing: where several do, another is the first each time.
     fn count_rewind(
         &mut self,
+        settled: u64,
         what: Unresolved,
         position: Option<S::Position>,
     ) -> Result<(), Stop> {
         let times = match self.rewinds {
-            (at, times) if at == what.sequence => times + 1,
+            (at, times) if at == settled => times + 1,
             _ => 1,
         };
-        self.rewinds = (what.sequence, times);
+        self.rewinds = (settled, times);
         if times >= 3 {
             return Err(self.unresolved(what, position));
         }
@@ -189,33 +193,41 @@ impl<T, S: Source<T>> SourceStage<T, S> {
         self.marks.push(Mark::Barrier(Barrier::new(token)));
     }
 
+    /// Nothing may be read now; an error is told all the same.
+    fn rest(&mut self, cx: &mut Context<'_, '_>) -> Result<Fill, Stop> {
+        match self.source.poll_failure(cx) {
+            Poll::Pending => Ok(Fill::Pending),
+            Poll::Ready(stop) => Err(stop),
+        }
+    }
+
     /// What follows when the source has no more: a source that may go back stays until all it
     /// handed over is settled, and sends a barrier so that gathering stages hand on what they hold.
-    fn finish(&mut self, cx: &mut Context<'_, '_>) -> Fill {
+    fn finish(&mut self, cx: &mut Context<'_, '_>) -> Result<Fill, Stop> {
         let Some(Live {
             settings,
             tracker: Some(tracker),
         }) = &self.live
         else {
-            return Fill::Done;
+            return Ok(Fill::Done);
         };
         if !matches!(settings.answer, Answer::Rewind | Answer::Divert) {
-            return Fill::Done;
+            return Ok(Fill::Done);
         }
         let tracker = tracker.clone();
         if !std::mem::replace(&mut self.flushed, true) {
             self.barrier(&tracker);
             if let Some(mark) = self.marks.pop() {
-                return Fill::Mark(mark);
+                return Ok(Fill::Mark(mark));
             }
         }
         match tracker.poll_quiet(cx.task()) {
-            Poll::Pending => Fill::Pending,
+            Poll::Pending => self.rest(cx),
             Poll::Ready(()) if tracker.first_unresolved().is_some() => {
                 cx.waker().wake_by_ref();
-                Fill::Pending
+                Ok(Fill::Pending)
             }
-            Poll::Ready(()) => Fill::Done,
+            Poll::Ready(()) => Ok(Fill::Done),
         }
     }
 }
@@ -246,18 +258,18 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
             tracker.register(cx.task());
         }
         if self.ended {
-            return Ok(self.finish(cx));
+            return self.finish(cx);
         }
         if let Some(stop) = self.stopped.take() {
             return Err(stop);
         }
         if want.is_none() || self.paused {
-            return Ok(Fill::Pending);
+            return self.rest(cx);
         }
         let mut room = want.items;
         if let Some(tracker) = &tracker {
             match tracker.poll_credit(cx.task()) {
-                Poll::Pending => return Ok(Fill::Pending),
+                Poll::Pending => return self.rest(cx),
                 Poll::Ready(credit) => room = room.min(credit),
             }
             if barrier_every > 0 {
@@ -311,7 +323,7 @@ impl<T: Send, S: Source<T>> Operator<T> for SourceStage<T, S> {
                     // The end is told at the next call, which may have to wait for quiescence.
                     return Ok(Fill::More);
                 }
-                Ok(self.finish(cx))
+                self.finish(cx)
             }
             fill => Ok(fill),
         }

@@ -192,9 +192,10 @@ where
     /// Takes in as many elements as there is room for. True if there may be more at once.
     fn pull(&mut self, cx: &mut Context<'_, '_>) -> bool {
         let room = self.window.saturating_sub(self.inside());
-        if self.done || self.mark.is_some() || room == 0 {
+        if self.done || self.mark.is_some() {
             return false;
         }
+        // Without room it asks for nothing: what the stages before have in flight goes on.
         let fill = self.input.fill(cx, &mut self.buf, Demand::items(room));
         self.take_in(cx);
         self.start(cx);

@@ -9,7 +9,7 @@ use crate::mark::Mark;
 use crate::outcome::{Outcome, Reason};
 use crate::position::SourceId;
 
-/// How many elements of one side are read ahead of the other.
+/// How many elements of one side are read ahead of the other, unless that one is slow.
 const AHEAD: usize = 16;
 
 /// The most halves that wait for their other.
@@ -37,9 +37,10 @@ impl<T> Side<T> {
         self.input.is_done() && self.waiting.is_empty()
     }
 
-    /// Reads up to `ahead` elements, counting those that wait. A mark comes back.
+    /// Asks for `ahead` elements if none waits here: else the other side is what is missing, and
+    /// what comes later may be newer. A mark comes back.
     fn pull(&mut self, cx: &mut Context<'_, '_>, ahead: usize) -> Result<Option<Mark>, Stop> {
-        let room = ahead.saturating_sub(self.waiting.len());
+        let room = if self.waiting.is_empty() { ahead } else { 0 };
         let fill = self.input.fill(cx, &mut self.buf, Demand::items(room));
         self.waiting.append(&mut self.buf);
         self.idle = matches!(fill, Ok(Fill::Pending | Fill::Done));
@@ -47,6 +48,13 @@ impl<T> Side<T> {
             Fill::Mark(mark) => Ok(Some(mark)),
             _ => Ok(None),
         }
+    }
+
+    /// How many elements the other side is to read while none of this one wait: a flow that is slow
+    /// is not met with what was fresh long ago.
+    fn ahead(&self, want: Demand) -> usize {
+        let most = if self.idle { 1 } else { AHEAD };
+        want.items.min(most.max(self.waiting.len()))
     }
 
     fn settle(&mut self, cx: &mut Context<'_, '_>, outcome: Outcome) {
@@ -86,14 +94,9 @@ impl<A: Send, B: Send> Zip<A, B> {
 
     /// Asks both sides for what is missing. The marks they give pass at once.
     fn pull(&mut self, cx: &mut Context<'_, '_>, want: Demand) -> Result<(), Stop> {
-        let ahead = want.items.min(AHEAD);
-        let (left, right) = (self.left.waiting.len(), self.right.waiting.len());
-        let goal = want.items.min(Chunk::<()>::MAX);
-        // The side that is behind is asked for what the other has, and for some more.
-        self.mark = self.left.pull(cx, right.max(ahead).min(goal))?;
+        self.mark = self.left.pull(cx, self.right.ahead(want))?;
         if self.mark.is_none() {
-            let left = self.left.waiting.len().max(left);
-            self.mark = self.right.pull(cx, left.max(ahead).min(goal))?;
+            self.mark = self.right.pull(cx, self.left.ahead(want))?;
         }
         if let Some(Mark::Rewind(source, _)) = self.mark {
             self.left.rewind(cx, source);
@@ -146,8 +149,9 @@ impl<A: Send, B: Send> Operator<(A, B)> for Zip<A, B> {
             }
             let some = !self.left.waiting.is_empty() && !self.right.waiting.is_empty();
             let over = self.left.is_over() || self.right.is_over();
-            let asleep = (self.left.idle || !self.left.waiting.is_empty())
-                && (self.right.idle || !self.right.waiting.is_empty());
+            // A side that gave something is asked once more, so that it wakes this task and goes on
+            // with what it does meanwhile.
+            let asleep = self.left.idle && self.right.idle;
             if self.mark.is_none() && !over && (want.is_none() || (!some && asleep)) {
                 return Ok(Fill::Pending);
             }

@@ -31,6 +31,11 @@ pub struct SourceCounts {
     pub resumed: u64,
     /// Settlements of an element that was settled already: a bug of a stage.
     pub doubled: u64,
+    /// How often the source went back. What was on its way then counts as cancelled here, however a
+    /// stage settles it afterwards.
+    pub rewinds: u64,
+    /// Of the dead-lettered elements, those the source diverted: a stage had settled them otherwise.
+    pub diverted: u64,
     /// By class index; the last entry holds the elements that ended unclassified.
     pub classes: [ClassCounts; Class::COUNT + 1],
 }
@@ -64,6 +69,8 @@ impl SourceCounts {
         self.replayed += other.replayed;
         self.resumed += other.resumed;
         self.doubled += other.doubled;
+        self.rewinds += other.rewinds;
+        self.diverted += other.diverted;
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
             mine.unsettled += theirs.unsettled;
             for (a, b) in mine.outcomes.iter_mut().zip(theirs.outcomes) {

@@ -132,6 +132,14 @@ impl Page {
         self.signal.progress();
     }
 
+    /// Notes that receipts of this page were dropped unsettled while that stage ran. What a source
+    /// that went back since had handed out before is nobody's any more.
+    pub(crate) fn abandoned(&self, count: u64, stage: u32) {
+        if self.is_live() {
+            self.signal.abandon(count, stage);
+        }
+    }
+
     /// Records the code and then the settlement; returns the bits that were settled before.
     fn set(&self, mask: u64, code: u8) -> u64 {
         let settled = self.done.load(Ordering::Relaxed) & mask;

@@ -1,6 +1,6 @@
 //! What a page tells its source: that there is news, and what could not be resolved.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
 use super::{Generation, SourceId};
@@ -74,6 +74,8 @@ pub(crate) struct Signal {
     reports: Mutex<VecDeque<Unresolved>>,
     reported: AtomicBool,
     doubled: AtomicU64,
+    /// Receipts dropped unsettled, by the stage that ran then.
+    abandoned: Mutex<BTreeMap<u32, u64>>,
     /// 0, or one more than the reason for which what is dropped now counts as cancelled.
     ending: AtomicU64,
 }
@@ -88,6 +90,7 @@ impl Signal {
             reports: Mutex::new(VecDeque::new()),
             reported: AtomicBool::new(false),
             doubled: AtomicU64::new(0),
+            abandoned: Mutex::new(BTreeMap::new()),
             ending: AtomicU64::new(0),
         }
     }
@@ -151,6 +154,14 @@ impl Signal {
 
     pub(crate) fn doubled(&self) -> u64 {
         self.doubled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn abandon(&self, count: u64, stage: u32) {
+        *lock(&self.abandoned).entry(stage).or_default() += count;
+    }
+
+    pub(crate) fn abandoned(&self) -> BTreeMap<u32, u64> {
+        lock(&self.abandoned).clone()
     }
 
     /// From now on a dropped receipt counts as cancelled, for this reason.

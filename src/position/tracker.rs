@@ -1,7 +1,7 @@
 //! The list of pages of one sequence: issue, progress, settled position, rewind.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -406,6 +406,7 @@ impl<P: Clone> List<P> {
         self.advance();
         self.cut_off();
         self.generation.0 += 1;
+        self.retired.rewinds += 1;
         self.next = self.settled;
         self.open = false;
         self.positions.clear();
@@ -544,6 +545,7 @@ fn tally(page: &Page, within: u64, resolved: u64, into: &mut SourceCounts) {
     };
     page.count(within & !resolved, &mut add);
     page.count(within & resolved, |class, _, count| {
+        into.diverted += count;
         into.classes[class].outcomes[Kind::DeadLettered as usize] += count;
     });
 }
@@ -558,6 +560,8 @@ pub(crate) trait Walk: Send + Sync {
     /// The position of the last element handed over, and the last of those settled.
     fn positions(&self) -> (AnyPosition, AnyPosition);
     fn counts(&self) -> SourceCounts;
+    /// Receipts that were dropped unsettled, by the stage that ran then.
+    fn abandoned(&self) -> BTreeMap<u32, u64>;
     fn end(&self, reason: Reason);
     /// Begins a commit of what lies before that number, unless the source went back since, or an
     /// element there ended in a way that must not be passed.
@@ -577,6 +581,10 @@ impl<P: Clone + Send + fmt::Debug + 'static> Walk for Shared<P> {
         }
         counts.doubled = self.signal.doubled();
         counts
+    }
+
+    fn abandoned(&self) -> BTreeMap<u32, u64> {
+        self.signal.abandoned()
     }
 
     fn forgive(&self) {

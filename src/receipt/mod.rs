@@ -7,7 +7,8 @@
 //!
 //! # Invariants
 //! - A receipt is settled exactly once. One that is dropped instead settles itself: as failed
-//!   (abandoned), or as cancelled when its source is ending.
+//!   (abandoned), or as cancelled when its source is ending. The account of the source notes the
+//!   former, and the stage that ran then.
 //! - A forked receipt settles its parent when all parts are settled, with the worst of their
 //!   outcomes.
 //! - A group settles all its members alike.
@@ -34,10 +35,12 @@
 
 mod fork;
 mod run;
+mod running;
 mod single;
 mod split;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use run::Run;
+pub(crate) use running::RunningStage;
 pub use single::{Receipt, Standing};

@@ -4,10 +4,11 @@ use std::mem;
 use std::sync::Arc;
 
 use super::fork::{Fork, Parent};
+use super::running;
 use super::single::{Receipt, Repr as Single, Standing, standing_of};
 use crate::class::Class;
-use crate::outcome::Outcome;
-use crate::position::{NO_STAGE, Page};
+use crate::outcome::{Outcome, Reason};
+use crate::position::Page;
 use crate::sync::Mutex;
 
 /// The receipts of consecutive elements of a chunk: the n-th element has the n-th set bit.
@@ -287,6 +288,17 @@ impl Drop for Run {
             Repr::Page(page, _) => page.signal().dropped(),
             Repr::Fork(fork, ..) => fork.dropped(),
         };
-        self.finish(outcome, NO_STAGE);
+        let stage = running::stage();
+        if outcome == Outcome::Failed(Reason::Abandoned) {
+            let count = self.count() as u64;
+            match &self.0 {
+                Repr::Page(page, _) => page.abandoned(count, stage),
+                Repr::Fork(fork, ..) => {
+                    fork.with_page(|page| page.abandoned(count, stage));
+                }
+                Repr::None(_) | Repr::One(_) => {}
+            }
+        }
+        self.finish(outcome, stage);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::fork::Fork;
 use super::run::Run;
+use super::running;
 use super::split::Split;
 use crate::class::Class;
 use crate::outcome::{Outcome, Reason};
@@ -273,7 +274,11 @@ impl Drop for Receipt {
             Repr::Node(node) if matches!(**node, Node::Group(_)) => {}
             _ => {
                 let outcome = self.dropped_as();
-                self.finish(outcome, NO_STAGE);
+                let stage = running::stage();
+                if outcome == Outcome::Failed(Reason::Abandoned) {
+                    self.with_page(|page| page.abandoned(1, stage));
+                }
+                self.finish(outcome, stage);
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::ledger::{Spent, TimeLedger};
 use crate::mark::Mark;
 use crate::operator::{Context, Control, Demand, Fill, Input, Sink, Stage, Turn};
 use crate::outcome::Reason;
+use crate::receipt::RunningStage;
 use crate::time::{self, Time};
 
 /// How long an island runs before it lets others run, and how long one chunk should take at most.
@@ -352,6 +353,7 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
         self.account(time, started);
         let before = self.stage_entered();
         let mut cx = Context::new(task, stage, turn);
+        let _running = RunningStage::enter(stage.id);
         let result = self.run(&mut cx, inbox, started, turn.simulated);
         let held = self.sink.held();
         self.stage.ledger.hold(held.items, held.bytes as usize);
@@ -380,6 +382,7 @@ impl<T: Send, S: Sink<T>> Drive for Island<T, S> {
         }
         let mut task = std::task::Context::from_waker(std::task::Waker::noop());
         let stage = Arc::clone(&self.stage);
+        let _running = RunningStage::enter(stage.id);
         let mut cx = Context::new(&mut task, &stage, turn);
         cx.cancelling(Some(Reason::RunFailed), |cx| {
             self.input.control(cx, Control::Cancel);

@@ -21,7 +21,7 @@ use crate::operator::part::{Part, Positions};
 use crate::outcome::Reason;
 use crate::position::{SourceCounts, Walk};
 use crate::sync::lock;
-use crate::topology::Guarantee;
+use crate::topology::Around;
 
 /// Where a stage finds the run it is part of.
 #[derive(Clone, Default)]
@@ -31,8 +31,7 @@ struct Place {
     panel: Weak<Panel>,
     /// The name of the stage.
     name: String,
-    /// What the pipeline must keep, and so its parts.
-    guarantee: Option<Guarantee>,
+    around: Around,
 }
 
 impl std::fmt::Debug for Home {
@@ -42,17 +41,18 @@ impl std::fmt::Debug for Home {
 }
 
 impl Home {
-    pub(super) fn open(&self, panel: Weak<Panel>, name: String, guarantee: Option<Guarantee>) {
+    pub(super) fn open(&self, panel: Weak<Panel>, name: String, around: Around) {
         let _ = self.0.set(Place {
             panel,
             name,
-            guarantee,
+            around,
         });
     }
 
-    /// What the pipeline must keep.
-    pub(crate) fn guarantee(&self) -> Option<Guarantee> {
-        self.0.get().and_then(|place| place.guarantee)
+    /// What its parts must keep.
+    pub(crate) fn around(&self) -> Around {
+        let around = self.0.get().map(|place| place.around.clone());
+        around.unwrap_or_default()
     }
 
     /// Starts a part of the run. Errors of a contained part's islands are kept for whoever built it
@@ -179,11 +179,20 @@ impl Drop for Running {
 }
 
 /// The account of a source, from its trackers.
-pub(super) fn report_source(info: &SourceInfo, stages: &[StageInfo]) -> SourceReport {
+pub(super) fn report_source(
+    info: &SourceInfo,
+    stages: &[StageInfo],
+    name_of: &dyn Fn(u32) -> Option<String>,
+) -> SourceReport {
     let walkers = lock(&info.walkers).clone();
     let mut counts = SourceCounts::default();
+    let mut abandoned = BTreeMap::new();
     for walker in &walkers {
         counts.add(&walker.counts());
+        for (stage, count) in walker.abandoned() {
+            let name = name_of(stage).unwrap_or_else(|| info.name.clone());
+            *abandoned.entry(name).or_default() += count;
+        }
     }
     SourceReport {
         name: info.name.clone(),
@@ -193,7 +202,14 @@ pub(super) fn report_source(info: &SourceInfo, stages: &[StageInfo]) -> SourceRe
             .find(|stage| stage.stage.id == info.stage)
             .map_or(0, |stage| stage.stage.ledger.counts().made),
         counts,
+        abandoned,
     }
+}
+
+/// The name of the stage with that number.
+pub(super) fn name_in(stages: &[StageInfo], id: u32) -> Option<String> {
+    let found = stages.iter().find(|info| info.stage.id == id);
+    found.map(|info| info.name.clone())
 }
 
 pub(super) fn report_stage(info: &StageInfo) -> StageReport {
@@ -212,7 +228,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, scope: &Scope) {
+    fn add(&mut self, scope: &Scope, name_of: &dyn Fn(u32) -> Option<String>) {
         for info in &scope.stages {
             let report = report_stage(info);
             match self.stages.get_mut(&report.name) {
@@ -223,12 +239,15 @@ impl Sums {
             }
         }
         for info in &scope.sources {
-            let report = report_source(info, &scope.stages);
+            let report = report_source(info, &scope.stages, name_of);
             match self.sources.get_mut(&report.name) {
                 Some(sum) => {
                     sum.tracked |= report.tracked;
                     sum.made += report.made;
                     sum.counts.add(&report.counts);
+                    for (stage, count) in report.abandoned {
+                        *sum.abandoned.entry(stage).or_default() += count;
+                    }
                 }
                 None => {
                     self.sources.insert(report.name.clone(), report);
@@ -253,7 +272,7 @@ impl Parts {
             self.live.drain(..).partition(|scope| scope.is_final());
         self.live = live;
         for scope in past {
-            self.past.add(&scope);
+            self.past.add(&scope, &|id| name_in(&scope.stages, id));
         }
         self.live.push(scope);
     }
@@ -262,10 +281,19 @@ impl Parts {
         self.live.iter()
     }
 
-    pub(super) fn report(&self) -> (Vec<StageReport>, Vec<SourceReport>) {
+    pub(super) fn name_of(&self, id: u32) -> Option<String> {
+        self.live
+            .iter()
+            .find_map(|scope| name_in(&scope.stages, id))
+    }
+
+    pub(super) fn report(
+        &self,
+        name_of: &dyn Fn(u32) -> Option<String>,
+    ) -> (Vec<StageReport>, Vec<SourceReport>) {
         let mut sums = self.past.clone();
         for scope in &self.live {
-            sums.add(scope);
+            sums.add(scope, name_of);
         }
         (
             sums.stages.into_values().collect(),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::inbox::Inbox;
 use super::island::Drive;
-use super::nested::{Home, Parts, Scope, report_source, report_stage};
+use super::nested::{Home, Parts, Scope, name_in, report_source, report_stage};
 use super::snapshot::{IslandReport, Snapshot};
 use crate::error::{Cause, RunError, Stop, panic_message};
 use crate::ledger::TimeLedger;
@@ -16,7 +16,7 @@ use crate::operator::source::Walkers;
 use crate::operator::{Control, Spawn, Stage, Turn};
 use crate::outcome::Reason;
 use crate::sync::lock;
-use crate::topology::Guarantee;
+use crate::topology::Around;
 
 /// A stage as the run reports it.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct StageInfo {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
     pub(crate) stage: Arc<Stage>,
-    /// It adds parts to the run, which must keep that guarantee.
-    pub(crate) home: Option<(Home, Option<Guarantee>)>,
+    /// It adds parts to the run, which must keep what is around them.
+    pub(crate) home: Option<(Home, Around)>,
 }
 
 /// A source as the run reports it.
@@ -110,8 +110,8 @@ impl Panel {
 
     fn open_homes(self: &Arc<Self>, stages: &[StageInfo]) {
         for info in stages {
-            if let Some((home, guarantee)) = &info.home {
-                home.open(Arc::downgrade(self), info.name.clone(), *guarantee);
+            if let Some((home, around)) = &info.home {
+                home.open(Arc::downgrade(self), info.name.clone(), around.clone());
             }
         }
     }
@@ -327,16 +327,8 @@ impl Panel {
 
     fn name_error(&self, stop: &Stop) -> RunError {
         let name = |id: u32| {
-            let of = |info: &&StageInfo| info.stage.id == id;
-            let mine = lock(&self.stages)
-                .iter()
-                .find(of)
-                .map(|info| info.name.clone());
-            mine.or_else(|| {
-                let parts = lock(&self.parts);
-                let mut all = parts.live().flat_map(|scope| &scope.stages);
-                all.find(of).map(|info| info.name.clone())
-            })
+            let mine = name_in(&lock(&self.stages), id);
+            mine.or_else(|| lock(&self.parts).name_of(id))
         };
         let stage = stop
             .stage
@@ -351,11 +343,14 @@ impl Panel {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let infos = lock(&self.stages).clone();
         let mut stages: Vec<_> = infos.iter().map(report_stage).collect();
+        let parts = lock(&self.parts);
+        let name_of = |id: u32| name_in(&infos, id).or_else(|| parts.name_of(id));
         let mut sources: Vec<_> = lock(&self.sources)
             .iter()
-            .map(|source| report_source(source, &infos))
+            .map(|source| report_source(source, &infos, &name_of))
             .collect();
-        let (part_stages, part_sources) = lock(&self.parts).report();
+        let (part_stages, part_sources) = parts.report(&name_of);
+        drop(parts);
         stages.extend(part_stages);
         sources.extend(part_sources);
         let islands = lock(&self.islands)

@@ -92,6 +92,8 @@ struct State<T> {
     life: Life,
     stop: Option<Stop>,
     consumer: Option<Waker>,
+    /// The consumer, which nobody asks for values now: it must learn of a failure.
+    resting: Option<Waker>,
     /// Values that ended before they were handed over and are not in the accounts yet.
     refused: BTreeMap<(Class, Reason), usize>,
     dropped: u64,
@@ -249,8 +251,9 @@ impl<T> Shared<T> {
         for (_, waker) in std::mem::take(&mut state.waiting) {
             state.wake(Some(waker));
         }
-        let consumer = state.consumer.take();
-        state.wake(consumer);
+        for waker in [state.consumer.take(), state.resting.take()] {
+            state.wake(waker);
+        }
     }
 
     fn complete(&self) {
@@ -409,7 +412,8 @@ impl<T> Queue<T> {
         self.shared().complete();
     }
 
-    /// The flow stops with this error; what is in the queue is cancelled.
+    /// The flow stops with this error, whether or not there is demand; what is in the queue is
+    /// cancelled.
     pub fn fail(&self, error: impl Into<BoxError>) {
         let shared = self.shared();
         shared.fail(&mut wake_lock(&shared.state), Stop::error(error));
@@ -571,10 +575,12 @@ impl<T: Send> Source<T> for QueueSource<T> {
     ) -> Result<Fill, Stop> {
         self.account(cx);
         let mut state = wake_lock(&self.shared.state);
-        if let Some(stop) = state.stop.take() {
+        if state.stop.is_some() {
             drop(state);
-            self.cancel(cx, Outcome::Cancelled(Reason::RunFailed));
-            return Err(stop);
+            return match self.poll_failure(cx) {
+                Poll::Ready(stop) => Err(stop),
+                Poll::Pending => Ok(Fill::Pending),
+            };
         }
         let mut bytes = 0_u64;
         while out.len() < want.items
@@ -603,6 +609,18 @@ impl<T: Send> Source<T> for QueueSource<T> {
         }
         state.consumer = Some(cx.waker().clone());
         Ok(Fill::Pending)
+    }
+
+    fn poll_failure(&mut self, cx: &mut Context<'_, '_>) -> Poll<Stop> {
+        self.account(cx);
+        let mut state = lock(&self.shared.state);
+        let Some(stop) = state.stop.take() else {
+            state.resting = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        drop(state);
+        self.cancel(cx, Outcome::Cancelled(Reason::RunFailed));
+        Poll::Ready(stop)
     }
 
     fn lingers(&self) -> bool {
@@ -675,6 +693,7 @@ pub fn queue<T: Send + 'static>(buffer: impl Into<Buffer>) -> (Queue<T>, Flow<T>
             life: Life::Open,
             stop: None,
             consumer: None,
+            resting: None,
             refused: BTreeMap::new(),
             dropped: 0,
         }),

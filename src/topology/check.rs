@@ -26,6 +26,12 @@ impl Graph {
                 what: "it tracks its elements itself: leave `.untracked()` out".to_owned(),
             });
         }
+        for source in &self.sources {
+            if let Some(what) = lock(&source.settings).cannot_answer() {
+                let stage = self.name_of(source.stage);
+                return Err(Refused::Setting { stage, what });
+            }
+        }
         if let Some(open) = self.open.first() {
             return Err(Refused::Dangling {
                 stage: self.name_of(*open),
@@ -45,19 +51,10 @@ impl Graph {
         }
         self.check_dead_letters()?;
         self.check_windows()?;
-        let rewinds = self
-            .sources
-            .iter()
-            .any(|source| lock(&source.settings).answer == Answer::Rewind);
         if let Some(guarantee) = self.guarantee {
             self.check_guarantee(guarantee)?;
         }
-        if rewinds {
-            self.refuse_stage("going back (Answer::Rewind)", |spec| {
-                spec.no_rewind.map(ToOwned::to_owned)
-            })?;
-        }
-        Ok(())
+        self.check_rewinds()
     }
 
     /// A stage that gathers more elements than its source may have unsettled waits for ever. Only the
@@ -116,7 +113,7 @@ impl Graph {
     }
 
     /// A source before a stage with no stage between that gives elements their origin.
-    fn source_without_origin(&self, stage: u32) -> Option<u32> {
+    pub(super) fn source_without_origin(&self, stage: u32) -> Option<u32> {
         let mut open = vec![stage];
         let mut seen = BTreeSet::new();
         while let Some(id) = open.pop() {
@@ -131,7 +128,8 @@ impl Graph {
                     .filter(|(_, to)| *to == id)
                     .map(|(from, _)| *from),
             );
-            if open.len() == before {
+            let given = self.inlet == Some(id) && self.around.origin;
+            if open.len() == before && !given {
                 return Some(id);
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use super::around::Around;
 use super::guarantee::Guarantee;
 use super::node::NodeSpec;
 use super::print::{EdgeInfo, NodeInfo, Topology};
@@ -37,7 +38,13 @@ pub(super) struct Graph {
     pub(super) open: BTreeSet<u32>,
     pub(super) problems: Vec<Refused>,
     pub(super) guarantee: Option<Guarantee>,
-    pub(super) taken: bool,
+    /// If it is a part of a run that goes on: what is around it, and where elements come in from there
+    /// and leave.
+    pub(super) around: Around,
+    pub(super) inlet: Option<u32>,
+    pub(super) outlet: Option<u32>,
+    /// What to say to whoever runs it again: that it ran, or why it was refused.
+    pub(super) taken: Option<Box<Refused>>,
 }
 
 /// A graph ready to run.
@@ -60,7 +67,8 @@ impl Graph {
         self.open.extend(other.open);
         self.problems.extend(other.problems);
         self.guarantee = self.guarantee.max(other.guarantee);
-        self.taken |= other.taken;
+        self.inlet = self.inlet.or(other.inlet);
+        self.taken = self.taken.take().or(other.taken);
     }
 
     pub(super) fn node_mut(&mut self, stage: &Stage) -> Option<&mut Node> {
@@ -171,10 +179,13 @@ impl Graph {
 
     /// Checks it, and takes what is to run.
     pub(super) fn take(&mut self, simulated: bool) -> Result<Taken, Refused> {
-        if std::mem::replace(&mut self.taken, true) {
-            return Err(Refused::RunTwice);
+        if let Some(why) = &self.taken {
+            return Err(Refused::clone(why));
         }
-        self.check(simulated)?;
+        let checked = self.check(simulated);
+        let why = checked.clone().err().unwrap_or(Refused::RunTwice);
+        self.taken = Some(Box::new(why));
+        checked?;
         let names = self.names();
         let stages = self
             .nodes
@@ -186,7 +197,7 @@ impl Graph {
                     name: name.clone(),
                     kind: node.spec.kind,
                     stage: Arc::clone(&node.stage),
-                    home: node.home.clone().map(|home| (home, self.guarantee)),
+                    home: node.home.clone().map(|home| (home, self.around(node))),
                 }
             })
             .collect();

@@ -8,6 +8,7 @@
 //! # What it does not do
 //! It runs nothing. [`runtime`](crate::runtime) takes what it holds.
 
+mod around;
 mod check;
 mod deadlock;
 mod graph;
@@ -16,6 +17,7 @@ mod node;
 mod plan;
 mod print;
 
+pub(crate) use around::Around;
 pub use guarantee::Guarantee;
 pub use node::NodeSpec;
 pub(crate) use plan::Plan;

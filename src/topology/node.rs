@@ -107,7 +107,7 @@ impl NodeSpec {
     }
 
     /// Why it cannot drop what it holds of a source that goes back: it is refused under exactly-once
-    /// and under [`Answer::Rewind`](crate::operator::Answer::Rewind).
+    /// and behind a source that answers by [`Answer::Rewind`](crate::operator::Answer::Rewind).
     #[must_use]
     pub fn no_rewind(mut self, why: &'static str) -> NodeSpec {
         self.no_rewind = Some(why);
@@ -157,7 +157,7 @@ impl NodeSpec {
 
     /// So many elements more.
     pub(crate) fn holds_more(mut self, items: usize) -> NodeSpec {
-        self.held += items;
+        self.held = self.held.saturating_add(items);
         self
     }
 

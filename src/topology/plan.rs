@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::around::Around;
 use super::graph::{Graph, Node, SourceEntry, Taken};
 use super::guarantee::Guarantee;
 use super::node::NodeSpec;
@@ -16,7 +17,7 @@ use crate::runtime::{Drive, Home};
 use crate::sync::lock;
 
 enum Slot {
-    Graph(Graph),
+    Graph(Box<Graph>),
     /// Joined to another graph.
     Moved(Plan),
 }
@@ -36,7 +37,7 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Plan {
     pub(crate) fn new() -> Plan {
-        Plan(Arc::new(Mutex::new(Slot::Graph(Graph::default()))))
+        Plan(Arc::new(Mutex::new(Slot::Graph(Box::default()))))
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Graph) -> R) -> R {
@@ -63,7 +64,7 @@ impl Plan {
         }
         let moved = std::mem::replace(&mut *lock(&theirs.0), Slot::Moved(mine.clone()));
         if let Slot::Graph(graph) = moved {
-            mine.with(|whole| whole.absorb(graph));
+            mine.with(|whole| whole.absorb(*graph));
         }
     }
 
@@ -175,6 +176,21 @@ impl Plan {
             }
         });
         home
+    }
+
+    /// Elements come in at that stage from the run this is to be a part of.
+    pub(crate) fn lead_in(&self, stage: &Stage) {
+        self.with(|graph| graph.inlet = Some(stage.id));
+    }
+
+    /// It is to be a part of a run that goes on: what leaves that stage goes on there.
+    pub(crate) fn settle_in(&self, stage: &Stage, around: Around) {
+        self.with(|graph| {
+            graph.open.remove(&stage.id);
+            graph.outlet = Some(stage.id);
+            graph.guarantee = graph.guarantee.max(around.guarantee);
+            graph.around = around;
+        });
     }
 
     /// The stages of a cycle: all that follow its head, up to its exit.

@@ -2,12 +2,14 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::Shared;
 use crate::boundary::bell::Bell;
 use crate::boundary::buffer::WhenFull;
 use crate::chunk::{Chunk, Queue};
 use crate::error::Stop;
+use crate::mark::Mark;
 use crate::operator::{Context, Control, Demand, Fill, Held, Operator};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{Ordering, lock};
@@ -20,6 +22,8 @@ pub(crate) struct RingSource<T> {
     /// What `State::taken` says: the part of `local` the producer believes not to be free.
     noted: usize,
     producer: Bell,
+    /// The waker that `State::consumer` holds.
+    registered: Option<Waker>,
 }
 
 impl<T: Send + 'static> RingSource<T> {
@@ -29,7 +33,32 @@ impl<T: Send + 'static> RingSource<T> {
             local: Queue::default(),
             noted: 0,
             producer: Bell::default(),
+            registered: None,
         }
+    }
+
+    fn is_known(&self, waker: &Waker) -> bool {
+        let known = self.registered.as_ref();
+        known.is_some_and(|known| known.will_wake(waker))
+    }
+
+    /// A mark that no element lies before, which needs no demand.
+    fn poll_mark(&mut self, cx: &mut Context<'_, '_>) -> Option<Mark> {
+        if !self.local.is_blank() {
+            return self.local.pop_mark();
+        }
+        let known = self.is_known(cx.waker());
+        if known && self.shared.marks.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut state = lock(&self.shared.state);
+        if !known {
+            state.consumer.register(cx.waker());
+            self.registered = Some(cx.waker().clone());
+        }
+        let mark = state.queue.pop_mark();
+        self.shared.publish(&state);
+        mark
     }
 
     fn give_back(&mut self) {
@@ -56,7 +85,7 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
         want: Demand,
     ) -> Result<Fill, Stop> {
         if want.is_none() {
-            return Ok(Fill::Pending);
+            return Ok(self.poll_mark(cx).map_or(Fill::Pending, Fill::Mark));
         }
         if let Some(mark) = self.local.pop_mark() {
             return Ok(Fill::Mark(mark));
@@ -86,6 +115,9 @@ impl<T: Send + 'static> Operator<T> for RingSource<T> {
                 Fill::Done
             } else {
                 state.consumer.wait(cx.waker());
+                if !self.is_known(cx.waker()) {
+                    self.registered = Some(cx.waker().clone());
+                }
                 Fill::Pending
             }
         } else if self.shared.buffer.when_full == WhenFull::Backpressure {

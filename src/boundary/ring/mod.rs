@@ -27,6 +27,8 @@ struct Shared<T> {
     taken: AtomicU64,
     /// Places that are not free, as of the last time the lock was held.
     used: AtomicU64,
+    /// Marks in `state.queue`, as of the last time the lock was held.
+    marks: AtomicU64,
     /// There is something the producer must look at: a message, or that the consumer left.
     attention: AtomicBool,
     /// The consumer is about to take the lock: a producer that never waits stands back for it.
@@ -73,6 +75,8 @@ impl<T> Shared<T> {
     fn publish(&self, state: &State<T>) {
         let queued = state.queue.len();
         self.queued.store(queued as u64, Ordering::Relaxed);
+        self.marks
+            .store(state.queue.marks() as u64, Ordering::Release);
         self.used
             .store((queued + state.taken) as u64, Ordering::Release);
     }
@@ -133,6 +137,7 @@ pub(crate) fn ring<T: Send + 'static>(
         queued: AtomicU64::new(0),
         taken: AtomicU64::new(0),
         used: AtomicU64::new(0),
+        marks: AtomicU64::new(0),
         attention: AtomicBool::new(false),
         consumer_near: AtomicBool::new(false),
     });

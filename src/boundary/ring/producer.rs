@@ -190,11 +190,12 @@ impl<T: Send + 'static> Sink<T> for RingSink<T> {
         if !state.cancelled {
             state.queue.push_mark(mark.clone());
         }
-        let waits = self.consumer.is_waited_at(&mut state.consumer);
+        self.shared.publish(&state);
+        // A consumer that has no demand takes marks all the same.
+        let _ = self.consumer.is_waited_at(&mut state.consumer);
+        self.consumer.follow(&state.consumer);
         drop(state);
-        if waits {
-            self.consumer.ring();
-        }
+        self.consumer.ring();
         Poll::Ready(Ok(()))
     }
 

@@ -20,8 +20,10 @@ use std::thread::JoinHandle;
 
 use crate::chunk::{Chunk, Meta};
 use crate::error::{Cause, Stop};
+use crate::mark::Mark;
 use crate::operator::{Context, Demand, Held, Sink, guard};
 use crate::outcome::{Outcome, Reason};
+use crate::position::SourceId;
 
 /// The most elements it holds: gathering, and being written.
 pub(crate) const HOLDS: usize = 2048;
@@ -350,6 +352,27 @@ impl FileSink {
         }
     }
 
+    /// Drops what has gathered of a source that goes back: it comes again. What the thread has got
+    /// is written.
+    fn drop_gathered(&mut self, cx: &mut Context<'_, '_>, source: SourceId) {
+        let before = std::mem::take(&mut self.gathering);
+        let mut from = 0;
+        for (meta, end) in std::mem::take(&mut self.gathered)
+            .into_iter()
+            .zip(before.ends)
+        {
+            if meta.receipt.is_of(source) {
+                cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
+            } else {
+                let Batch { bytes, ends } = &mut self.gathering;
+                bytes.extend_from_slice(&before.bytes[from..end]);
+                ends.push(bytes.len());
+                self.gathered.push(meta);
+            }
+            from = end;
+        }
+    }
+
     fn settle_all(&mut self, cx: &mut Context<'_, '_>, outcome: Outcome) {
         for meta in self.writing.drain(..).chain(self.gathered.drain(..)) {
             cx.settle(meta, outcome);
@@ -387,6 +410,13 @@ impl<T: AsRef<[u8]> + Send> Sink<T> for FileSink {
             ends.push(bytes.len());
             self.gathered.push(element.meta);
         }
+    }
+
+    fn mark(&mut self, cx: &mut Context<'_, '_>, mark: &Mark) -> Poll<Result<(), Stop>> {
+        if let Mark::Rewind(source, _) = mark {
+            self.drop_gathered(cx, *source);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Written, Stop>> {

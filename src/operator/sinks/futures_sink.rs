@@ -8,6 +8,7 @@ use futures_util::Sink as Futures;
 
 use crate::chunk::{Chunk, Element, Meta};
 use crate::error::{BoxError, Cause, Stop};
+use crate::mark::Mark;
 use crate::operator::{Context, Demand, Held, Sink, guard};
 use crate::outcome::{Outcome, Reason};
 
@@ -139,6 +140,20 @@ where
 
     fn accept(&mut self, _: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
         self.backlog.extend(chunk.drain());
+    }
+
+    /// Drops what waits of a source that goes back: it comes again. What was sent is sent.
+    fn mark(&mut self, cx: &mut Context<'_, '_>, mark: &Mark) -> Poll<Result<(), Stop>> {
+        if let Mark::Rewind(source, _) = mark {
+            for element in std::mem::take(&mut self.backlog) {
+                if element.meta.receipt.is_of(*source) {
+                    cx.settle(element.meta, Outcome::Cancelled(Reason::Rewound));
+                } else {
+                    self.backlog.push_back(element);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {

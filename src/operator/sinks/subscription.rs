@@ -22,6 +22,7 @@ use std::task::{Context as Task, Poll, Waker};
 
 use crate::chunk::{Chunk, Element};
 use crate::error::{Cause, Stop};
+use crate::mark::Mark;
 use crate::operator::{Context, Demand, Held, Sink, Stage};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{lock, wake_lock};
@@ -432,6 +433,22 @@ impl<T: Send + 'static> Sink<T> for SubscriptionSink<T> {
                 let _ = self.publisher.send(element);
             }
         }
+    }
+
+    /// Drops what nobody has taken yet of a source that goes back: it was asked for, and comes again.
+    fn mark(&mut self, _: &mut Context<'_, '_>, mark: &Mark) -> Poll<Result<(), Stop>> {
+        if let Mark::Rewind(source, _) = mark {
+            let mut state = lock(&self.publisher.0.state);
+            let held = std::mem::take(&mut state.held).into_iter();
+            let (gone, kept): (VecDeque<_>, _) =
+                held.partition(|element| element.meta.receipt.is_of(*source));
+            state.held = kept;
+            state.outstanding += gone.len();
+            drop(state);
+            let rewound = Outcome::Cancelled(Reason::Rewound);
+            self.publisher.0.settle_all(gone, rewound);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {

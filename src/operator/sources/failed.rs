@@ -1,5 +1,7 @@
 //! The source of an error.
 
+use std::task::Poll;
+
 use crate::chunk::Chunk;
 use crate::error::Stop;
 use crate::operator::{Context, Demand, Fill, Source};
@@ -25,5 +27,9 @@ impl<T> Source<T> for Failed {
         _: Demand,
     ) -> Result<Fill, Stop> {
         Err(self.stop.clone())
+    }
+
+    fn poll_failure(&mut self, _: &mut Context<'_, '_>) -> Poll<Stop> {
+        Poll::Ready(self.stop.clone())
     }
 }

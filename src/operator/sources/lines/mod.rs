@@ -506,9 +506,13 @@ impl Source<Line> for LinesSource {
         }
     }
 
+    fn rewinds(&self) -> bool {
+        matches!(*self.lines.input, Input::File(_))
+    }
+
     fn rewind(&mut self, _: &mut Context<'_, '_>, to: Option<&LinePosition>) -> Result<(), Stop> {
-        if !matches!(*self.lines.input, Input::File(_)) {
-            let why = "only lines of a file can be read again: use Answer::Stop or Divert";
+        if !self.rewinds() {
+            let why = "only lines of a file can be read again: use Answer::Stop";
             return Err(Stop::cause(Cause::Contract(why)));
         }
         let start = to.copied().unwrap_or(self.state.base);
