@@ -81,6 +81,23 @@ fn a_frontier_says_what_lies_before_a_barrier() {
 }
 
 #[test]
+fn an_account_knows_how_often_its_source_went_back_and_what_it_diverted() {
+    let tracker = tracker(8);
+    let _ = tracker.rewind();
+    let places = issue(&tracker, 0..3);
+    for place in &places {
+        settle(place, Outcome::Failed(Reason::Error));
+    }
+    tracker.pass(&tracker.take_unresolved().unwrap());
+    for _ in 0..2 {
+        tracker.resolve(&tracker.take_unresolved().unwrap());
+    }
+    let _ = tracker.rewind();
+    let counts = tracker.walker().counts();
+    assert_eq!((counts.rewinds, counts.diverted), (2, 2));
+}
+
+#[test]
 fn an_answer_is_for_one_element_of_one_generation() {
     let tracker = tracker(1000);
     let places = issue(&tracker, 0..140);

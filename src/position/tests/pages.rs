@@ -112,6 +112,8 @@ fn accounts_of_sources_add_up() {
             replayed: 2 * scale,
             resumed: 3 * scale,
             doubled: 4 * scale,
+            rewinds: 7 * scale,
+            diverted: 8 * scale,
             ..SourceCounts::default()
         };
         counts.classes[2].outcomes[Kind::Shed as usize] = 5 * scale;

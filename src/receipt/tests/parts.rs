@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::position::NO_STAGE;
+use crate::receipt::RunningStage;
 use crate::receipt::fork::{Fork, Parent};
 
 const FAILED: Outcome = Outcome::Failed(Reason::Error);
@@ -147,6 +148,61 @@ fn parts_that_are_dropped_while_the_source_goes_on_are_abandoned() {
         let unresolved = tracker.take_unresolved().unwrap();
         assert_eq!(unresolved.outcome, Outcome::Failed(Reason::Abandoned));
     }
+}
+
+#[test]
+fn what_is_abandoned_is_noted_with_the_stage_that_ran() {
+    let tracker = tracker();
+    let mut run = runs(&tracker, 8).pop().unwrap();
+    let mut all = receipts(&tracker, 5);
+    let calling = RunningStage::enter(4);
+    let called = RunningStage::enter(5);
+    drop(run.split_front(3));
+    drop(all.pop());
+    drop(called);
+    drop(all.pop());
+    let [one, two] = branches(all.pop().unwrap());
+    one.settle(Outcome::Delivered);
+    drop(two);
+    drop(run.split_front(2).fork(1));
+    drop(calling);
+    drop(all.pop());
+    let noted: Vec<_> = tracker.walker().abandoned().into_iter().collect();
+    assert_eq!(noted, [(4, 4), (5, 4), (NO_STAGE, 1)]);
+    let stages: Vec<_> = std::iter::from_fn(|| tracker.take_unresolved())
+        .map(|unresolved| (unresolved.sequence, unresolved.stage))
+        .collect();
+    let (four, five) = (Some(4), Some(5));
+    assert_eq!(
+        stages,
+        [
+            (0, five),
+            (1, five),
+            (2, five),
+            (12, five),
+            (11, four),
+            (10, four),
+            (3, four),
+            (4, four),
+            (9, None),
+        ]
+    );
+    tracker.walker().end(Reason::Aborted);
+    drop((run, all));
+    assert_eq!(
+        tracker.walker().abandoned().len(),
+        3,
+        "what is cancelled is not abandoned"
+    );
+}
+
+#[test]
+fn nobody_asks_for_what_was_dropped_after_its_source_went_back() {
+    let tracker = tracker();
+    let all = (receipts(&tracker, 1), runs(&tracker, 3));
+    let _ = tracker.rewind();
+    drop(all);
+    assert!(tracker.walker().abandoned().is_empty());
 }
 
 #[test]

@@ -157,3 +157,37 @@ fn marks_keep_their_place_and_cost_none() {
     assert_eq!(pair.take(8).values(), [2]);
     assert!(matches!(pair.take(8), Got::Pending));
 }
+
+#[test]
+fn a_mark_that_is_next_needs_no_demand() {
+    let mut pair = Pair::new(Buffer::items(4));
+    assert!(matches!(pair.take(0), Got::Pending));
+    for generation in 1..3 {
+        pair.mark(generation);
+        assert_eq!(pair.consumer.woken(), 1, "though it asked for nothing");
+        let Got::Mark(got) = pair.take(0) else {
+            panic!("a mark is next");
+        };
+        assert_eq!(got, generation);
+        assert!(matches!(pair.take(0), Got::Pending));
+    }
+    pair.send(0..2);
+    pair.mark(3);
+    assert!(matches!(pair.take(0), Got::Pending), "elements come before");
+    assert_eq!(pair.take(1).values(), [0]);
+    assert!(matches!(pair.take(0), Got::Pending));
+    assert_eq!(pair.take(1).values(), [1]);
+    assert!(matches!(pair.take(0), Got::Mark(3)));
+}
+
+#[test]
+fn a_mark_wakes_the_task_that_asked_last_with_demand_or_without() {
+    let mut pair = Pair::new(Buffer::items(4));
+    assert!(matches!(pair.take(0), Got::Pending));
+    let first = std::mem::replace(&mut pair.consumer, Arc::new(Task::default()));
+    assert!(matches!(pair.take(4), Got::Pending));
+    let second = std::mem::replace(&mut pair.consumer, Arc::clone(&first));
+    assert!(matches!(pair.take(0), Got::Pending));
+    pair.mark(1);
+    assert_eq!((first.woken(), second.woken()), (1, 0));
+}
