@@ -115,3 +115,61 @@ impl From<usize> for Buffer {
         Buffer::items(items)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_says_what_it_does_and_why_elements_end() {
+        let all = [
+            (
+                WhenFull::Backpressure,
+                "back-pressure",
+                Reason::Plain,
+                false,
+            ),
+            (WhenFull::DropHead, "drop-head", Reason::DropHead, true),
+            (WhenFull::DropTail, "drop-tail", Reason::DropTail, true),
+            (WhenFull::DropNew, "drop-new", Reason::DropNew, true),
+            (
+                WhenFull::DropBuffer,
+                "drop-buffer",
+                Reason::DropBuffer,
+                true,
+            ),
+            (WhenFull::Fail, "fail", Reason::Overflow, false),
+        ];
+        for (policy, name, reason, sheds) in all {
+            assert_eq!(
+                (policy.name(), policy.reason(), policy.sheds()),
+                (name, reason, sheds)
+            );
+        }
+    }
+
+    #[test]
+    fn a_buffer_is_what_it_was_declared_to_be() {
+        let buffer = Buffer::items(7).bytes(90).when_full(WhenFull::DropNew);
+        assert_eq!(
+            (buffer.capacity(), buffer.capacity_bytes(), buffer.policy()),
+            (7, 90, WhenFull::DropNew)
+        );
+        let plain = Buffer::from(5);
+        assert_eq!(
+            (plain.capacity(), plain.capacity_bytes(), plain.policy()),
+            (5, u64::MAX, WhenFull::Backpressure)
+        );
+    }
+
+    #[test]
+    fn there_is_always_room_for_one() {
+        let buffer = Buffer::items(0).bytes(0);
+        assert_eq!((buffer.capacity(), buffer.capacity_bytes()), (1, 1));
+    }
+
+    #[test]
+    fn by_default_it_holds_one_chunk() {
+        assert_eq!(Buffer::default(), Buffer::items(Chunk::<()>::MAX));
+    }
+}

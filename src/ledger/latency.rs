@@ -87,9 +87,8 @@ impl Latency {
 
     /// Adds another record to this one.
     pub fn add(&mut self, other: &Latency) {
-        if self.classes.len() < other.classes.len() {
-            self.classes.resize(other.classes.len(), None);
-        }
+        let classes = self.classes.len().max(other.classes.len());
+        self.classes.resize(classes, None);
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
             match (mine, theirs) {
                 (Some(mine), Some(theirs)) => {

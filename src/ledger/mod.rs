@@ -12,6 +12,8 @@
 
 mod latency;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod time_split;
 
 pub use latency::Latency;

@@ -32,8 +32,6 @@ struct Shared<P> {
 }
 
 struct List<P> {
-    /// The number of the first element of the first page.
-    base: u64,
     /// How far the settled position has come.
     settled: u64,
     /// The number of the next element.
@@ -130,7 +128,6 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
                 signal: Arc::new(Signal::new(source, passes)),
                 window: window.max(1) as u64,
                 list: Mutex::new(List {
-                    base: 0,
                     settled: 0,
                     next: 0,
                     high: 0,
@@ -433,7 +430,6 @@ impl<P: Clone> List<P> {
         self.generation.0 += 1;
         self.retired.rewinds += 1;
         self.next = self.settled;
-        self.base = self.settled;
         self.open = false;
         self.positions.clear();
         signal.clear_reports();
@@ -522,7 +518,6 @@ impl<P> List<P> {
                 slot.resolved,
                 &mut self.retired,
             );
-            self.base += u64::from(slot.len);
             if self.pool.len() < POOL {
                 self.pool.push(slot.page);
             }

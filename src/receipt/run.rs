@@ -23,7 +23,7 @@ enum Repr {
 }
 
 /// The lowest `count` set bits of a mask.
-fn lowest(mask: u64, count: u32) -> u64 {
+pub(super) fn lowest(mask: u64, count: u32) -> u64 {
     if count >= mask.count_ones() {
         return mask;
     }
@@ -35,7 +35,7 @@ fn lowest(mask: u64, count: u32) -> u64 {
 }
 
 /// Whether all bits of `mask` lie below all bits of `next`, so that their order stays.
-fn precedes(mask: u64, next: u64) -> bool {
+pub(super) fn precedes(mask: u64, next: u64) -> bool {
     next != 0 && (mask == 0 || mask.ilog2() < next.trailing_zeros())
 }
 

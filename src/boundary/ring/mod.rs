@@ -2,6 +2,8 @@
 
 mod consumer;
 mod producer;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

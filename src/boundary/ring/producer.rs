@@ -15,7 +15,7 @@ use crate::sync::{Ordering, lock};
 
 /// Adds chunks as the buffer's policy says, as far as its credits go.
 pub(crate) struct RingSink<T> {
-    shared: Arc<Shared<T>>,
+    pub(super) shared: Arc<Shared<T>>,
     /// Free places known of; there may be more by now, never fewer.
     credit: usize,
     /// The waker that `State::producer` holds.
@@ -94,14 +94,14 @@ impl<T: Send + 'static> RingSink<T> {
         }
         let mut shed = Chunk::default();
         let outcome = Outcome::Shed(policy.reason());
+        // From here on the consumer has taken nothing that it has not handed on.
         if self.shared.buffer.bytes == u64::MAX {
-            let over = (state.queue.len() + state.taken + chunk.len())
-                .saturating_sub(self.shared.buffer.items);
+            let over = (state.queue.len() + chunk.len()).saturating_sub(self.shared.buffer.items);
             if over == 0 {
                 state.queue.append(chunk);
                 return None;
             }
-            if policy == WhenFull::DropHead && state.taken == 0 {
+            if policy == WhenFull::DropHead {
                 state.queue.append(chunk);
                 state.queue.shed_front(over, &mut shed);
                 return Some((shed, outcome));

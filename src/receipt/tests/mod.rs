@@ -1,6 +1,10 @@
 //! Receipts and runs of receipts: nothing is settled twice, nothing is forgotten.
 #![allow(clippy::unwrap_used)]
 
+mod parts;
+mod runs;
+mod whose;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,6 +20,17 @@ fn runs(tracker: &Tracker<u64>, count: u64) -> Vec<Run> {
     let mut runs = Vec::new();
     tracker.issue(0..count, |page, mask| runs.push(Run::page(page, mask)));
     runs
+}
+
+/// The receipts of so many elements, one by one.
+fn receipts(tracker: &Tracker<u64>, count: u64) -> Vec<Receipt> {
+    let mut all = Vec::new();
+    for mut run in runs(tracker, count) {
+        while run.count() > 0 {
+            all.push(run.split_front(1).into_single());
+        }
+    }
+    all
 }
 
 fn counts(tracker: &Tracker<u64>) -> SourceCounts {
@@ -139,17 +154,6 @@ fn a_receipt_is_small() {
     assert_eq!(std::mem::size_of::<Receipt>(), 16);
 }
 
-#[test]
-fn a_receipt_knows_whose_element_it_is_until_the_source_goes_back() {
-    let tracker = tracker();
-    let receipt = runs(&tracker, 1).pop().unwrap().into_single();
-    assert!(receipt.standing().unwrap().live);
-    let _ = tracker.rewind();
-    assert!(!receipt.standing().unwrap().live);
-    receipt.settle(Outcome::Delivered);
-    assert_eq!(counts(&tracker).outcome(Kind::Delivered), 0);
-}
-
 proptest! {
     /// Elements forked to branches (and forked again), settled in any order: each ends once, with
     /// the worst outcome of its parts.
@@ -230,25 +234,4 @@ proptest! {
             prop_assert!(counts(&tracker).balances());
         }
     }
-}
-
-#[test]
-fn a_group_of_two_sources_is_of_neither_and_dies_with_either() {
-    let left = tracker();
-    let right: Tracker<u64> = Tracker::new(SourceId::new(2), 16, Passes::resolved());
-    let (ours, theirs) = (runs(&left, 2), runs(&right, 1));
-    let group = Receipt::of_runs(ours.into_iter().chain(theirs).collect());
-    assert_eq!(group.standing(), None);
-    assert_eq!(group.standings().len(), 2);
-    assert!(group.is_live() && !group.is_of(left.source()) && !group.is_of(right.source()));
-    let _ = left.rewind();
-    assert!(!group.is_live());
-    assert!(
-        group
-            .standings()
-            .iter()
-            .any(|at| at.source == right.source() && at.live)
-    );
-    assert!(!Receipt::none().is_live() && !Receipt::none().is_of(left.source()));
-    group.settle(Outcome::Delivered);
 }

@@ -1,8 +1,13 @@
 //! The tracker against a model that keeps a list of outcomes.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
+mod pages;
+mod waiting;
+
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
 
 use proptest::prelude::*;
 
@@ -24,6 +29,29 @@ fn issue(tracker: &Tracker<u64>, positions: std::ops::Range<u64>) -> Vec<(Arc<Pa
         }
     });
     places
+}
+
+/// A task that counts how often it was woken.
+#[derive(Default)]
+struct Task(AtomicUsize);
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Task {
+    fn new() -> (Arc<Task>, Waker) {
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        (task, waker)
+    }
+
+    /// How often it was woken since it was last asked.
+    fn woken(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
 }
 
 fn settle(place: &(Arc<Page>, u64), outcome: Outcome) {
@@ -108,34 +136,6 @@ fn an_unresolved_end_is_reported_once_with_its_stage_and_position() {
         1,
         "a cancelled element holds the position"
     );
-}
-
-#[test]
-fn a_resolved_element_lets_the_position_pass_and_counts_as_dead_lettered() {
-    let tracker = tracker(8);
-    let places = issue(&tracker, 0..3);
-    for place in &places {
-        settle(place, Outcome::Failed(Reason::Error));
-    }
-    while let Some(unresolved) = tracker.take_unresolved() {
-        tracker.resolve(&unresolved);
-    }
-    assert_eq!(tracker.settled().sequence, 3);
-    let counts = tracker.walker().counts();
-    assert_eq!(counts.outcome(Kind::DeadLettered), 3);
-    assert!(counts.balances());
-}
-
-#[test]
-fn the_window_bounds_what_is_out_and_wakes_the_source() {
-    let tracker = tracker(3);
-    let places = issue(&tracker, 0..3);
-    let mut cx = Context::from_waker(Waker::noop());
-    assert_eq!(tracker.poll_credit(&mut cx), Poll::Pending);
-    settle(&places[1], Outcome::Delivered);
-    assert_eq!(tracker.credit(), 0, "the first is still out");
-    settle(&places[0], Outcome::Delivered);
-    assert_eq!(tracker.poll_credit(&mut cx), Poll::Ready(2));
 }
 
 #[test]
@@ -307,64 +307,4 @@ proptest! {
             prop_assert_eq!(bit, kind.is_some_and(|kind| passes.contains(kind)));
         }
     }
-}
-
-#[test]
-fn a_commit_holds_off_a_rewind_and_is_refused_behind_a_bad_end() {
-    let tracker = tracker(1000);
-    let places = issue(&tracker, 0..100);
-    settle(&places[70], Outcome::Failed(Reason::Error));
-    let walk = tracker.walker();
-    assert!(walk.begin_commit(Generation(0), 70), "open is not bad");
-    assert!(!walk.begin_commit(Generation(0), 71));
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(tracker.poll_rewind(&mut cx).is_pending());
-    for place in &places[..70] {
-        settle(place, Outcome::Delivered);
-    }
-    walk.end_commit();
-    let Poll::Ready(settled) = tracker.poll_rewind(&mut cx) else {
-        panic!("no commit is under way");
-    };
-    assert_eq!((settled.sequence, settled.position), (70, Some(69)));
-    assert!(!walk.begin_commit(Generation(0), 70), "of the time before");
-    assert!(walk.begin_commit(Generation(1), 70));
-    assert!(walk.counts().balances());
-}
-
-#[test]
-fn an_element_that_is_passed_counts_as_it_ended() {
-    let tracker = tracker(1000);
-    let places = issue(&tracker, 0..3);
-    settle(&places[0], Outcome::Failed(Reason::Error));
-    settle(&places[1], Outcome::Delivered);
-    settle(&places[2], Outcome::Failed(Reason::Error));
-    tracker.pass(&tracker.take_unresolved().unwrap());
-    assert_eq!(tracker.settled().sequence, 2);
-    tracker.resolve(&tracker.take_unresolved().unwrap());
-    assert_eq!(tracker.settled().sequence, 3);
-    let counts = tracker.walker().counts();
-    let of = |kind| counts.outcome(kind);
-    assert_eq!(
-        (
-            of(Kind::Failed),
-            of(Kind::DeadLettered),
-            of(Kind::Delivered)
-        ),
-        (1, 1, 1)
-    );
-    assert!(counts.balances());
-}
-
-#[test]
-fn a_frontier_says_what_lies_before_a_barrier() {
-    let tracker = tracker(1000);
-    assert_eq!(tracker.barrier().position, None);
-    let places = issue(&tracker, 40..43);
-    let frontier = tracker.barrier();
-    assert_eq!((frontier.sequence, frontier.position), (3, Some(42)));
-    for place in &places {
-        settle(place, Outcome::Delivered);
-    }
-    assert_eq!(tracker.barrier().position, Some(42));
 }
