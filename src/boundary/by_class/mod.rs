@@ -23,7 +23,7 @@ use crate::operator::{Context, Held, Stage};
 use crate::outcome::{Outcome, Reason};
 use crate::position::SourceId;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
-use crate::time::{self, Time};
+use crate::time::Time;
 pub(crate) use consumer::ClassSource;
 pub use policy::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use producer::ClassSink;
@@ -364,7 +364,7 @@ impl<T> Policies<T> {
                 let codel = Codel::new(target, interval)?;
                 Ok(std::array::from_fn(|_| codel.clone()))
             };
-            let deferral = |settings| Deferral::new(settings, time::now());
+            let deferral = |settings| Deferral::new(settings, Time::ZERO);
             Ok(Policies {
                 queue: PriorityQueue::new(buffer.settings)?,
                 deferral: buffer.deferral.map(deferral).transpose()?,

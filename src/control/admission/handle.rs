@@ -51,19 +51,11 @@ struct Shared {
 #[derive(Default)]
 struct Served {
     workers: usize,
-    in_flight: usize,
-    /// Up to when `busy` is counted.
-    until: Time,
+    /// What the calls took that have ended. (Not the time for which calls were in flight: in a window
+    /// shorter than a call much of that time has nothing to show yet, and the first windows would
+    /// take the service for much slower than it is.)
     busy: Duration,
     completed: u64,
-}
-
-impl Served {
-    fn count(&mut self, now: Time) {
-        let span = now.since(self.until);
-        self.busy += span * u32::try_from(self.in_flight).unwrap_or(u32::MAX);
-        self.until = self.until.max(now);
-    }
 }
 
 impl AdmissionHandle {
@@ -143,19 +135,11 @@ impl AdmissionHandle {
         }
     }
 
-    /// A call begins.
-    pub fn begin(&self, now: Time) {
+    /// A call has ended and took so long; not `well` is one that failed: it took its time for nothing.
+    pub fn served(&self, service: Duration, well: bool) {
         let mut served = lock(&self.0.served);
-        served.count(now);
-        served.in_flight += 1;
-    }
-
-    /// A call has ended; not `answered` is one that was given up.
-    pub fn end(&self, now: Time, answered: bool) {
-        let mut served = lock(&self.0.served);
-        served.count(now);
-        served.in_flight = served.in_flight.saturating_sub(1);
-        served.completed += u64::from(answered);
+        served.busy += service;
+        served.completed += u64::from(well);
     }
 
     /// Judges the window if it has ended. Cheap while it has not.
@@ -177,14 +161,13 @@ impl AdmissionHandle {
             None => {
                 // Its settings were checked.
                 *admission = Admission::new(self.0.settings, now).ok();
-                lock(&self.0.served).until = now;
             }
             Some(admission) => {
                 if let Some(emergency) = &self.0.emergency {
                     let seen = emergency.snapshot();
                     admission.cap(seen.capacity as f64 / seen.whole as f64);
                 }
-                self.0.gate.set(admission.on_window(now, &self.window(now)));
+                self.0.gate.set(admission.on_window(now, &self.window()));
             }
         }
         if let Some(admission) = admission {
@@ -194,7 +177,7 @@ impl AdmissionHandle {
     }
 
     /// What was seen since it was asked last.
-    fn window(&self, now: Time) -> AdmissionWindow {
+    fn window(&self) -> AdmissionWindow {
         let mut window = AdmissionWindow {
             queued: self.0.queued.load(Ordering::Relaxed) as usize,
             ..AdmissionWindow::default()
@@ -203,7 +186,6 @@ impl AdmissionHandle {
             *seen = offered.swap(0, Ordering::Relaxed);
         }
         let mut served = lock(&self.0.served);
-        served.count(now);
         window.busy = std::mem::take(&mut served.busy);
         window.completed = std::mem::take(&mut served.completed);
         window.workers = served.workers;

@@ -165,9 +165,6 @@ impl Tally {
         state.next += 1;
         state.flying.insert(number, started);
         state.seen.in_flight_peak = state.seen.in_flight_peak.max(state.flying.len());
-        if let Some(admission) = self.admission() {
-            admission.begin(started);
-        }
         Begun {
             tally: self.clone(),
             number,
@@ -225,8 +222,10 @@ impl Begun {
                 How::Abandoned => drop(permit),
             }
         }
-        if let Some(admission) = self.tally.admission() {
-            admission.end(now, how != How::Abandoned);
+        if how != How::Abandoned
+            && let Some(admission) = self.tally.admission()
+        {
+            admission.served(service, how == How::Success);
         }
         let mut state = lock(&self.tally.0.state);
         state.flying.remove(&self.number);
