@@ -1,9 +1,9 @@
 //! Looks after what is settled, whether or not elements flow: makes room, and saves the position.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Context as Task;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -14,8 +14,8 @@ use super::shared::Shared;
 use super::work::Work;
 use crate::error::Stop;
 use crate::operator::StopRun;
-use crate::operator::sources::lines::repeat;
 use crate::position::Tracker;
+use crate::time;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(50);
@@ -58,29 +58,40 @@ impl Keeper {
         }
     }
 
-    /// Looks each [`EVERY`] until the source has ended and all its elements are settled, and once
-    /// more.
+    /// Looks each [`EVERY`], and when room is wanted, until the source has ended and all its elements
+    /// are settled; and once more.
     pub(super) async fn run(mut self, mut source: oneshot::Receiver<()>) {
-        let tracker = self.tracker.clone();
         let mut ended = false;
-        let idle = |task: &mut Task<'_>| {
-            ended = ended || Pin::new(&mut source).poll(task).is_ready();
-            ended && tracker.poll_idle(task).is_ready()
-        };
-        repeat(EVERY, idle, || self.save()).await;
+        loop {
+            let mut sleep = pin!(time::sleep(EVERY));
+            let mut wanted = pin!(self.shared.wanted.notified());
+            let last = poll_fn(|task| {
+                ended = ended || Pin::new(&mut source).poll(task).is_ready();
+                if ended && self.tracker.poll_idle(task).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if wanted.as_mut().poll(task).is_ready() {
+                    return Poll::Ready(false);
+                }
+                sleep.as_mut().poll(task).map(|()| false)
+            });
+            let last = last.await;
+            self.save().await;
+            if last {
+                break;
+            }
+        }
         self.saved = true;
     }
 
-    fn save(&self) -> impl Future<Output = ()> + use<'_> {
+    async fn save(&self) {
         note(&self.shared, &self.tracker);
         let (shared, sync) = (Arc::clone(&self.shared), self.sync);
-        async move {
-            let mut work = Work::start(move || shared.save(sync));
-            match poll_fn(|task| work.poll(task)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => self.fail(error),
-                Err(stop) => self.run.stop(stop),
-            }
+        let mut work = Work::start(move || shared.save(sync));
+        match poll_fn(|task| work.poll(task)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(error),
+            Err(stop) => self.run.stop(stop),
         }
     }
 

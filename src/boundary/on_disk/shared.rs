@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
+use tokio::sync::Notify;
+
 use super::DiskSnapshot;
 use super::error::DiskError;
 use super::files::{Found, Place, Segment, Wrote};
@@ -19,6 +21,8 @@ use crate::sync::{WakeLock, wake_lock};
 
 pub(super) struct Shared {
     pub(super) place: Arc<Place>,
+    /// Files that are settled whole are to be given up at once.
+    pub(super) wanted: Notify,
     state: Mutex<State>,
 }
 
@@ -29,6 +33,8 @@ pub(super) struct State {
     next: u64,
     settled: Settled,
     seen: DiskSnapshot,
+    /// The files are as long as they may be, and more is to be written.
+    is_short: bool,
     pub(super) link: Link,
 }
 
@@ -67,11 +73,13 @@ impl Shared {
     pub(super) fn new(place: Arc<Place>, found: Found) -> Shared {
         Shared {
             place,
+            wanted: Notify::new(),
             state: Mutex::new(State {
                 segments: found.segments.into(),
                 next: found.next,
                 settled: found.settled,
                 seen: DiskSnapshot::default(),
+                is_short: false,
                 link: Link::default(),
             }),
         }
@@ -117,6 +125,17 @@ impl Shared {
         state.seen.damaged_bytes += bytes;
     }
 
+    /// The files are as long as they may be: what is settled whole is to be given up.
+    pub(super) fn want_room(&self, state: &mut State) {
+        let next = state.settled.base.next;
+        let second = state.segments.get(1);
+        let some = second.is_some_and(|second| second.first <= next);
+        state.is_short = !some;
+        if some {
+            self.wanted.notify_one();
+        }
+    }
+
     /// More is settled: there may be room.
     pub(super) fn settle(&self, base: DiskPosition, done: Option<Settled>) {
         let mut state = self.lock();
@@ -127,6 +146,9 @@ impl Shared {
         match done {
             Some(settled) => state.settled = settled,
             None => state.settled.base = base,
+        }
+        if state.is_short {
+            self.want_room(&mut state);
         }
         if state.items() < before || state.items() == 0 {
             let producer = ring(&mut state.link.producer, false);
