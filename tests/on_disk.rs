@@ -14,7 +14,7 @@ use forebay::boundary::{
 use forebay::class::Class;
 use forebay::control::{DeferralSettings, PrioritySettings, ThrottleMode, WhenNoRoom};
 use forebay::dead_letter::DeadLetter;
-use forebay::error::{BoxError, RunError};
+use forebay::error::{BoxError, Cause, RunError};
 use forebay::flow::{DeadLetters, Flow, Pipeline, Rate};
 use forebay::operator::Answer;
 use forebay::outcome::{Kind, Reason};
@@ -455,6 +455,23 @@ fn what_was_acknowledged_survives_an_abort_at_any_moment() {
     assert!(acknowledged.len() >= 1000, "{}", acknowledged.len());
     let twice = seen.len() - unique.len();
     assert!(twice < 30 * 1200, "{twice} of {}", seen.len());
+}
+
+/// A stage that holds more than there is room for on disk: no timer hides that nothing goes on.
+#[test]
+fn a_run_that_stands_still_is_told_in_simulated_time() {
+    let folder = folder();
+    let held = spill(source::iter(0..100), open(&folder).items(4))
+        .map_async(8, |n| async move {
+            std::future::pending::<()>().await;
+            n
+        })
+        .ignore();
+    let error = Simulation::new(1).run(held).unwrap_err();
+    let RunError::Stopped { cause, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(matches!(cause, Cause::Stalled), "{cause}");
 }
 
 #[test]

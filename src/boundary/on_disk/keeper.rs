@@ -1,7 +1,7 @@
 //! Looks after what is settled, whether or not elements flow: makes room, and saves the position.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::work::Work;
 use crate::error::Stop;
 use crate::operator::StopRun;
 use crate::position::Tracker;
-use crate::time;
+use crate::time::{self, Sleep};
 
-/// How often it looks.
+/// How long after a change it saves.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// A task of the run. It outlives the source: what was read is settled later.
@@ -32,8 +32,8 @@ pub(super) struct Keeper {
     saved: bool,
 }
 
-/// Has the writer know what is settled.
-fn note(shared: &Shared, tracker: &Tracker<DiskPosition>) {
+/// Has the writer and the keeper know what is settled.
+pub(super) fn note(shared: &Shared, tracker: &Tracker<DiskPosition>) {
     let (settled, above) = tracker.passed_above();
     let base = match settled.position {
         Some(position) => position,
@@ -58,22 +58,32 @@ impl Keeper {
         }
     }
 
-    /// Looks each [`EVERY`], and when room is wanted, until the source has ended and all its elements
-    /// are settled; and once more.
+    /// Saves within [`EVERY`] of a change, and at once when room is wanted, until the source has ended
+    /// and all its elements are settled; and once more. While nothing changes it waits for no time.
     pub(super) async fn run(mut self, mut source: oneshot::Receiver<()>) {
         let mut ended = false;
         loop {
-            let mut sleep = pin!(time::sleep(EVERY));
-            let mut wanted = pin!(self.shared.wanted.notified());
+            let mut due: Option<Sleep> = None;
             let last = poll_fn(|task| {
                 ended = ended || Pin::new(&mut source).poll(task).is_ready();
-                if ended && self.tracker.poll_idle(task).is_ready() {
-                    return Poll::Ready(true);
+                if ended {
+                    if self.tracker.poll_idle(task).is_ready() {
+                        return Poll::Ready(true);
+                    }
+                    // Nobody else looks any more.
+                    note(&self.shared, &self.tracker);
                 }
-                if wanted.as_mut().poll(task).is_ready() {
+                let (unsaved, wanted) = self.shared.keeps(task.waker());
+                if wanted {
                     return Poll::Ready(false);
                 }
-                sleep.as_mut().poll(task).map(|()| false)
+                if unsaved && due.is_none() {
+                    due = Some(time::sleep(EVERY));
+                }
+                let Some(due) = &mut due else {
+                    return Poll::Pending;
+                };
+                Pin::new(due).poll(task).map(|()| false)
             });
             let last = last.await;
             self.save().await;

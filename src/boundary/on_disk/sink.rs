@@ -133,7 +133,7 @@ impl<T, E> DiskSink<T, E> {
                 if bytes + size > room {
                     // Settled records fill the files, or it is larger than all of them may be.
                     if items > 0 || !batch.records.is_empty() {
-                        self.shared.want_room(&mut state);
+                        Shared::want_room(&mut state);
                         break;
                     }
                     batch.anew = Some(state.settled().clone());
@@ -216,7 +216,7 @@ impl<T, E> DiskSink<T, E> {
         let free = self.settings.items.saturating_sub(items + coming);
         let is_full = state.bytes() + self.gathered_bytes >= self.settings.bytes;
         if is_full && items + coming > 0 {
-            self.shared.want_room(&mut state);
+            Shared::want_room(&mut state);
             return Ok(0);
         }
         Ok(gathers.min(usize::try_from(free).unwrap_or(usize::MAX)))
