@@ -65,8 +65,8 @@
 //! service. `testkit`: probes, simulated time, fault injection, conformance. `full`: all of them.
 //!
 //! # Where to read on
-//! [`guide`] explains the concepts, how to choose an overflow strategy, what happens when something
-//! fails, and how to write a stage of your own.
+//! [`guide`] explains the concepts, how to choose an overflow strategy, what to do under pressure, what
+//! happens when something fails, and how to write a stage of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 

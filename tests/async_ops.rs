@@ -1,60 +1,24 @@
 //! Stages that run futures, or work on other threads: order, concurrency, panics, ends.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use forebay::control::Retry;
-use forebay::error::RunError;
-use forebay::flow::{Flow, Pipeline};
+use forebay::flow::Flow;
 use forebay::operator::{Answer, Concurrency};
 use forebay::outcome::Kind;
-use forebay::runtime::Snapshot;
 use forebay::source;
 use forebay::testkit::replay;
 use proptest::prelude::*;
+use support::{abort, run, runtime};
 use tokio::sync::Semaphore;
 
 const MS: Duration = Duration::from_millis(1);
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-/// Runs to the end, and checks the account.
-fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Snapshot) {
-    runtime().block_on(async {
-        let mut running = pipeline.run().unwrap();
-        let result = tokio::time::timeout(Duration::from_secs(20), running.join()).await;
-        let snapshot = running.snapshot();
-        let result = result.unwrap_or_else(|_| panic!("stalled:\n{snapshot}"));
-        snapshot
-            .check()
-            .unwrap_or_else(|wrong| panic!("{wrong:?}\n{snapshot}"));
-        (result, snapshot)
-    })
-}
-
-/// Runs for a while, aborts, and checks the account.
-fn abort<O: Send + 'static>(pipeline: Pipeline<O>) -> Snapshot {
-    runtime().block_on(async {
-        let mut running = pipeline.run().unwrap();
-        tokio::time::sleep(20 * MS).await;
-        running.abort().await;
-        let snapshot = running.snapshot();
-        snapshot
-            .check()
-            .unwrap_or_else(|wrong| panic!("{wrong:?}\n{snapshot}"));
-        assert_eq!(running.still_running(), Vec::<String>::new());
-        snapshot
-    })
-}
 
 /// Waits so many turns of the scheduler.
 async fn turns(count: u64) {

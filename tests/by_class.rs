@@ -279,6 +279,27 @@ fn a_queue_that_stands_is_cut() {
 }
 
 #[test]
+fn each_class_is_stale_by_its_own_waits_and_only_while_nothing_below_it_is_held() {
+    let stale = |below: Option<u32>| {
+        let buffer = ClassBuffer::new(room_for(10_000)).give_up_stale(5 * MS, 20 * MS);
+        let bench = bench(buffer);
+        bench.send(LOW, below);
+        bench.send(MEDIUM, 1..=1000);
+        for n in 0..100 {
+            bench.sink.request(2);
+            bench.send(HIGH, [2000 + n]);
+        }
+        bench.shed(Reason::QueueDelay)
+    };
+    assert!(stale(None) > 500, "HIGH never waits, MEDIUM does");
+    assert_eq!(
+        stale(Some(0)),
+        0,
+        "a LOW element would outlive a MEDIUM one"
+    );
+}
+
+#[test]
 fn a_cancel_settles_what_is_queued_what_waits_and_what_is_put_aside() {
     let settings = room_for(2)
         .when_no_room(LOW, WhenNoRoom::Defer)

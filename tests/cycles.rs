@@ -1,6 +1,8 @@
 //! Cycles and marks: a barrier waits until nothing is inside, a rewind passes at once.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -8,13 +10,14 @@ use std::time::Duration;
 
 use forebay::chunk::{Chunk, Element};
 use forebay::error::{RunError, Stop};
-use forebay::flow::{Cycle, Flow, Pipeline};
+use forebay::flow::{Cycle, Flow};
 use forebay::mark::Mark;
 use forebay::operator::{Answer, Context, Control, Demand, Held, Sink};
 use forebay::outcome::{Kind, Outcome, Reason};
 use forebay::runtime::Snapshot;
 use forebay::testkit::replay;
 use forebay::topology::{Guarantee, NodeSpec};
+use support::run;
 
 const COUNT: u64 = 300;
 
@@ -41,24 +44,6 @@ fn round(flow: Flow<(u64, u64)>, fails_at: &'static [u64]) -> Flow<u64> {
             }
         });
         (out.map(|(n, _)| n), next)
-    })
-}
-
-fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Snapshot) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut running = pipeline.run().unwrap();
-        let joined = tokio::time::timeout(Duration::from_secs(20), running.join()).await;
-        let snapshot = running.snapshot();
-        let result = joined.unwrap_or_else(|_| panic!("still running:\n{snapshot}"));
-        if let Err(wrong) = snapshot.check() {
-            panic!("{wrong:?}\n{snapshot}");
-        }
-        (result, snapshot)
     })
 }
 

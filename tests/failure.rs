@@ -1,6 +1,8 @@
 //! What becomes of elements that fail: the ends of fallible stages, dead letters, trying again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,37 +12,18 @@ use forebay::chunk::{Chunk, Origin, Record};
 use forebay::control::{Budget, Retry, WhenSpent};
 use forebay::dead_letter::{DeadLetter, DeadLetterFile, DeadLetterFn, Durability};
 use forebay::error::{BoxError, Cause, Refused, RunError, Stop};
-use forebay::flow::{DeadLetters, Flow, OnError, Pipeline};
+use forebay::flow::{DeadLetters, Flow, OnError};
 use forebay::operator::{
     Answer, Concurrency, Context, Control, Demand, Fill, Held, Input, Operator,
 };
 use forebay::outcome::{Kind, Reason};
-use forebay::runtime::Snapshot;
 use forebay::source;
 use forebay::testkit::replay;
 use forebay::time::{self, TimedOut};
 use forebay::topology::Guarantee;
+use support::run;
 
 const MS: Duration = Duration::from_millis(1);
-
-/// Runs to the end, and checks the account.
-fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Snapshot) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut running = pipeline.run().unwrap();
-        let result = tokio::time::timeout(Duration::from_secs(20), running.join()).await;
-        let snapshot = running.snapshot();
-        let result = result.unwrap_or_else(|_| panic!("stalled:\n{snapshot}"));
-        snapshot
-            .check()
-            .unwrap_or_else(|wrong| panic!("{wrong:?}\n{snapshot}"));
-        (result, snapshot)
-    })
-}
 
 fn numbers(end: u64) -> Flow<u64> {
     replay(0..end)

@@ -2,6 +2,8 @@
 //! the accounts balance.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,39 +14,9 @@ use forebay::flow::{
 };
 use forebay::operator::{Context, Control, Demand, Fill, Held, Input, Operator};
 use forebay::outcome::{Kind, Reason};
-use forebay::runtime::Snapshot;
 use forebay::{chunk::Chunk, source};
 use proptest::prelude::*;
-
-/// Runs to the end, at most 20 s, and returns the result with the accounts, which must balance.
-fn run_any<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Snapshot) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut running = pipeline.run().unwrap();
-        let joined = tokio::time::timeout(Duration::from_secs(20), running.join()).await;
-        let Ok(result) = joined else {
-            panic!(
-                "still running: {:?}\n{}",
-                running.still_running(),
-                running.snapshot()
-            );
-        };
-        let snapshot = running.snapshot();
-        if let Err(wrong) = snapshot.check() {
-            panic!("{wrong:?}\n{snapshot}");
-        }
-        (result, snapshot)
-    })
-}
-
-fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (O, Snapshot) {
-    let (result, snapshot) = run_any(pipeline);
-    (result.unwrap(), snapshot)
-}
+use support::{run as run_any, run_well as run};
 
 fn refused<O: Send + 'static>(pipeline: Pipeline<O>) -> Refused {
     match pipeline.block_on() {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use forebay::control::{Pressure, PressureSettings, Signal};
+use forebay::control::{Pressure, PressureHandle, PressureSettings, Signal};
 use forebay::host::{
     Cgroups, Host, HostError, HostSample, HostSettings, HostSource, MemoryBudget, Origin, Script,
 };
@@ -314,13 +314,16 @@ fn the_thread_samples_a_limited_group_and_ends_with_its_host() {
         .with("a/memory.current", "500\n")
         .with("a/cpu.max", "100000 100000\n")
         .with("a/cpu.stat", "usage_usec 0\n");
+    let shared = PressureHandle::new(PressureSettings::new()).unwrap();
     let settings = HostSettings::new()
         .every(Duration::from_millis(10))
-        .cgroups(tree.root(), tree.membership());
+        .cgroups(tree.root(), tree.membership())
+        .feeding(&shared);
     let before = host_threads();
     let host = Host::start(settings).unwrap();
     let reader = host.reader();
     assert_eq!(reader.sample().memory.unwrap().used_bytes, 500, "at once");
+    assert!(!shared.gate_is_shut(), "half of the memory");
     tree.set("a/memory.current", "950\n");
     eventually("a new sample", || {
         reader.sample().memory.unwrap().used_bytes == 950
@@ -336,6 +339,7 @@ fn the_thread_samples_a_limited_group_and_ends_with_its_host() {
         Some(Signal::Memory)
     );
     assert!(pressure.gate_is_shut());
+    eventually("stages that share it are told", || shared.gate_is_shut());
     tree.set("a/memory.max", "many\n");
     eventually("the trouble is told", || reader.trouble().is_some());
     assert_eq!(

@@ -1,47 +1,18 @@
 //! Behaviours that Pekko's stream tests expect of graphs, in our words: named after the specs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use forebay::boundary::{Buffer, WhenFull};
 use forebay::error::RunError;
-use forebay::flow::{
-    Ended, Flow, Groups, KillSwitch, Pipeline, Restart, WhenExhausted, restarting,
-};
+use forebay::flow::{Ended, Flow, Groups, KillSwitch, Restart, WhenExhausted, restarting};
 use forebay::outcome::{Kind, Reason};
-use forebay::runtime::Snapshot;
 use forebay::source;
-
-fn run_any<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Snapshot) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut running = pipeline.run().unwrap();
-        let joined = tokio::time::timeout(Duration::from_secs(20), running.join()).await;
-        let Ok(result) = joined else {
-            panic!(
-                "still running: {:?}\n{}",
-                running.still_running(),
-                running.snapshot()
-            );
-        };
-        let snapshot = running.snapshot();
-        if let Err(wrong) = snapshot.check() {
-            panic!("{wrong:?}\n{snapshot}");
-        }
-        (result, snapshot)
-    })
-}
-
-fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (O, Snapshot) {
-    let (result, snapshot) = run_any(pipeline);
-    (result.unwrap(), snapshot)
-}
+use support::{run as run_any, run_well as run};
 
 /// A flow that fails behind some elements.
 fn failing(elements: u64) -> Flow<u64> {

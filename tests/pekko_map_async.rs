@@ -3,42 +3,21 @@
 //! words and with our own code. What Pekko's supervision decides, the ends of a fallible stage do.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay::error::RunError;
-use forebay::flow::{OnError, Pipeline};
+use forebay::flow::OnError;
 use forebay::operator::Concurrency;
 use forebay::outcome::Kind;
-use forebay::runtime::Snapshot;
 use forebay::source;
+use support::{run, runtime};
 use tokio::sync::Semaphore;
 
 const MS: Duration = Duration::from_millis(1);
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-fn run<O: Send + 'static>(pipeline: Pipeline<O>) -> (Result<O, RunError>, Snapshot) {
-    runtime().block_on(async {
-        let mut running = pipeline.run().unwrap();
-        let result = tokio::time::timeout(Duration::from_secs(20), running.join())
-            .await
-            .unwrap();
-        let snapshot = running.snapshot();
-        snapshot
-            .check()
-            .unwrap_or_else(|wrong| panic!("{wrong:?}\n{snapshot}"));
-        (result, snapshot)
-    })
-}
 
 /// `FlowMapAsyncSpec`: produce future elements in order.
 #[test]

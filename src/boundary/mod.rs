@@ -13,12 +13,14 @@
 //! - A cancellation reaches the producer at its next turn, and wakes it.
 
 mod bell;
+mod budgeted;
 mod buffer;
 mod by_class;
 mod link;
 mod on_disk;
 mod ring;
 
+pub(crate) use budgeted::budgeted;
 pub use buffer::{Buffer, WhenFull};
 pub use by_class::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use by_class::{Policies, WAITING as WAITING_BY_CLASS, by_class};

@@ -6,8 +6,9 @@ use super::Flow;
 use super::fan_out::branch;
 use crate::boundary::{
     Buffer, ClassBuffer, DiskBuffer, HELD_BY_DISK, Policies, Stored, WAITING_BY_CLASS, WhenFull,
-    by_class, ring,
+    budgeted, by_class, ring,
 };
+use crate::host::MemoryBudget;
 use crate::operator::map::Map;
 use crate::operator::{Input, Operator};
 use crate::topology::NodeSpec;
@@ -46,6 +47,56 @@ impl<T: Send + 'static> Flow<T> {
             NodeSpec::new("buffer").note(buffer.when_full.name()),
             buffer,
         )
+    }
+
+    /// A [`buffer`](Flow::buffer) with back-pressure whose bytes are on an account that it shares with
+    /// others, of this pipeline or of any in the process: what is free there limits what is asked for.
+    ///
+    /// Elements have the bytes they were [weighed](Flow::weigh) with before; those that were not cost
+    /// nothing. A buffer that is empty takes an element whatever is free, so that no buffer waits for
+    /// ever for what others hold: the account is exceeded by one element a buffer at most, and by what
+    /// an element weighs more than was left for it.
+    ///
+    /// - *emits when* it holds an element
+    /// - *back-pressures when* it is full, or no byte is free and it holds an element
+    /// - *completes when* the flow before it completes and what it holds is handed on
+    /// - *cancels when* downstream cancels; what it holds is cancelled, and its bytes are free
+    /// - *settles when* never, but for what a cancellation leaves behind; with another [`WhenFull`] than
+    ///   back-pressure it is refused
+    /// - *holds* at most its capacity, and what the account allows
+    /// - *costs* what a buffer does, and two locks a chunk
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::host::MemoryBudget;
+    /// use forebay::source;
+    ///
+    /// let budget = MemoryBudget::new(1000);
+    /// let lines = |word: &'static str| {
+    ///     source::iter([word; 100]).weigh(|word| word.len() as u64).buffer_within(64, &budget)
+    /// };
+    /// let both = lines("one").collect().and(lines("another").collect()).block_on()?;
+    /// assert_eq!((both.0.len(), both.1.len()), (100, 100));
+    /// assert_eq!(budget.used_bytes(), 0);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn buffer_within(self, buffer: impl Into<Buffer>, budget: &MemoryBudget) -> Flow<T> {
+        let buffer = buffer.into();
+        let total = budget.total_bytes();
+        let spec = NodeSpec::new("buffer_within")
+            .boundary()
+            .holds(buffer.items)
+            .holds_bytes(buffer.bytes.min(total))
+            .note(format!("back-pressure, within {total} bytes"));
+        let plan = self.plan.clone();
+        let stage = plan.add(spec, &[&self.stage], false);
+        if buffer.when_full != WhenFull::Backpressure {
+            let why = "a buffer within a budget waits: declare back-pressure";
+            plan.refuse(&stage, why.to_owned());
+        }
+        let (sink, source) = budgeted(ring(buffer, &stage), budget);
+        self.end_island(sink, stage.clone());
+        Flow::from_parts(Box::new(source), stage, plan)
     }
 
     /// Lets what comes before run as an island of its own, on another core where there is one, with

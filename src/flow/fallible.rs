@@ -37,7 +37,7 @@ type Copy<T> = fn(&T) -> T;
 /// | [`on_error`](Fallible::on_error) | as a closure decides for each error | |
 /// | [`results`](Fallible::results) | not: it goes on as an `Err` | goes on |
 ///
-/// The order of elements is kept. An element whose code panics ends as failed, whatever the end.
+/// The order of elements is kept, but by a stage that says otherwise. An element whose code panics ends as failed, whatever the end.
 /// Nothing but an end makes a flow of it:
 /// ```compile_fail,E0599
 /// use forebay::source;
@@ -58,6 +58,7 @@ pub struct Fallible<T, U, E> {
     /// Why the declaration is refused.
     problem: Option<String>,
     asynchronous: bool,
+    unordered: bool,
 }
 
 impl<T, U, E> fmt::Debug for Fallible<T, U, E> {
@@ -136,8 +137,58 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = Result<U, E>> + Send + 'static,
     {
-        let calls = calls.into();
-        let (spec, concurrency) = (calls.spec("try_map_async"), calls.concurrency());
+        self.trying(calls.into(), "try_map_async", f)
+    }
+
+    /// The same, but each value is handed on as it comes: a slow element holds nobody back.
+    ///
+    /// - *emits when* any element inside has its value;
+    /// - *back-pressures when* as many are inside as may be, downstream does, or the queue of dead
+    ///   letters is full;
+    /// - *completes when*, *cancels when*, *settles when*, *holds*: as
+    ///   [`try_map_async`](Flow::try_map_async);
+    /// - *costs* what [`map_async_unordered`](Flow::map_async_unordered) does, and the same with a
+    ///   retry or a time-out.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::{source, time};
+    ///
+    /// let ends = source::iter([30, 1, 2])
+    ///     .try_map_async_unordered(3, |ms| async move {
+    ///         time::sleep(Duration::from_millis(ms)).await;
+    ///         if ms == 2 { Err("even") } else { Ok(ms) }
+    ///     })
+    ///     .or_fail()
+    ///     .collect();
+    /// assert_eq!(ends.block_on()?, [1, 30]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn try_map_async_unordered<U, E, F, Fut>(
+        self,
+        calls: impl Into<Calls>,
+        f: F,
+    ) -> Fallible<T, U, E>
+    where
+        U: Send + 'static,
+        E: Send + 'static,
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+    {
+        let mut fallible = self.trying(calls.into(), "try_map_async_unordered", f);
+        fallible.unordered = true;
+        fallible
+    }
+
+    fn trying<U, E, F, Fut>(self, calls: Calls, kind: &'static str, f: F) -> Fallible<T, U, E>
+    where
+        U: Send + 'static,
+        E: Send + 'static,
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+    {
+        let (spec, concurrency) = (calls.spec(kind), calls.concurrency());
         let (flow, tally) = self.gated(&calls);
         let make = move |input, options| attempts_async(input, concurrency, tally, f, options);
         Fallible::new(flow, spec, Box::new(make), true)
@@ -166,6 +217,7 @@ where
             letters: None,
             problem: None,
             asynchronous,
+            unordered: false,
         }
     }
 
@@ -569,6 +621,7 @@ where
                 };
                 (
                     Options {
+                        unordered: self.unordered,
                         encode,
                         timeout,
                         retry: Some(again),
@@ -578,6 +631,7 @@ where
             }
             None => (
                 Options {
+                    unordered: self.unordered,
                     encode,
                     timeout,
                     retry: None,

@@ -3,6 +3,7 @@
 //! - [`concepts`]: elements, receipts, islands, demand, accounts.
 //! - [`overflow`]: choosing what a full buffer does.
 //! - [`failure`]: errors, panics, retries, dead letters, and what a source answers.
+//! - [`pressure`]: what to do when more comes than can be done.
 //! - [`own_stage`]: writing a stage, a source or a sink of your own.
 
 #[doc = include_str!("concepts.md")]
@@ -13,6 +14,9 @@ pub mod overflow {}
 
 #[doc = include_str!("failure.md")]
 pub mod failure {}
+
+#[doc = include_str!("pressure.md")]
+pub mod pressure {}
 
 #[doc = include_str!("own_stage.md")]
 pub mod own_stage {}

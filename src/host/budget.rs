@@ -233,6 +233,16 @@ impl Reservation {
         }
     }
 
+    /// Adds the bytes of another, of the same account. Those of another account are given back there,
+    /// and taken here even if they are not free.
+    pub fn join(&mut self, mut other: Reservation) {
+        if Arc::ptr_eq(&self.account, &other.account) {
+            self.bytes += std::mem::take(&mut other.bytes);
+        } else {
+            self.resize(self.bytes + other.bytes);
+        }
+    }
+
     /// Takes so many bytes out of it, at most all, as a reservation of their own: for elements that go
     /// another way.
     pub fn split(&mut self, bytes: u64) -> Reservation {

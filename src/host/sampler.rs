@@ -13,6 +13,7 @@ use super::error::HostError;
 use super::lag::LagProbe;
 use super::machine::Machine;
 use super::sample::{HostSample, HostSource, MemoryUse};
+use crate::control::PressureHandle;
 use crate::sync::lock;
 use crate::time::{Time, now};
 
@@ -23,6 +24,7 @@ pub struct HostSettings {
     cgroup_root: PathBuf,
     membership: PathBuf,
     budget: Option<MemoryBudget>,
+    pressure: Option<PressureHandle>,
 }
 
 impl Default for HostSettings {
@@ -32,6 +34,7 @@ impl Default for HostSettings {
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             membership: PathBuf::from("/proc/self/cgroup"),
             budget: None,
+            pressure: None,
         }
     }
 }
@@ -67,6 +70,13 @@ impl HostSettings {
     #[must_use]
     pub fn budget(mut self, budget: &MemoryBudget) -> HostSettings {
         self.budget = Some(budget.clone());
+        self
+    }
+
+    /// Tells that pressure all that is seen, so that the stages that go by it need ask nobody.
+    #[must_use]
+    pub fn feeding(mut self, pressure: &PressureHandle) -> HostSettings {
+        self.pressure = Some(pressure.clone());
         self
     }
 }
@@ -111,12 +121,22 @@ impl Host {
         if let Some(trouble) = first.trouble {
             return Err(trouble);
         }
+        let pressure = settings.pressure;
+        tell(pressure.as_ref(), &first.sample);
         *lock(&reader.shared.seen) = first;
         let (stop, stopped) = sync_channel(1);
         let shared = Arc::clone(&reader.shared);
         let thread = std::thread::Builder::new()
             .name("forebay-host".to_owned())
-            .spawn(move || run(&mut eyes, &shared, &stopped, settings.every))
+            .spawn(move || {
+                run(
+                    &mut eyes,
+                    &shared,
+                    &stopped,
+                    settings.every,
+                    pressure.as_ref(),
+                );
+            })
             .map_err(|error| HostError::NoThread(error.kind()))?;
         Ok(Host {
             reader,
@@ -170,11 +190,26 @@ impl HostSource for HostReader {
     }
 }
 
-fn run(eyes: &mut Eyes, shared: &Shared, stopped: &Receiver<()>, every: Duration) {
+fn tell(pressure: Option<&PressureHandle>, sample: &HostSample) {
+    if let Some(pressure) = pressure {
+        for reading in sample.readings() {
+            pressure.read(sample.at, reading);
+        }
+    }
+}
+
+fn run(
+    eyes: &mut Eyes,
+    shared: &Shared,
+    stopped: &Receiver<()>,
+    every: Duration,
+    pressure: Option<&PressureHandle>,
+) {
     while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         let now = now();
         let mut seen = eyes.look(now);
         seen.sample.runtime_lag = lock(&shared.lag).as_mut().and_then(|lag| lag.look(now));
+        tell(pressure, &seen.sample);
         *lock(&shared.seen) = seen;
     }
 }

@@ -15,6 +15,7 @@ use super::calls::{Begun, Tally};
 use super::fallible::{Attempt, Decide, Failure, OnError};
 use super::map::Map;
 use super::map_async::{Concurrency, MapAsync};
+use super::unordered::Unordered;
 use super::{Input, Operator};
 use crate::control::{Next, Retry, Retrying};
 use crate::outcome::Reason;
@@ -25,6 +26,8 @@ pub(crate) type Encode<T> = Box<dyn FnMut(&T) -> Bytes + Send>;
 
 /// How attempts are made.
 pub(crate) struct Options<T, E> {
+    /// Results leave as they come.
+    pub(crate) unordered: bool,
     pub(crate) encode: Option<Encode<T>>,
     pub(crate) timeout: Option<Timeout<E>>,
     pub(crate) retry: Option<Again<T, E>>,
@@ -167,9 +170,34 @@ where
     }
 }
 
+/// Runs the tries of each element; results leave in order, or as they come.
+fn calls<T, U, F, Fut>(
+    input: Input<T>,
+    concurrency: Concurrency,
+    unordered: bool,
+    f: F,
+) -> Box<dyn Operator<U>>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    F: FnMut(T) -> Fut + Send + 'static,
+    Fut: Future<Output = U> + Send + 'static,
+{
+    if unordered {
+        let no_key = |_: &T| None::<()>;
+        return Box::new(Unordered::new(input, concurrency, no_key, f));
+    }
+    Box::new(MapAsync::new(input, concurrency, f))
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "called twice, with what was declared"
+)]
 fn trying<T, U, E, C, Fut>(
     input: Input<T>,
     concurrency: Concurrency,
+    unordered: bool,
     call: C,
     again: Again<T, E>,
     encode: Option<Encode<T>>,
@@ -197,9 +225,9 @@ where
         tally,
     });
     let inside = Concurrency::limit(window);
-    Box::new(MapAsync::new(input, inside, move |value| {
+    calls(input, inside, unordered, move |value| {
         tried(Arc::clone(&tries), value)
-    }))
+    })
 }
 
 /// Attempts that are made at once.
@@ -222,6 +250,7 @@ where
         return trying(
             input,
             Concurrency::limit(1),
+            false,
             call,
             again,
             encode,
@@ -253,6 +282,7 @@ where
     Fut: Future<Output = Result<U, E>> + Send + 'static,
 {
     let Options {
+        unordered,
         mut encode,
         timeout,
         retry,
@@ -260,9 +290,18 @@ where
     if let Some(again) = retry {
         let copy = again.copy;
         let call = move |value: &T| f(copy(value));
-        return trying(input, concurrency, call, again, encode, timeout, tally);
+        return trying(
+            input,
+            concurrency,
+            unordered,
+            call,
+            again,
+            encode,
+            timeout,
+            tally,
+        );
     }
-    Box::new(MapAsync::new(input, concurrency, move |value: T| {
+    calls(input, concurrency, unordered, move |value: T| {
         let (place, begun) = tally.as_ref().map(Tally::begin).unzip();
         let payload = encode.as_mut().map(|encode| encode(&value));
         let future = f(value);
@@ -271,5 +310,5 @@ where
             let result = within(timeout, begun, future).await;
             result.map_err(|(error, reason)| Box::new(Failure::first(error, reason, payload)))
         }
-    }))
+    })
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use forebay::boundary::{Buffer, DiskBuffer, Stored, SyncPolicy, WhenFull};
 use forebay::error::BoxError;
 use forebay::flow::Flow;
+use forebay::host::MemoryBudget;
 use forebay::operator::Answer;
 use forebay::outcome::Kind;
 use forebay::testkit::conformance;
@@ -45,6 +46,9 @@ fn id(n: u64) -> u64 {
 conformance! {
     buffer: |flow| flow.buffer(3), same, |suite| suite.errors_overtake();
     buffer_of_bytes: |flow| flow.weigh(|n| n % 9).buffer(Buffer::items(9).bytes(16)), same,
+        |suite| suite.errors_overtake();
+    buffer_within:
+        |flow| flow.weigh(|n| 1 + n % 9).buffer_within(9, &MemoryBudget::new(16)), same,
         |suite| suite.errors_overtake();
     buffer_between_three_islands:
         |flow| flow.buffer(2).map_async(3, call).buffer(5).map(|n| n / 2), same,

@@ -85,6 +85,17 @@ conformance! {
         |suite| suite.panicking(|flow| flow
             .try_map_async(3, |n| async move { Ok::<_, BoxError>(call(trip(n)).await) })
             .or_stop());
+    try_map_async_unordered:
+        |flow| flow
+            .try_map_async_unordered(3, |n| async move { Ok::<_, BoxError>(call(n).await) })
+            .or_stop(),
+        doubled,
+        |suite| suite.unordered().panicking(|flow| flow
+            .try_map_async_unordered(3, |n| async move { Ok::<_, BoxError>(call(trip(n)).await) })
+            .or_stop());
+    retry_unordered:
+        |flow| flow.try_map_async_unordered(3, flaky()).retry(soon()).or_stop(),
+        doubled, |suite| suite.unordered();
     retry:
         |flow| {
             let mut tried = BTreeSet::new();

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Leaves, Shared, State, bytes_of};
+use super::{ClassQueueView, Leaves, Shared, State, bytes_of};
 use crate::boundary::bell::Bell;
 use crate::chunk::Chunk;
 use crate::control::Deferral;
@@ -20,15 +20,17 @@ pub(crate) struct ClassSource<T> {
     producer: Bell,
     leaves: Leaves<T>,
     timer: Option<Sleep>,
+    view: ClassQueueView,
 }
 
 impl<T: Send + 'static> ClassSource<T> {
-    pub(super) fn new(shared: Arc<Shared<T>>) -> ClassSource<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, view: ClassQueueView) -> ClassSource<T> {
         ClassSource {
             shared,
             producer: Bell::default(),
             leaves: Leaves::default(),
             timer: None,
+            view,
         }
     }
 
@@ -58,10 +60,10 @@ impl<T: Send + 'static> ClassSource<T> {
             let stale = state
                 .codel
                 .as_mut()
-                .is_some_and(|codel| codel.is_stale(now, wait));
+                .is_some_and(|codel| codel[offer.class.index()].is_stale(now, wait));
             if element.meta.deadline <= state.served_by(now) {
                 leaves.settle(element, Outcome::Expired);
-            } else if stale {
+            } else if stale && !state.queue.holds_below(offer.class) {
                 leaves.settle(element, Outcome::Shed(Reason::QueueDelay));
             } else {
                 left = left.saturating_sub(bytes_of(&element));
@@ -187,7 +189,9 @@ impl<T> Drop for ClassSource<T> {
         state.link.cancel(None);
         self.shared.attention.store(true, Ordering::Release);
         self.producer.follow(&state.link.producer);
+        let last = state.snapshot();
         drop(state);
+        self.view.set(move || Some(last));
         self.producer.ring();
     }
 }

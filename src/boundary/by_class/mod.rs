@@ -49,7 +49,8 @@ struct Shared<T> {
 struct State<T> {
     queue: PriorityQueue<Element<T>>,
     deferral: Option<Deferral<Element<T>>>,
-    codel: Option<Codel>,
+    /// One for each class: under strict order the wait of one says nothing of another's.
+    codel: Option<[Codel; Class::COUNT]>,
     /// Marks at the head of all elements: the producer waited until there was none before them.
     marks: Vec<crate::mark::Mark>,
     /// With the producer, waiting for room or for the side output: they count as inside.
@@ -107,6 +108,14 @@ impl<T> State<T> {
 
     fn has_none_aside(&self) -> bool {
         self.deferral.as_ref().is_none_or(Deferral::is_empty)
+    }
+
+    fn snapshot(&self) -> ClassQueueSnapshot {
+        ClassQueueSnapshot {
+            queue: self.queue.snapshot(),
+            deferral: self.deferral.as_ref().map(Deferral::snapshot),
+            waiting: self.waiting,
+        }
     }
 
     /// Elements queued and put aside.
@@ -224,7 +233,7 @@ impl<T> State<T> {
                 Some(Leaving::Expire(aside)) => leaves.settle(aside.payload, Outcome::Expired),
                 Some(Leaving::Spill(aside)) => self.spilled.push(aside.payload),
                 Some(Leaving::Reoffer(aside)) => {
-                    if self.queue.has_room(aside.facts.bytes) {
+                    if self.queue.has_room(aside.facts.class, aside.facts.bytes) {
                         let offer = Offer::new(aside.facts.class, aside.facts.bytes, now);
                         let _ = self
                             .queue
@@ -323,7 +332,7 @@ impl<T> Shared<T> {
             None => state
                 .codel
                 .as_ref()
-                .is_some_and(crate::control::Codel::is_overloaded),
+                .is_some_and(|codel| codel.iter().any(Codel::is_overloaded)),
         };
         state
             .queue
@@ -342,7 +351,7 @@ impl<T> Shared<T> {
 pub(crate) struct Policies<T> {
     queue: PriorityQueue<Element<T>>,
     deferral: Option<Deferral<Element<T>>>,
-    codel: Option<Codel>,
+    codel: Option<[Codel; Class::COUNT]>,
     admission: Option<AdmissionHandle>,
     pressure: Option<PressureHandle>,
 }
@@ -351,7 +360,10 @@ impl<T> Policies<T> {
     /// Why there cannot be such a buffer, if there cannot.
     pub(crate) fn new(buffer: &ClassBuffer, has_side: bool) -> Result<Policies<T>, String> {
         let make = || -> Result<Policies<T>, Invalid> {
-            let codel = |(target, interval)| Codel::new(target, interval);
+            let codel = |(target, interval)| {
+                let codel = Codel::new(target, interval)?;
+                Ok(std::array::from_fn(|_| codel.clone()))
+            };
             let deferral = |settings| Deferral::new(settings, time::now());
             Ok(Policies {
                 queue: PriorityQueue::new(buffer.settings)?,
@@ -405,14 +417,10 @@ pub(crate) fn by_class<T: Send + 'static>(
     view.set(move || {
         let shared = seen.upgrade()?;
         let state = lock(&shared.state);
-        Some(ClassQueueSnapshot {
-            queue: state.queue.snapshot(),
-            deferral: state.deferral.as_ref().map(Deferral::snapshot),
-            waiting: state.waiting,
-        })
+        Some(state.snapshot())
     });
     (
         ClassSink::new(Arc::clone(&shared), side),
-        ClassSource::new(shared),
+        ClassSource::new(shared, view.clone()),
     )
 }

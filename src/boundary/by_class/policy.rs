@@ -67,9 +67,10 @@ impl ClassBuffer {
         self
     }
 
-    /// Gives up what has waited for more than twice `target` while even the shortest wait of the last
-    /// `interval` was over `target`: a queue that stands is of no use to anybody. Folly's rule; its
-    /// defaults are 5 ms and 100 ms. See [`Codel`](crate::control::Codel).
+    /// Gives up what has waited for more than twice `target` while even the shortest wait of its class
+    /// in the last `interval` was over `target`: a queue that stands is of no use to anybody. Nothing
+    /// is given up while an element of a lower class is held. Folly's rule; its defaults are 5 ms and
+    /// 100 ms. See [`Codel`](crate::control::Codel).
     #[must_use]
     pub fn give_up_stale(mut self, target: Duration, interval: Duration) -> ClassBuffer {
         self.stale = Some((target, interval));
@@ -177,7 +178,7 @@ impl ClassQueueView {
         *lock(&self.0) = Some(Box::new(look));
     }
 
-    /// How it stands; `None` before the pipeline is declared and after the run.
+    /// How it stands; after the run, how it stood at its end; `None` before the pipeline is declared.
     #[must_use]
     pub fn snapshot(&self) -> Option<ClassQueueSnapshot> {
         lock(&self.0).as_ref().and_then(|look| look())

@@ -6,7 +6,8 @@
 //! the queue holds only what it has queued.
 //!
 //! # Invariants
-//! - Never more elements than `items`; never more bytes than `bytes`, but for one element alone.
+//! - Never more elements than `items`; never more bytes than `bytes`, but for one element alone;
+//!   never more elements of a class and those below it than [`PrioritySettings::at_most`] says.
 //! - Under [`Victims::LowestClass`] no element is evicted or refused while one of a lower class that
 //!   may be evicted is held, unless evicting all of those would still not make room for its bytes.
 //! - Who makes way is the oldest of the lowest class; nothing is evicted unless that makes room.

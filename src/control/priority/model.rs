@@ -60,8 +60,13 @@ proptest! {
         items in 1..8_usize,
         bytes in prop_oneof![Just(u64::MAX), 1..20_u64],
         oldest in any::<bool>(),
+        places in proptest::option::of(proptest::collection::vec(1..8_usize, 4)),
     ) {
+        let places = if oldest { None } else { places };
         let mut settings = PrioritySettings::items(items).bytes(bytes).aging(Aging::none());
+        for (at, most) in places.iter().flatten().enumerate() {
+            settings = settings.at_most(Class::new(at as u8).unwrap(), *most);
+        }
         let mut evictable = [true; Class::COUNT];
         for (at, (policy, may_be_evicted, order)) in policies.iter().enumerate() {
             let class = Class::new(at as u8).unwrap();
@@ -76,9 +81,13 @@ proptest! {
         }
         let mut bench = Bench::new(settings);
         let mut list: Vec<Seen> = Vec::new();
-        let fits = |list: &[Seen], size: u64| {
+        let of = |list: &[Seen], class: usize| list.iter().filter(|seen| seen.class >= class).count();
+        let fits = |list: &[Seen], own: usize, size: u64| {
             let held: u64 = list.iter().map(|seen| seen.bytes).sum();
-            list.len() < items && (list.is_empty() || held + size <= bytes)
+            let mut counting = places.iter().flatten().enumerate().take(own + 1);
+            list.len() < items
+                && (list.is_empty() || held + size <= bytes)
+                && counting.all(|(class, most)| of(list, class) < *most)
         };
         let (mut offered, mut served, mut away) = (0_u64, 0_u64, 0_u64);
         for (number, step) in steps.into_iter().enumerate() {
@@ -95,7 +104,7 @@ proptest! {
                     };
                     let mut after = list.clone();
                     let mut gone = Vec::new();
-                    while !fits(&after, size) {
+                    while !fits(&after, own, size) {
                         let worst = after.iter().enumerate().filter(|(_, seen)| is_victim(seen));
                         let worst = if oldest {
                             worst.min_by_key(|(_, seen)| seen.number)
@@ -107,7 +116,7 @@ proptest! {
                             None => break,
                         }
                     }
-                    let has_room = fits(&after, size);
+                    let has_room = fits(&after, own, size);
                     bench.evicted.clear();
                     let placed = bench.offer(Class::new(class).unwrap(), size, number);
                     prop_assert_eq!(placed.is_queued(), has_room, "{:?}", list);
@@ -163,6 +172,9 @@ proptest! {
             let held: u64 = list.iter().map(|seen| seen.bytes).sum();
             prop_assert_eq!((bench.queue.len(), bench.queue.bytes()), (list.len(), held));
             prop_assert!(bench.queue.len() <= items);
+            for (class, most) in places.iter().flatten().enumerate() {
+                prop_assert!(of(&list, class) <= *most);
+            }
             prop_assert!(held <= bytes || list.len() == 1);
         }
         prop_assert_eq!(offered, served + away + list.len() as u64, "conservation");

@@ -76,7 +76,7 @@ impl<P> PriorityQueue<P> {
         evicted: &mut Vec<Evicted<P>>,
     ) -> Placed<P> {
         let at = offer.class.index();
-        if !self.has_room(offer.bytes) && !self.make_way(offer, evicted) {
+        if !self.has_room(offer.class, offer.bytes) && !self.make_way(offer, evicted) {
             let seen = &mut self.lanes[at].seen;
             return match self.settings.when_no_room[at] {
                 WhenNoRoom::Wait(longest) if now.since(offer.since) < longest => {
@@ -123,18 +123,32 @@ impl<P> PriorityQueue<P> {
         self.peak_bytes = self.peak_bytes.max(self.bytes);
     }
 
-    /// Whether an element of that size fits now without anything making way.
+    /// Whether an element of that class and size fits now without anything making way.
     #[must_use]
-    pub fn has_room(&self, bytes: u64) -> bool {
-        self.would_fit(bytes, 0, 0)
+    pub fn has_room(&self, class: Class, bytes: u64) -> bool {
+        self.would_fit(class.index(), bytes, 0, 0)
     }
 
-    /// Whether it fits once so much less is held.
-    fn would_fit(&self, bytes: u64, less_items: usize, less_bytes: u64) -> bool {
+    /// Whether it fits once so much less is held of its class and those below.
+    fn would_fit(&self, at: usize, bytes: u64, less_items: usize, less_bytes: u64) -> bool {
         let items = self.items - less_items;
         let held = self.bytes - less_bytes;
         items < self.settings.items
             && (items == 0 || held.saturating_add(bytes) <= self.settings.bytes)
+            && self.has_place(at, less_items)
+    }
+
+    /// Whether each class that counts an element of that one has a place for it once so much less is
+    /// held of it and those below.
+    fn has_place(&self, at: usize, less_items: usize) -> bool {
+        let Some(places) = &self.settings.places else {
+            return true;
+        };
+        let mut held = 0;
+        (0..Class::COUNT).rev().all(|class| {
+            held += self.lanes[class].seen.items;
+            class > at || held - less_items < places[class] as usize
+        })
     }
 
     /// Evicts what must make way for the offer, if that makes room for it; else nothing.
@@ -155,10 +169,10 @@ impl<P> PriorityQueue<P> {
             items += self.lanes[class].seen.items;
             bytes += self.lanes[class].seen.bytes;
         }
-        if !self.would_fit(offer.bytes, items, bytes) {
+        if !self.would_fit(at, offer.bytes, items, bytes) {
             return false;
         }
-        while !self.has_room(offer.bytes) {
+        while !self.has_room(offer.class, offer.bytes) {
             let Some(entry) = self.victim(victims.clone()) else {
                 return false;
             };
@@ -315,6 +329,14 @@ impl<P> PriorityQueue<P> {
     pub fn ahead_of(&self, class: Class) -> usize {
         let above = self.lanes.iter().take(class.index() + 1);
         above.map(|lane| lane.entries.len()).sum()
+    }
+
+    /// Whether an element of a lower class is held that could make way.
+    #[must_use]
+    pub fn holds_below(&self, class: Class) -> bool {
+        let below = class.index() + 1..Class::COUNT;
+        let mut could = below.filter(|class| self.settings.evictable[*class]);
+        could.any(|class| !self.lanes[class].entries.is_empty())
     }
 
     /// How long the element that waits longest has waited, over all classes: what a queue delay is

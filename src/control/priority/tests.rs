@@ -51,6 +51,25 @@ fn three(items: usize) -> PrioritySettings {
 }
 
 #[test]
+fn lower_classes_leave_places_for_a_burst_of_higher_ones() {
+    let settings = three(10).at_most(MEDIUM, 4).at_most(LOW, 2);
+    let mut bench = Bench::new(settings);
+    assert!((0..2).all(|n| bench.offer(LOW, 0, n).is_queued()));
+    assert!(!bench.offer(LOW, 0, 2).is_queued(), "two places for LOW");
+    assert!((10..14).all(|n| bench.offer(MEDIUM, 0, n).is_queued()));
+    assert_eq!(
+        bench.evicted(),
+        [0, 1],
+        "LOW has its places among those of MEDIUM"
+    );
+    assert!(!bench.offer(MEDIUM, 0, 14).is_queued());
+    assert!((20..26).all(|n| bench.offer(HIGH, 0, n).is_queued()));
+    assert_eq!(bench.evicted().len(), 2, "there was room for them");
+    assert!(bench.offer(HIGH, 0, 26).is_queued());
+    assert_eq!(bench.evicted(), [0, 1, 10], "and then lower ones make way");
+}
+
+#[test]
 fn row_a6_high_takes_the_place_of_the_cheapest_medium_waits_a_second_low_is_refused_at_once() {
     let mut bench = Bench::new(PrioritySettings::a6());
     for n in 0..500 {

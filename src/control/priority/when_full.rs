@@ -68,6 +68,8 @@ pub struct PrioritySettings {
     pub(super) items: usize,
     pub(super) bytes: u64,
     pub(super) when_no_room: [WhenNoRoom; Class::COUNT],
+    /// By class: places for elements of it and below; absent where none says less than all.
+    pub(super) places: Option<[u32; Class::COUNT]>,
     pub(super) evictable: [bool; Class::COUNT],
     pub(super) orders: [LaneOrder; Class::COUNT],
     pub(super) victims: Victims,
@@ -82,6 +84,7 @@ impl PrioritySettings {
             items,
             bytes: u64::MAX,
             when_no_room: [WhenNoRoom::Wait(Duration::MAX); Class::COUNT],
+            places: None,
             evictable: [true; Class::COUNT],
             orders: [LaneOrder::Fifo; Class::COUNT],
             victims: Victims::LowestClass,
@@ -113,6 +116,16 @@ impl PrioritySettings {
     #[must_use]
     pub fn bytes(mut self, bytes: u64) -> PrioritySettings {
         self.bytes = bytes;
+        self
+    }
+
+    /// At most that many of the places, from 1, go to elements of that class and of those below it: the
+    /// rest is kept for higher ones. So lower classes wait no longer than is of use to them, and a
+    /// burst of higher ones still finds room. Not with [`Victims::Oldest`].
+    #[must_use]
+    pub fn at_most(mut self, class: Class, items: usize) -> PrioritySettings {
+        let places = self.places.get_or_insert([u32::MAX; Class::COUNT]);
+        places[class.index()] = u32::try_from(items).unwrap_or(u32::MAX);
         self
     }
 
@@ -209,6 +222,16 @@ impl PrioritySettings {
     pub fn check(&self) -> Result<(), Invalid> {
         Invalid::unless(self.items > 0, "items", self.items, "1 and more")?;
         Invalid::unless(self.bytes > 0, "bytes", self.bytes, "1 and more")?;
+        for least in self.places.iter().flatten() {
+            Invalid::unless(*least > 0, "at_most", least, "1 and more")?;
+            let by_class = self.victims == Victims::LowestClass;
+            Invalid::unless(
+                by_class,
+                "at_most",
+                least,
+                "nothing, where the oldest makes way",
+            )?;
+        }
         for at in 0..Class::COUNT {
             let evicts = self.when_no_room[at] == WhenNoRoom::Evict;
             let own = self.victims == Victims::LowestClass && !self.evictable[at];

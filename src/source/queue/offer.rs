@@ -88,8 +88,11 @@ impl<T> Offer<T> {
             state.waiting.insert(ticket, waker.clone());
             let first = state.waiting.keys().next() == Some(&ticket);
             // A place may have been made, or the queue have ended, since the first look.
-            let look =
-                !matches!(state.life, Life::Open) || (first && state.store.has_room(meta.bytes));
+            let look = !matches!(state.life, Life::Open)
+                || (first
+                    && state
+                        .store
+                        .has_room(meta.class.unwrap_or_default(), meta.bytes));
             drop(state);
             self.value = Some((value, meta));
             if !look {

@@ -162,7 +162,9 @@ impl<T> Shared<T> {
                 let longest = state.store.longest_wait(class).filter(|longest| {
                     is_behind
                         && now.since(meta.since) < *longest
-                        && state.store.has_room(meta.bytes)
+                        && state
+                            .store
+                            .has_room(meta.class.unwrap_or_default(), meta.bytes)
                 });
                 if let Some(longest) = longest {
                     // There is room, but it is not its turn.

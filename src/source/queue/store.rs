@@ -42,8 +42,8 @@ impl<T> Store<T> {
         }
     }
 
-    /// Whether that many bytes fit now without anything making way.
-    pub(super) fn has_room(&self, more: u64) -> bool {
+    /// Whether a value of that class with that many bytes fits now without anything making way.
+    pub(super) fn has_room(&self, class: Class, more: u64) -> bool {
         match self {
             Store::InOrder {
                 buffer,
@@ -55,7 +55,7 @@ impl<T> Store<T> {
                     || *bytes + more <= buffer.capacity_bytes();
                 values.len() < buffer.capacity() && fits
             }
-            Store::ByClass(queue) => queue.has_room(more),
+            Store::ByClass(queue) => queue.has_room(class, more),
         }
     }
 
@@ -85,7 +85,7 @@ impl<T> Store<T> {
         meta: Meta,
         out: &mut Vec<MadeWay<T>>,
     ) -> Put<T> {
-        let has_room = self.has_room(meta.bytes);
+        let has_room = self.has_room(meta.class.unwrap_or_default(), meta.bytes);
         match self {
             Store::InOrder {
                 buffer,

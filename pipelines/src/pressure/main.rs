@@ -1,0 +1,30 @@
+//! `pressure`: load tests of pipelines, in simulated time and on the wall clock, beside baselines.
+//! `pressure --help` says all.
+#![allow(
+    clippy::cast_sign_loss,
+    reason = "spans and counts are checked to be positive where scenarios are read"
+)]
+
+mod cli;
+mod compare;
+mod gates;
+mod measure;
+mod producer;
+mod random;
+mod report;
+mod run;
+mod scenario;
+mod schedule;
+mod session;
+mod shop;
+mod simulated;
+mod system;
+mod trace;
+mod view;
+mod wall;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
