@@ -253,8 +253,8 @@ impl<T: Send + 'static> Flow<T> {
     /// - *settles when* the record is kept as its [`SyncPolicy`](crate::boundary::SyncPolicy) says:
     ///   delivered; when it is full and refuses: shed (no room); when it cannot be written: failed,
     ///   and the run stops; when `encode` panics, or the record is longer than 1 GiB: failed
-    /// - *holds* at most 2048 elements that are not written yet; on disk what the [`DiskBuffer`]
-    ///   declares
+    /// - *holds* at most 2048 elements that are not written yet, and reads up to 256 records ahead; on
+    ///   disk what the [`DiskBuffer`] declares
     /// - *costs* one write and one read a batch, on threads that may block, and a sync a batch if so
     ///   declared; an element two checksums and three allocations
     ///

@@ -207,6 +207,11 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         }
     }
 
+    /// Wakes this task at the next progress. The caller looks again after this call.
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
+        self.shared.signal.wait(cx.waker());
+    }
+
     /// Numbers the elements at the given positions and hands out their places: page and mask.
     pub(crate) fn issue(
         &self,

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context as Task;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -14,10 +14,10 @@ use super::shared::Shared;
 use super::work::Work;
 use crate::error::Stop;
 use crate::operator::StopRun;
-use crate::operator::sources::lines::repeat;
 use crate::position::Tracker;
+use crate::time::{self, Sleep};
 
-/// How often it looks.
+/// How long after a change it saves.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// A task of the run. It outlives the source: what was read is settled later.
@@ -32,8 +32,8 @@ pub(super) struct Keeper {
     saved: bool,
 }
 
-/// Has the writer know what is settled.
-fn note(shared: &Shared, tracker: &Tracker<DiskPosition>) {
+/// Has the writer and the keeper know what is settled.
+pub(super) fn note(shared: &Shared, tracker: &Tracker<DiskPosition>) {
     let (settled, above) = tracker.passed_above();
     let base = match settled.position {
         Some(position) => position,
@@ -58,29 +58,50 @@ impl Keeper {
         }
     }
 
-    /// Looks each [`EVERY`] until the source has ended and all its elements are settled, and once
-    /// more.
+    /// Saves within [`EVERY`] of a change, and at once when room is wanted, until the source has ended
+    /// and all its elements are settled; and once more. While nothing changes it waits for no time.
     pub(super) async fn run(mut self, mut source: oneshot::Receiver<()>) {
-        let tracker = self.tracker.clone();
         let mut ended = false;
-        let idle = |task: &mut Task<'_>| {
-            ended = ended || Pin::new(&mut source).poll(task).is_ready();
-            ended && tracker.poll_idle(task).is_ready()
-        };
-        repeat(EVERY, idle, || self.save()).await;
+        loop {
+            let mut due: Option<Sleep> = None;
+            let last = poll_fn(|task| {
+                ended = ended || Pin::new(&mut source).poll(task).is_ready();
+                if ended {
+                    if self.tracker.poll_idle(task).is_ready() {
+                        return Poll::Ready(true);
+                    }
+                    // Nobody else looks any more.
+                    note(&self.shared, &self.tracker);
+                }
+                let (unsaved, wanted) = self.shared.keeps(task.waker());
+                if wanted {
+                    return Poll::Ready(false);
+                }
+                if unsaved && due.is_none() {
+                    due = Some(time::sleep(EVERY));
+                }
+                let Some(due) = &mut due else {
+                    return Poll::Pending;
+                };
+                Pin::new(due).poll(task).map(|()| false)
+            });
+            let last = last.await;
+            self.save().await;
+            if last {
+                break;
+            }
+        }
         self.saved = true;
     }
 
-    fn save(&self) -> impl Future<Output = ()> + use<'_> {
+    async fn save(&self) {
         note(&self.shared, &self.tracker);
         let (shared, sync) = (Arc::clone(&self.shared), self.sync);
-        async move {
-            let mut work = Work::start(move || shared.save(sync));
-            match poll_fn(|task| work.poll(task)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => self.fail(error),
-                Err(stop) => self.run.stop(stop),
-            }
+        let mut work = Work::start(move || shared.save(sync));
+        match poll_fn(|task| work.poll(task)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(error),
+            Err(stop) => self.run.stop(stop),
         }
     }
 

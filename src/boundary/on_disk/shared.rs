@@ -29,6 +29,14 @@ pub(super) struct State {
     next: u64,
     settled: Settled,
     seen: DiskSnapshot,
+    /// The files are as long as they may be, and more is to be written.
+    is_short: bool,
+    /// More is settled than was saved.
+    is_unsaved: bool,
+    /// Files that are settled whole are to be given up at once.
+    is_wanted: bool,
+    /// Of the task that saves.
+    keeper: Option<Waker>,
     pub(super) link: Link,
 }
 
@@ -72,6 +80,10 @@ impl Shared {
                 next: found.next,
                 settled: found.settled,
                 seen: DiskSnapshot::default(),
+                is_short: false,
+                is_unsaved: false,
+                is_wanted: false,
+                keeper: None,
                 link: Link::default(),
             }),
         }
@@ -117,6 +129,19 @@ impl Shared {
         state.seen.damaged_bytes += bytes;
     }
 
+    /// The files are as long as they may be: what is settled whole is to be given up.
+    pub(super) fn want_room(state: &mut WakeLock<'_, State>) {
+        let next = state.settled.base.next;
+        let second = state.segments.get(1);
+        let some = second.is_some_and(|second| second.first <= next);
+        state.is_short = !some;
+        if some {
+            state.is_wanted = true;
+            let keeper = state.keeper.take();
+            state.wake(keeper);
+        }
+    }
+
     /// More is settled: there may be room.
     pub(super) fn settle(&self, base: DiskPosition, done: Option<Settled>) {
         let mut state = self.lock();
@@ -124,9 +149,25 @@ impl Shared {
             return;
         }
         let before = state.items();
-        match done {
-            Some(settled) => state.settled = settled,
-            None => state.settled.base = base,
+        let changed = match done {
+            Some(settled) => {
+                let changed = settled != state.settled;
+                state.settled = settled;
+                changed
+            }
+            None => {
+                let changed = base.next != state.settled.base.next;
+                state.settled.base = base;
+                changed
+            }
+        };
+        if changed {
+            state.is_unsaved = true;
+            let keeper = state.keeper.take();
+            state.wake(keeper);
+        }
+        if state.is_short {
+            Shared::want_room(&mut state);
         }
         if state.items() < before || state.items() == 0 {
             let producer = ring(&mut state.link.producer, false);
@@ -134,11 +175,20 @@ impl Shared {
         }
     }
 
+    /// Whether there is something to be saved in a while, and whether at once; else the task is woken
+    /// when there is.
+    pub(super) fn keeps(&self, keeper: &Waker) -> (bool, bool) {
+        let mut state = self.lock();
+        state.keeper = Some(keeper.clone());
+        (state.is_unsaved, state.is_wanted)
+    }
+
     /// Saves how far all is settled, and gives up the files that nothing is wanted of any more. On a
     /// thread that may block.
     pub(super) fn save(&self, sync: bool) -> Result<(), DiskError> {
         let (settled, gone) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            (state.is_unsaved, state.is_wanted) = (false, false);
             let next = state.settled.base.next;
             let all_but_last = state.segments.len().saturating_sub(1);
             let segments = state.segments.iter().take(all_but_last);

@@ -117,7 +117,7 @@ impl<T, E> DiskSink<T, E> {
         };
         let mut bytes = 0;
         if !self.gathered.is_empty() {
-            let state = self.shared.lock();
+            let mut state = self.shared.lock();
             let (items, used) = (state.items(), state.bytes());
             let room = self.settings.bytes.saturating_sub(used);
             let mut file = state.newest_bytes();
@@ -133,6 +133,7 @@ impl<T, E> DiskSink<T, E> {
                 if bytes + size > room {
                     // Settled records fill the files, or it is larger than all of them may be.
                     if items > 0 || !batch.records.is_empty() {
+                        Shared::want_room(&mut state);
                         break;
                     }
                     batch.anew = Some(state.settled().clone());
@@ -215,6 +216,7 @@ impl<T, E> DiskSink<T, E> {
         let free = self.settings.items.saturating_sub(items + coming);
         let is_full = state.bytes() + self.gathered_bytes >= self.settings.bytes;
         if is_full && items + coming > 0 {
+            Shared::want_room(&mut state);
             return Ok(0);
         }
         Ok(gathers.min(usize::try_from(free).unwrap_or(usize::MAX)))

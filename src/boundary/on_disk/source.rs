@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::error::{Damage, Damaged, DiskError};
 use super::files::{Cursor, Entry, Segment};
 use super::format;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, note};
 use super::settled::{DiskPosition, Settled};
 use super::shared::Shared;
 use super::work::Work;
@@ -77,6 +77,14 @@ impl DiskSource {
             self.shared.settle(base, None);
         }
         Ok(())
+    }
+
+    /// Is woken when more is settled, though there is nothing to hand over: somebody may wait for room.
+    fn watch(&self, cx: &mut Context<'_, '_>) {
+        if let Some(tracker) = &self.tracker {
+            tracker.watch(cx.task());
+            note(&self.shared, tracker);
+        }
     }
 
     /// The file to read on in, and whether it is another one than before. Ready with none at the
@@ -268,7 +276,10 @@ impl Source<Stored> for DiskSource {
                 return Ok(Fill::More);
             }
             match self.poll_block(cx) {
-                Poll::Pending => return Ok(Fill::Pending),
+                Poll::Pending => {
+                    self.watch(cx);
+                    return Ok(Fill::Pending);
+                }
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false)) => return Ok(Fill::Done),
                 Poll::Ready(Err(stop)) => return Err(stop),
@@ -277,6 +288,7 @@ impl Source<Stored> for DiskSource {
     }
 
     fn poll_failure(&mut self, cx: &mut Context<'_, '_>) -> Poll<Stop> {
+        self.watch(cx);
         let mut state = self.shared.lock();
         if let Some(stop) = state.link.stop.take() {
             return Poll::Ready(stop);

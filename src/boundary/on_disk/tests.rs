@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::Damage;
@@ -40,13 +40,16 @@ fn file(values: &[&[u8]]) -> (tempfile::TempDir, PathBuf) {
     (folder, wrote.segments[0].path.to_path_buf())
 }
 
-/// What is read of a file: values, and the places that are damaged with how many records were there.
-fn read(path: &PathBuf, next: u64) -> (Vec<Vec<u8>>, Vec<(u64, u64, Damage, u64)>) {
+/// From where to where, what is wrong, and how many records were there.
+type Hole = (u64, u64, Damage, u64);
+
+/// What is read of a file: values, and the places that are damaged.
+fn read(path: &Path, next: u64) -> (Vec<Vec<u8>>, Vec<Hole>) {
     let len = fs::metadata(path).unwrap().len();
     let segment = Segment {
         first: 0,
         next,
-        path: Arc::from(path.as_path()),
+        path: Arc::from(path),
         len,
     };
     let mut cursor = Cursor::open(segment, 0, 0).unwrap();

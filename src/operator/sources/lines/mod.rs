@@ -33,7 +33,6 @@ use crate::operator::{Context, Control, Demand, Fill, Source};
 use crate::position::Tracker;
 use reader::{Block, Message, Start};
 use saver::Saver;
-pub(crate) use saver::repeat;
 use state::StateFile;
 pub use state::{Identity, State, StateError};
 

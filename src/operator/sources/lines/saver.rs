@@ -110,7 +110,7 @@ impl Drop for Saver {
 
 /// Does something each `every`, counted from the beginning of the last time however long that took,
 /// until this is over, and once more.
-pub(crate) async fn repeat<F: Future>(
+async fn repeat<F: Future>(
     every: Duration,
     mut over: impl FnMut(&mut Task<'_>) -> bool,
     mut something: impl FnMut() -> F,
