@@ -23,10 +23,12 @@
 //! # What it does not do
 //! It does not encrypt or compress, and it is no archive: what is settled is given up file by file.
 
+mod cursor;
 mod error;
 mod files;
 mod format;
 mod keeper;
+mod place;
 mod scanner;
 mod settled;
 mod shared;
@@ -46,7 +48,7 @@ use bytes::Bytes;
 use crate::control::Invalid;
 use crate::sync::lock;
 pub use error::{Damage, Damaged, DiskError};
-use files::{Found, Place};
+use place::{Found, Place};
 use shared::Shared;
 pub(crate) use sink::{DiskSink, HOLDS};
 pub(crate) use source::DiskSource;
@@ -150,7 +152,7 @@ impl DiskBuffer {
     /// [`DiskError::InUse`] if another run has it; else that of the system, with the file.
     pub fn open(path: impl AsRef<Path>) -> Result<DiskBuffer, DiskError> {
         let place = Place::take(path.as_ref())?;
-        let found = files::recover(&place)?;
+        let found = place::recover(&place)?;
         Ok(DiskBuffer {
             place: Arc::new(place),
             found,

@@ -8,7 +8,8 @@ use std::task::Waker;
 
 use super::DiskSnapshot;
 use super::error::DiskError;
-use super::files::{Found, Place, Segment, Wrote};
+use super::files::Wrote;
+use super::place::{Found, Place, Segment};
 use super::settled::{DiskPosition, Settled};
 use crate::boundary::bell::{Bell, Place as Waits};
 use crate::boundary::link::Link;

@@ -6,10 +6,11 @@ use std::task::Poll;
 
 use tokio::sync::oneshot;
 
+use super::cursor::{Cursor, Entry};
 use super::error::{Damage, Damaged, DiskError};
-use super::files::{Cursor, Entry, Segment};
 use super::format;
 use super::keeper::{Keeper, note};
+use super::place::Segment;
 use super::settled::{DiskPosition, Settled};
 use super::shared::Shared;
 use super::work::Work;

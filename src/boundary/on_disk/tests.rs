@@ -6,9 +6,11 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cursor::{Cursor, Entry};
 use super::error::Damage;
-use super::files::{Batch, Cursor, Entry, Files, Place, Segment, recover};
+use super::files::{Batch, Files};
 use super::format::{self, FILE_HEAD, HEAD};
+use super::place::{Place, Segment, recover};
 use super::scanner::{Item, Scanner};
 use super::settled::Settled;
 use super::{DiskError, SyncPolicy};
