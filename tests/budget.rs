@@ -112,3 +112,39 @@ fn a_buffer_that_sheds_is_refused() {
     assert_eq!(stage, "buffer_within");
     assert!(what.contains("back-pressure"), "{what}");
 }
+
+#[test]
+fn an_error_before_it_stops_the_run_as_itself() {
+    let simulation = Simulation::new(5);
+    let budget = MemoryBudget::new(1000);
+    let flow = weighed(100, 10)
+        .try_map(|n| {
+            if *n < 50 {
+                Ok(*n)
+            } else {
+                Err("the disk is gone")
+            }
+        })
+        .or_stop()
+        .buffer_within(1000, &budget);
+    let error = simulation.run(flow.collect()).unwrap_err();
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[test]
+fn a_drain_keeps_the_bytes_of_what_is_still_inside() {
+    let simulation = Simulation::new(6);
+    let budget = MemoryBudget::new(100);
+    let (sink, end) = sink_probe();
+    let flow = weighed(1000, 10).buffer_within(1000, &budget);
+    let mut run = simulation.start(flow.to(end)).unwrap();
+    simulation.advance(MS);
+    let inside = budget.used_bytes();
+    run.stopper().drain();
+    simulation.advance(MS);
+    assert_eq!(budget.used_bytes(), inside, "nothing has left");
+    sink.request(1000);
+    run.join().unwrap();
+    assert_eq!(budget.used_bytes(), 0);
+}

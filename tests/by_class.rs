@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use forebay::boundary::ClassBuffer;
 use forebay::class::Class;
-use forebay::control::{Aging, DeferralSettings, PrioritySettings, WhenNoRoom};
+use forebay::control::{
+    AdmissionHandle, AdmissionSettings, Aging, DeferralSettings, PrioritySettings, WhenNoRoom,
+};
 use forebay::error::RunError;
 use forebay::flow::Flow;
 use forebay::outcome::{Kind, Reason};
@@ -15,7 +17,7 @@ use forebay::source;
 use forebay::testkit::{
     SimulatedRun, Simulation, SinkProbe, SourceProbe, sink_probe, source_probe,
 };
-use forebay::time;
+use forebay::time::{self, Time};
 use proptest::prelude::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -235,6 +237,89 @@ fn a_drain_hands_on_what_was_put_aside() {
 }
 
 #[test]
+fn completion_hands_on_what_was_put_aside_first() {
+    let bench = bench(deferring(2));
+    bench.send(LOW, 1..=6);
+    bench.source.complete();
+    assert_eq!(
+        bench.take(6),
+        [1, 2, 3, 4, 5, 6],
+        "though there was no room for four"
+    );
+    bench.sink.request(1);
+    bench.sink.expect_complete();
+    assert_eq!(bench.ends().total().outcome(Kind::Delivered), 6);
+}
+
+#[test]
+fn a_barrier_comes_behind_what_was_put_aside_before_it() {
+    let simulation = Simulation::new(3);
+    let (sink, end) = sink_probe();
+    let flow = source::iter(0..6_u32)
+        .barrier_every(6)
+        .classify(|_| LOW)
+        .buffer_by_class(deferring(2));
+    let _run = simulation.start(flow.to(end)).unwrap();
+    simulation.advance(MS);
+    sink.request(5);
+    assert_eq!(sink.expect_any_n(5), [0, 1, 2, 3, 4]);
+    let marks = std::panic::AssertUnwindSafe(|| sink.expect_mark());
+    assert!(
+        std::panic::catch_unwind(marks).is_err(),
+        "one element is before it"
+    );
+    sink.request(2);
+    assert_eq!(sink.expect_any(), 5);
+    let _barrier = sink.expect_mark();
+}
+
+#[test]
+fn while_there_is_room_for_all_little_time_left_is_a_chance() {
+    let admission = AdmissionHandle::new(AdmissionSettings::default()).unwrap();
+    // One worker, that takes 10 ms.
+    admission.workers(0, 1);
+    for window in 0..20_u64 {
+        admission.offer(MEDIUM, 1);
+        admission.served(10 * MS, true);
+        admission.tick(Time::from_nanos(window * 20_000_000));
+    }
+    let service = admission.forecast().unwrap().service;
+    assert!((9 * MS..11 * MS).contains(&service), "{service:?}");
+    assert!(admission.admits_all());
+    let simulation = Simulation::new(3);
+    let (sink, end) = sink_probe();
+    let flow = source::iter(0..3_u32)
+        .deadline(45 * MS)
+        .buffer_by_class(ClassBuffer::new(room_for(10)).feeding(&admission));
+    let run = simulation.start(flow.to(end)).unwrap();
+    simulation.advance(25 * MS);
+    // 20 ms are left: twice the service, and less than most take.
+    sink.request(3);
+    assert_eq!(sink.expect_any_n(3), [0, 1, 2]);
+    run.snapshot().check().unwrap();
+}
+
+#[test]
+fn whether_it_may_lose_elements_is_said_for_each_way() {
+    let waits = || {
+        let classes = (0..Class::COUNT as u8).filter_map(Class::new);
+        classes.fold(PrioritySettings::items(4), PrioritySettings::never_evict)
+    };
+    assert!(
+        !ClassBuffer::new(waits()).sheds(),
+        "all wait, and nobody makes way"
+    );
+    assert!(ClassBuffer::new(waits()).give_up_stale(MS, 10 * MS).sheds());
+    assert!(
+        ClassBuffer::new(waits())
+            .defer(DeferralSettings::items(4))
+            .sheds()
+    );
+    let refuses = waits().when_no_room(LOW, WhenNoRoom::Refuse);
+    assert!(ClassBuffer::new(refuses).sheds());
+}
+
+#[test]
 fn deadlines_are_kept_on_arrival_and_in_the_queue() {
     let pipeline = source::iter(0..100_u32)
         .deadline(10 * MS)
@@ -339,12 +424,29 @@ fn diverted_elements_leave_by_the_side() {
     let mut run = simulation.start(pipeline).unwrap();
     source.send((1..=8).map(|n| (LOW, n)));
     simulation.advance(MS);
-    side.request(10);
-    let aside = side.expect_any_n(6);
-    assert_eq!(
-        aside.iter().map(|(_, n)| *n).collect::<Vec<_>>(),
-        [3, 4, 5, 6, 7, 8]
+    let counts = || {
+        run.snapshot()
+            .stage("buffer_by_class")
+            .unwrap()
+            .counts
+            .clone()
+    };
+    let waiting = counts().entered - 2 - 2;
+    assert!(
+        waiting > 0,
+        "two are queued, two in the side output: {waiting} wait for it"
     );
+    assert_eq!(
+        counts().held,
+        2 + waiting,
+        "those that wait are inside as well"
+    );
+    side.request(3);
+    assert_eq!(side.expect_any_n(3).len(), 3);
+    simulation.advance(MS);
+    side.request(10);
+    let aside = side.expect_any_n(3);
+    assert_eq!(aside.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [6, 7, 8]);
     main.request(10);
     main.expect_next_n([(LOW, 1), (LOW, 2)]);
     source.complete();
