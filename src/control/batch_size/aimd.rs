@@ -196,16 +196,9 @@ impl BatchSize for Aimd {
     fn snapshot(&self) -> BatchSizeSnapshot {
         let bounds = &self.settings.bounds;
         BatchSizeSnapshot {
-            algorithm: "aimd",
-            size: self.size(),
-            least: bounds.least,
-            most: bounds.most,
-            bytes: bounds.bytes,
-            wait: bounds.wait,
-            once: None,
-            each: None,
             recent: self.recent,
             batches: self.batches,
+            ..bounds.snapshot("aimd", self.size())
         }
     }
 }

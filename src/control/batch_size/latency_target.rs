@@ -250,16 +250,11 @@ impl BatchSize for LatencyTarget {
         let cost = |ns: f64| Duration::try_from_secs_f64(ns / 1e9).unwrap_or_default();
         let costs = self.fit.costs_ns();
         BatchSizeSnapshot {
-            algorithm: "latency_target",
-            size: self.size(),
-            least: bounds.least,
-            most: bounds.most,
-            bytes: bounds.bytes,
-            wait: bounds.wait,
             once: costs.map(|(once, _)| cost(once)),
             each: costs.map(|(_, each)| cost(each)),
             recent: self.recent,
             batches: self.batches,
+            ..bounds.snapshot("latency_target", self.size())
         }
     }
 }

@@ -161,6 +161,22 @@ impl Bounds {
         Invalid::unless(within, "initial", initial, "least to most")
     }
 
+    /// How a size within these bounds stands that estimates no costs.
+    fn snapshot(&self, algorithm: &'static str, size: usize) -> BatchSizeSnapshot {
+        BatchSizeSnapshot {
+            algorithm,
+            size,
+            least: self.least,
+            most: self.most,
+            bytes: self.bytes,
+            wait: self.wait,
+            once: None,
+            each: None,
+            recent: None,
+            batches: 0,
+        }
+    }
+
     fn limits(&self, size: usize) -> BatchLimits {
         BatchLimits::new(size, self.wait).bytes(self.bytes)
     }

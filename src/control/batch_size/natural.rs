@@ -85,16 +85,9 @@ impl BatchSize for Natural {
     fn snapshot(&self) -> BatchSizeSnapshot {
         let bounds = &self.settings.bounds;
         BatchSizeSnapshot {
-            algorithm: "natural",
-            size: bounds.most,
-            least: bounds.least,
-            most: bounds.most,
-            bytes: bounds.bytes,
-            wait: bounds.wait,
-            once: None,
-            each: None,
             recent: self.recent,
             batches: self.batches,
+            ..bounds.snapshot("natural", bounds.most)
         }
     }
 }

@@ -175,16 +175,9 @@ impl BatchSize for UnderPressure {
     fn snapshot(&self) -> BatchSizeSnapshot {
         let bounds = &self.settings.bounds;
         BatchSizeSnapshot {
-            algorithm: "under_pressure",
-            size: self.size(),
-            least: bounds.least,
-            most: bounds.most,
-            bytes: bounds.bytes,
-            wait: bounds.wait,
-            once: None,
-            each: None,
             recent: self.recent,
             batches: self.batches,
+            ..bounds.snapshot("under_pressure", self.size())
         }
     }
 }
