@@ -241,6 +241,16 @@ enum Timer {
     Simulated(Arc<dyn Clock>, u64, Waker),
 }
 
+/// Ready when that time has come; the task is woken then. The timer is made when it is first needed,
+/// and set anew where it was set for another time.
+pub(crate) fn poll_until(timer: &mut Option<Sleep>, at: Time, task: &mut Context<'_>) -> Poll<()> {
+    let timer = timer.get_or_insert_with(|| sleep_until(at));
+    if timer.deadline() != at {
+        timer.reset(at);
+    }
+    Pin::new(timer).poll(task)
+}
+
 impl Sleep {
     /// When it is ready.
     #[must_use]

@@ -4,8 +4,6 @@
 //! stage, where it keeps its order and can be given up. A batch is closed when it is full, when there
 //! is no more for now (or it has waited as long as it was told to), by marks, completion and failure.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::Poll;
 
 use super::intake::{Intake, Took, drop_rewound};
@@ -13,7 +11,7 @@ use super::{Context, Control, Demand, Fill, Held, Input, Operator};
 use crate::chunk::{Chunk, Element, Queue};
 use crate::control::{BatchHandle, BatchLimits};
 use crate::error::Stop;
-use crate::time::{Sleep, Time, sleep_until};
+use crate::time::{Sleep, Time, poll_until};
 
 pub(crate) struct Batch<T> {
     intake: Intake<T>,
@@ -63,11 +61,7 @@ impl<T> Batch<T> {
             return true;
         }
         let at = self.since + limits.window();
-        let timer = self.timer.get_or_insert_with(|| sleep_until(at));
-        if timer.deadline() != at {
-            timer.reset(at);
-        }
-        Pin::new(timer).poll(cx.task()).is_ready()
+        poll_until(&mut self.timer, at, cx.task()).is_ready()
     }
 }
 

@@ -4,8 +4,6 @@
 //! it was woken. Elements reach them through bounded queues.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -586,11 +584,7 @@ where
                 self.close(cx, slot);
                 return Poll::Ready(());
             }
-            let sleep = self.idle.get_or_insert_with(|| time::sleep_until(at));
-            if sleep.deadline() != at {
-                sleep.reset(at);
-            }
-            std::task::ready!(Pin::new(sleep).poll(cx.task()));
+            std::task::ready!(time::poll_until(&mut self.idle, at, cx.task()));
             let _ = cx.clock();
         }
     }

@@ -7,8 +7,6 @@
 //!
 //! A group is closed by marks, by completion and by failure, and handed on before them.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ use crate::control::{BatchLimits, BatchWindow, Room};
 use crate::error::Stop;
 use crate::outcome::{Outcome, Reason};
 use crate::position::SourceId;
-use crate::time::{Sleep, Time, sleep_until};
+use crate::time::{Sleep, Time, poll_until};
 
 pub(crate) struct Grouped<T> {
     intake: Intake<T>,
@@ -110,13 +108,7 @@ impl<T> Grouped<T> {
         let Some(at) = self.window.deadline() else {
             return Poll::Pending;
         };
-        let timer = self.timer.get_or_insert_with(|| sleep_until(at));
-        if timer.deadline() != at {
-            timer.reset(at);
-        }
-        Pin::new(timer)
-            .poll(cx.task())
-            .map(|()| self.window.tick(cx.clock().max(at)))
+        poll_until(&mut self.timer, at, cx.task()).map(|()| self.window.tick(cx.clock().max(at)))
     }
 
     fn rewind(&mut self, cx: &mut Context<'_, '_>, source: SourceId) {

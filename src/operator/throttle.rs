@@ -4,8 +4,6 @@
 //! which the rate is changed while stages run.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -17,7 +15,7 @@ use crate::control::{Adjustment, Invalid, Throttle, ThrottleMode, ThrottleSnapsh
 use crate::error::Stop;
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{Mutex, lock};
-use crate::time::{self, Sleep, Time, sleep_until};
+use crate::time::{self, Sleep, Time, poll_until};
 
 struct Shared {
     throttle: Throttle,
@@ -161,11 +159,7 @@ impl<T, C> ThrottleStage<T, C> {
 
     fn poll_timer(&mut self, cx: &mut Context<'_, '_>, at: Time) -> Poll<()> {
         self.rate.register(cx.stage().id, cx.waker());
-        let timer = self.timer.get_or_insert_with(|| sleep_until(at));
-        if timer.deadline() != at {
-            timer.reset(at);
-        }
-        Pin::new(timer).poll(cx.task())
+        poll_until(&mut self.timer, at, cx.task())
     }
 
     fn forget(&mut self) {

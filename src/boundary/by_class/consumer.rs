@@ -1,7 +1,5 @@
 //! The consumer's side of a boundary by class: an operator.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{ClassQueueView, Leaves, Shared, State, bytes_of};
@@ -12,7 +10,7 @@ use crate::error::Stop;
 use crate::operator::{Context, Control, Demand, Fill, Held, Operator};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{MutexGuard, Ordering, lock};
-use crate::time::{Sleep, Time, sleep_until};
+use crate::time::{Sleep, Time, poll_until};
 
 /// Takes what is served next.
 pub(crate) struct ClassSource<T> {
@@ -98,11 +96,7 @@ impl<T: Send + 'static> ClassSource<T> {
             self.timer = None;
             return;
         };
-        let timer = self.timer.get_or_insert_with(|| sleep_until(at));
-        if timer.deadline() != at {
-            timer.reset(at);
-        }
-        if Pin::new(timer).poll(cx.task()).is_ready() {
+        if poll_until(&mut self.timer, at, cx.task()).is_ready() {
             cx.waker().wake_by_ref();
         }
     }

@@ -1,8 +1,6 @@
 //! The producer's side of a boundary by class: a sink.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -15,7 +13,7 @@ use crate::operator::outlet::Outlet;
 use crate::operator::{Context, Control, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{MutexGuard, Ordering, lock};
-use crate::time::{Sleep, Time, sleep_until};
+use crate::time::{Sleep, Time, poll_until};
 
 /// An element for which there was no room.
 struct Waiter<T> {
@@ -133,11 +131,7 @@ impl<T: Send + 'static> ClassSink<T> {
             self.timer = None;
             return;
         };
-        let timer = self.timer.get_or_insert_with(|| sleep_until(first));
-        if timer.deadline() != first {
-            timer.reset(first);
-        }
-        if Pin::new(timer).poll(cx.task()).is_ready() {
+        if poll_until(&mut self.timer, first, cx.task()).is_ready() {
             cx.waker().wake_by_ref();
         }
     }

@@ -1,7 +1,5 @@
 //! The gate before calls: takes in no more elements than may be begun.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::Poll;
 
 use super::tally::Tally;
@@ -11,7 +9,7 @@ use crate::error::Stop;
 use crate::operator::pace::Patience;
 use crate::operator::{Context, Control, Demand, Fill, Held, Input, Operator};
 use crate::outcome::{Outcome, Reason};
-use crate::time::{Sleep, Time, sleep_until};
+use crate::time::{Sleep, Time, poll_until};
 
 /// Calls that begin under a breaker before it is looked at again: it learns of each before many more.
 const UNREPORTED: usize = 8;
@@ -103,11 +101,7 @@ impl<T> CallGate<T> {
             return;
         };
         while let Some(at) = breaker.deadline() {
-            let timer = self.timer.get_or_insert_with(|| sleep_until(at));
-            if timer.deadline() != at {
-                timer.reset(at);
-            }
-            if Pin::new(timer).poll(cx.task()).is_pending() {
+            if poll_until(&mut self.timer, at, cx.task()).is_pending() {
                 return;
             }
             breaker.tick(cx.clock());

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use super::{Calls, Places};
 use crate::control::{AdmissionHandle, BreakerHandle, LimitHandle, Permit, Sample};
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
-use crate::time::{self, Sleep, Time, sleep_until};
+use crate::time::{self, Sleep, Time, poll_until};
 
 /// Shared by the gate of a stage and its calls.
 #[derive(Clone)]
@@ -148,11 +147,7 @@ impl Tally {
             let Some(at) = breaker.deadline() else {
                 return Poll::Pending;
             };
-            let timer = timer.get_or_insert_with(|| sleep_until(at));
-            if timer.deadline() != at {
-                timer.reset(at);
-            }
-            if Pin::new(timer).poll(task).is_pending() {
+            if poll_until(timer, at, task).is_pending() {
                 return Poll::Pending;
             }
             breaker.tick(time::now());

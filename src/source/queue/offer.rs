@@ -12,7 +12,7 @@ use super::shared::{Life, Shared, Ticket, Tried};
 use crate::chunk::Meta;
 use crate::outcome::Reason;
 use crate::sync::wake_lock;
-use crate::time::{Sleep, Time, sleep_until};
+use crate::time::{Sleep, Time, poll_until};
 
 /// An offer that waits for its place: see [`Queue::offer`](super::Queue::offer).
 #[must_use = "a future offers nothing until it is awaited"]
@@ -113,11 +113,7 @@ impl<T> Future for Offer<T> {
                 Turn::Wait(Time::MAX) => return Poll::Pending,
                 Turn::Wait(until) => until,
             };
-            let timer = this.timer.get_or_insert_with(|| sleep_until(until));
-            if timer.deadline() != until {
-                timer.reset(until);
-            }
-            if Pin::new(timer).poll(task).is_pending() {
+            if poll_until(&mut this.timer, until, task).is_pending() {
                 return Poll::Pending;
             }
         }
