@@ -470,3 +470,43 @@ fn on_the_wall_clock_producers_prove_their_schedule() {
     let runs = Written::new(&strict).figures(&[]);
     assert!(!met(&runs[0], "lag_p99_us_max"));
 }
+
+#[test]
+fn the_stack_is_measured_in_pairs_against_the_bare_pipeline() {
+    // Slow services, so that a debug build on a busy machine keeps up.
+    let output = pressure(&[
+        "cost",
+        "--pairs",
+        "3",
+        "--seconds",
+        "0.3",
+        "--service-us",
+        "2000",
+        "--batch",
+        "2",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let compared: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let pairs = compared["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 3);
+    let number = |of: &Value, name: &str| of[name].as_f64().unwrap();
+    for pair in pairs {
+        let ratio = number(pair, "full_ns") / number(pair, "bare_ns");
+        assert!((number(pair, "ratio") - ratio).abs() < 1e-9, "{pair}");
+        // The service is in it, and neither pipeline costs as much again.
+        for name in ["bare_ns", "full_ns"] {
+            assert!((1e6..1e7).contains(&number(pair, name)), "{pair}");
+        }
+    }
+    let overhead = &compared["overhead"];
+    let (low, mean, high) = (
+        number(overhead, "low"),
+        number(overhead, "mean"),
+        number(overhead, "high"),
+    );
+    assert!(low <= mean && mean <= high, "{overhead}");
+    let output = pressure(&["cost", "--level", "2"]);
+    assert_eq!(output.status.code(), Some(2), "more than the capacity");
+    assert!(text(&output.stderr).contains("--level"));
+}

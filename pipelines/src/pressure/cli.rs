@@ -12,7 +12,7 @@ use crate::compare::Comparison;
 use crate::measure::Figures;
 use crate::scenario::{BUILT_IN, FIELDS, Mode, Scenario};
 use crate::session::{Changes, Loaded, Session, load};
-use crate::{report, system, view};
+use crate::{cost, report, system, view};
 
 const ABOUT: &str = "\
 Load tests of pipelines under pressure, beside baselines, in simulated time or on the wall clock.
@@ -76,6 +76,11 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "pressure.html")]
         out: PathBuf,
     },
+    /// Measures what the whole stack costs below the capacity, against a bare pipeline
+    Cost(cost::Options),
+    /// What `cost` runs in processes of its own
+    #[command(hide = true)]
+    CostPart(cost::Part),
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]
@@ -154,6 +159,8 @@ pub(crate) fn main() -> ExitCode {
             ablations,
             out,
         } => write_report(&scenarios, &options.changes(), ablations, &out),
+        Command::Cost(options) => compare_costs(&options),
+        Command::CostPart(part) => part.run().map_err(failed).map(|()| 0),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -336,4 +343,10 @@ fn write_report(
     fs::write(out, page).map_err(|error| failed(format!("{}: {error}", out.display())))?;
     print(&format!("{}", out.display()))?;
     Ok(verdict(&made))
+}
+
+fn compare_costs(options: &cost::Options) -> Result<u8, Failure> {
+    options.check().map_err(usage)?;
+    print(&options.run().map_err(failed)?)?;
+    Ok(0)
 }

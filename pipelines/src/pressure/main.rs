@@ -7,6 +7,7 @@
 
 mod cli;
 mod compare;
+mod cost;
 mod gates;
 mod measure;
 mod producer;
