@@ -472,6 +472,36 @@ fn on_the_wall_clock_producers_prove_their_schedule() {
 }
 
 #[test]
+fn on_the_wall_clock_high_is_whole_at_twice_the_capacity() {
+    // Deadline and queue are wide, so that a machine that stands still for a while loses nothing.
+    let scenario = "name = \"wall\"\nabout = \"a test\"\nmode = \"wall\"\nduration_ms = 2000\n\
+                    workers = 1\nseeds = [1]\nload.sweep = [2.0]\n\
+                    service = { kind = \"exponential\", mean_us = 1000.0 }\n\
+                    deadline_services = { high = 1000.0, medium = 1000.0, low = 1000.0 }\n\
+                    policies = { queue_services = 250.0, stale_services = 1000.0, \
+                    stale_interval_services = 1000.0 }\nexpect = { high_loss_max = 0.0 }\n";
+    let written = Written::new(scenario);
+    for cores in ["any", "one"] {
+        let runs = written.figures(&[&format!("--cores={cores}")]);
+        assert!(met(&runs[0], "high_loss_max"), "{cores}: {}", runs[0]);
+        let shed = count(&runs[0], "low", "shed") + count(&runs[0], "medium", "shed");
+        assert!(shed > 0, "more was offered than could be done: {}", runs[0]);
+    }
+}
+
+#[test]
+fn a_flood_of_lower_classes_is_refused_and_balances() {
+    // Fails if the accounts do not balance.
+    let output = pressure(&["prove-part", "wall_1ms", "2", "0.3"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let refused: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |name: &str| refused[name].as_f64().unwrap();
+    assert!(number("refused_per_s") > 1000.0, "{refused}");
+    assert!(number("refused_per_s") < number("offered_per_s"));
+    assert!(number("high_offered") > 50.0 && number("done") > 0.0);
+}
+
+#[test]
 fn the_stack_is_measured_in_pairs_against_the_bare_pipeline() {
     // Slow services, so that a debug build on a busy machine keeps up.
     let output = pressure(&[

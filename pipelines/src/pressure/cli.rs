@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compare::Comparison;
+use crate::cores::Cores;
 use crate::measure::Figures;
 use crate::scenario::{BUILT_IN, FIELDS, Mode, Scenario};
 use crate::session::{Changes, Loaded, Session, load};
-use crate::{cost, report, system, view};
+use crate::{cost, prove, report, system, view};
 
 const ABOUT: &str = "\
 Load tests of pipelines under pressure, beside baselines, in simulated time or on the wall clock.
@@ -78,6 +79,12 @@ enum Command {
     },
     /// Measures what the whole stack costs below the capacity, against a bare pipeline
     Cost(cost::Options),
+    /// Runs the scenarios of the wall clock, each time in a process of its own, and prints a table of
+    /// medians and what it proves
+    Prove(prove::Options),
+    /// What `prove` runs in processes of its own
+    #[command(hide = true)]
+    ProvePart(prove::Part),
     /// What `cost` runs in processes of its own
     #[command(hide = true)]
     CostPart(cost::Part),
@@ -106,6 +113,9 @@ struct Options {
     /// Let the mean service take so long; deadlines are in mean services and go with it
     #[arg(long, value_name = "US")]
     mean_us: Option<f64>,
+    /// On the wall clock, have the producers share processors with the system like this
+    #[arg(long, value_name = "CORES")]
+    cores: Option<Cores>,
 }
 
 impl Options {
@@ -119,6 +129,7 @@ impl Options {
             systems: self.systems,
             workers: self.workers,
             mean_us: self.mean_us,
+            cores: self.cores,
         }
     }
 }
@@ -160,6 +171,12 @@ pub(crate) fn main() -> ExitCode {
             out,
         } => write_report(&scenarios, &options.changes(), ablations, &out),
         Command::Cost(options) => compare_costs(&options),
+        Command::Prove(options) => prove_all(&options),
+        Command::ProvePart(part) => part
+            .run()
+            .map_err(failed)
+            .and_then(|line| print(&line))
+            .map(|()| 0),
         Command::CostPart(part) => part.run().map_err(failed).map(|()| 0),
     };
     match outcome {
@@ -349,4 +366,10 @@ fn compare_costs(options: &cost::Options) -> Result<u8, Failure> {
     options.check().map_err(usage)?;
     print(&options.run().map_err(failed)?)?;
     Ok(0)
+}
+
+fn prove_all(options: &prove::Options) -> Result<u8, Failure> {
+    let proof = options.run().map_err(failed)?;
+    print(&proof.text)?;
+    Ok(if proof.holds { 0 } else { GATE_MISSED })
 }

@@ -7,10 +7,12 @@
 
 mod cli;
 mod compare;
+mod cores;
 mod cost;
 mod gates;
 mod measure;
 mod producer;
+mod prove;
 mod random;
 mod report;
 mod run;
@@ -19,6 +21,7 @@ mod schedule;
 mod session;
 mod shop;
 mod simulated;
+mod spin;
 mod system;
 mod trace;
 mod view;

@@ -17,6 +17,8 @@ pub(crate) struct Producer {
     system: Arc<dyn System>,
     deadlines_ns: ByClass<u64>,
     next: usize,
+    /// Where the elements end that it offers.
+    end: usize,
     stride: usize,
     /// When to look whether an element was served in time; only in a retry storm.
     looks: BinaryHeap<Reverse<(u64, u32)>>,
@@ -39,14 +41,20 @@ impl Producer {
             system: Arc::clone(system),
             deadlines_ns,
             next: number,
+            end: shop.trace().scheduled(),
             stride: of.max(1),
             looks: BinaryHeap::new(),
             again: BinaryHeap::new(),
         }
     }
 
+    /// Leaves all but the first so many elements to others.
+    pub(crate) fn only(&mut self, first: usize) {
+        self.end = first;
+    }
+
     fn scheduled(&self) -> Option<u64> {
-        if self.next >= self.trace.scheduled() {
+        if self.next >= self.end {
             return None;
         }
         self.trace.arrival(self.next as u32).map(|next| next.at_ns)

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use forebay::outcome::Kind;
 use forebay::runtime::Snapshot;
 
+use crate::cores::Cores;
 use crate::producer::Producer;
 use crate::scenario::{ByClass, Fault, Files, Mode, Rank, Scenario, Timeline, Times};
 use crate::schedule::Draw;
@@ -67,6 +68,7 @@ pub(crate) struct Stage {
     pub(crate) duration_ns: u64,
     pub(crate) drain_ns: u64,
     pub(crate) seed: u64,
+    pub(crate) cores: Cores,
     pub(crate) progress: Arc<AtomicU64>,
 }
 
@@ -156,6 +158,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran, String> {
         duration_ns: scenario.duration_ms * 1_000_000,
         drain_ns,
         seed: job.seed,
+        cores: scenario.cores,
         progress: Arc::clone(job.progress),
     };
     let played = match scenario.mode {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crate::cores::Cores;
 use crate::measure::{Figures, figures};
 use crate::run::{Job, run};
 use crate::scenario::{BUILT_IN, Files, Mode, Scenario};
@@ -62,6 +63,7 @@ pub(crate) struct Changes {
     pub(crate) systems: Vec<String>,
     pub(crate) workers: Option<usize>,
     pub(crate) mean_us: Option<f64>,
+    pub(crate) cores: Option<Cores>,
 }
 
 impl Loaded {
@@ -76,6 +78,9 @@ impl Loaded {
         }
         if let Some(mean_us) = changes.mean_us {
             scenario.service.set_mean_us(mean_us)?;
+        }
+        if let Some(cores) = changes.cores {
+            scenario.cores = cores;
         }
         if !changes.seeds.is_empty() {
             scenario.seeds.clone_from(&changes.seeds);

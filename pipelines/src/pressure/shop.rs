@@ -6,6 +6,7 @@ use forebay::time::{self, TimedOut};
 use tokio::sync::Semaphore;
 
 use crate::scenario::{Mode, Scenario, Timeline, Work};
+use crate::spin;
 use crate::trace::{Fate, Item, Trace};
 
 /// The call failed.
@@ -19,7 +20,7 @@ impl From<TimedOut> for CallFailed {
     }
 }
 
-/// What longer waits on the wall clock are slept through rather than spun through.
+/// What takes longer on the wall clock is mostly slept through: it is a fault that holds calls up.
 const SPIN_NS: u64 = 20_000_000;
 
 /// Where elements are worked on.
@@ -52,8 +53,8 @@ impl Shop {
     }
 
     /// Works on one element, as soon as a worker is free. In simulated time each has a core of its own,
-    /// which pays for the refusals since the last start; on the wall clock the calling thread is kept
-    /// busy, or the call waits.
+    /// which pays for the refusals since the last start; on the wall clock the calling thread has the
+    /// work to do, or the call waits.
     pub(crate) async fn serve(&self, mut item: Item) -> Result<(), CallFailed> {
         item.begin();
         let _worker = self.workers.acquire().await;
@@ -68,11 +69,13 @@ impl Shop {
             Mode::Wall => {
                 if self.work == Work::Asleep {
                     time::sleep_until(self.trace.clock(ending.at_ns)).await;
-                } else if ending.at_ns.saturating_sub(now) > SPIN_NS {
-                    time::sleep_until(self.trace.clock(ending.at_ns - SPIN_NS / 4)).await;
-                }
-                while self.trace.now() < ending.at_ns {
-                    std::hint::spin_loop();
+                } else {
+                    let mut left = ending.at_ns.saturating_sub(now);
+                    if left > SPIN_NS {
+                        left = SPIN_NS / 4;
+                        time::sleep_until(self.trace.clock(ending.at_ns - left)).await;
+                    }
+                    spin::work(left);
                 }
             }
         }

@@ -26,6 +26,7 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
         drain_ns,
         seed,
         progress,
+        ..
     } = stage;
     let simulation = Simulation::new(seed);
     trace.begin(simulation.now());

@@ -11,14 +11,16 @@ use forebay::time;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use crate::cores::{Cores, Side};
 use crate::producer::Producer;
 use crate::random::Random;
 use crate::run::{Played, SAMPLES, Sample, Stage};
 use crate::scenario::{Scenario, Times, Work};
+use crate::spin;
 use crate::trace::Trace;
 
 /// How often and how long the capacity is measured.
-const STRETCHES: usize = 10;
+const STRETCHES: usize = 20;
 const STRETCH: Duration = Duration::from_millis(30);
 /// Producers look at the clock at least that often.
 const NAP: Duration = Duration::from_micros(100);
@@ -43,22 +45,21 @@ pub(crate) fn closed_loop(scenario: &Scenario, times: &Times, seed: u64) -> Resu
 /// How much work one worker does in a nanosecond, in nanoseconds. (Against what was drawn rather than
 /// against the count: its scatter is no capacity.)
 fn busy_stretch(times: &Times, random: &mut Random) -> f64 {
+    // Not within the stretch.
+    spin::turns(1.0);
     let start = Instant::now();
     let mut intended = 0.0;
     while start.elapsed() < STRETCH {
         let service = times.draw(random);
         intended += service as f64;
-        let until = time::now() + Duration::from_nanos(service);
-        while time::now() < until {
-            std::hint::spin_loop();
-        }
+        spin::work(service);
     }
     intended / start.elapsed().as_nanos() as f64
 }
 
 /// The same for workers that wait, all together.
 fn asleep_stretch(workers: usize, times: &Times, random: &mut Random) -> Result<f64, String> {
-    let runtime = runtime()?;
+    let runtime = runtime(Cores::Any)?;
     let each = (STRETCH.as_nanos() as f64 / times.mean_ns())
         .ceil()
         .max(20.0) as usize;
@@ -82,15 +83,30 @@ fn asleep_stretch(workers: usize, times: &Times, random: &mut Random) -> Result<
     }))
 }
 
-fn runtime() -> Result<Runtime, String> {
+/// Where a system runs.
+pub(crate) fn runtime(cores: Cores) -> Result<Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .on_thread_start(move || {
+            // Whether it can be done was seen before.
+            let _ = cores.pin(Side::System);
+        })
         .enable_all()
         .build()
         .map_err(|error| error.to_string())
 }
 
-fn produce(mut producer: Producer, trace: &Trace, duration_ns: u64) {
+/// Says why threads cannot be kept to their processors, if they cannot.
+fn can_pin(cores: Cores) -> Result<(), String> {
+    // Each on a thread of its own: what it is kept to it cannot leave again.
+    let tried = |side| thread::spawn(move || cores.pin(side)).join();
+    [Side::System, Side::Producers]
+        .into_iter()
+        .try_for_each(|side| tried(side).unwrap_or(Ok(())))
+}
+
+/// Offers each element at its time, until the load is over.
+pub(crate) fn produce(mut producer: Producer, trace: &Trace, duration_ns: u64) {
     while let Some(at) = producer.next_at().filter(|at| *at < duration_ns) {
         let now = trace.now();
         if at > now {
@@ -115,7 +131,9 @@ fn reset_peak_rss() {
 
 /// Runs to the end of the load, then finishes what is inside, for so long at most.
 pub(crate) fn play(stage: Stage) -> Result<Played, String> {
-    let runtime = runtime()?;
+    let cores = stage.cores;
+    can_pin(cores)?;
+    let runtime = runtime(cores)?;
     let Stage {
         trace,
         system,
@@ -142,6 +160,7 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
     let over = Arc::new(AtomicBool::new(false));
     let samples = thread::scope(|scope| {
         let watch = scope.spawn(|| {
+            let _ = cores.pin(Side::Producers);
             let mut samples: Vec<Sample> = Vec::new();
             while !over.load(Ordering::Acquire) && samples.len() < SAMPLES as usize {
                 let due = duration_ns * samples.len() as u64 / SAMPLES;
@@ -159,7 +178,10 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
             .into_iter()
             .map(|producer| {
                 let trace = &trace;
-                scope.spawn(move || produce(producer, trace, duration_ns))
+                scope.spawn(move || {
+                    let _ = cores.pin(Side::Producers);
+                    produce(producer, trace, duration_ns);
+                })
             })
             .collect();
         for thread in threads {

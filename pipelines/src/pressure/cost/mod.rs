@@ -14,23 +14,22 @@ use std::env::current_exe;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::random::Random;
+use crate::spin;
 use interval::Interval;
 pub(crate) use part::Part;
-use part::{Cost, Produced, spin, told};
+use part::{Cost, Produced, told};
 use stack::Which;
 
 /// A round counts if its producers were that punctual, 99th percentile.
 const LAG_P99_US: f64 = 2_000.0;
 /// And if that part of what was offered was completed.
 const COMPLETED: f64 = 0.99;
-const CALIBRATION: Duration = Duration::from_millis(20);
 
 /// What is compared, and how long.
 #[derive(Args, Clone, Debug)]
@@ -135,7 +134,7 @@ impl Options {
     }
 
     fn compare(&self) -> Result<Compared, String> {
-        let turns = calibrate(self.service_us * 1e3);
+        let turns = spin::turns(self.service_us * 1e3);
         let mut random = Random::new(self.seed, "order of pairs");
         let (mut pairs, mut void) = (Vec::new(), 0);
         while (pairs.len() as u64) < self.pairs {
@@ -266,22 +265,6 @@ fn said<T: DeserializeOwned>(output: Option<impl Read>) -> Result<T, String> {
         output.read_to_string(&mut text).map_err(told)?;
     }
     serde_json::from_str(&text).map_err(|_| format!("a part of the comparison said: {text}"))
-}
-
-/// How many turns take that long: by the fastest of several stretches, because others on the machine
-/// take from each, and none gives.
-fn calibrate(ns: f64) -> u64 {
-    const TURNS: u64 = 1_000;
-    let mut best = f64::INFINITY;
-    for _ in 0..10 {
-        let (start, mut turns) = (Instant::now(), 0);
-        while start.elapsed() < CALIBRATION {
-            spin(TURNS);
-            turns += TURNS;
-        }
-        best = best.min(start.elapsed().as_nanos() as f64 / turns as f64);
-    }
-    ((ns / best) as u64).max(1)
 }
 
 impl Compared {

@@ -2,7 +2,6 @@
 //! simulated time for who counts instructions.
 
 use std::future::Future;
-use std::hint::black_box;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -23,6 +22,7 @@ use tokio::net::unix::pipe;
 
 use super::stack::{Element, Which, pipeline};
 use crate::measure::quantile;
+use crate::spin::spin;
 
 /// A part of a comparison.
 #[derive(Args, Debug)]
@@ -106,15 +106,6 @@ impl Part {
 
 pub(super) fn told(error: impl ToString) -> String {
     error.to_string()
-}
-
-/// The work on an element: so many turns of arithmetic that no compiler leaves out.
-pub(super) fn spin(turns: u64) {
-    let mut state = 1_u64;
-    for _ in 0..turns {
-        state = black_box(state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1));
-    }
-    black_box(state);
 }
 
 /// Open loop: each batch at its time, whatever became of those before.

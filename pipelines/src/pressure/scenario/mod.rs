@@ -18,6 +18,7 @@ pub(crate) use service::{Service, Times};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cores::Cores;
 use crate::system;
 
 /// The clock a scenario runs by.
@@ -122,6 +123,8 @@ pub(crate) struct Scenario {
     pub(crate) refusal_ns: u64,
     #[serde(default = "two")]
     pub(crate) producers: usize,
+    #[serde(default)]
+    pub(crate) cores: Cores,
     #[serde(default)]
     pub(crate) systems: Vec<String>,
     pub(crate) service: Service,
