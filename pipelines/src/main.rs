@@ -13,6 +13,7 @@ mod post;
 mod progress;
 mod report;
 mod signals;
+mod status;
 
 use std::process::ExitCode;
 

@@ -25,6 +25,7 @@ use crate::http_log::HttpLog;
 use crate::input::Input;
 use crate::order::Order;
 use crate::post::{Poster, parse_url};
+use crate::status;
 
 /// How late the built-in service answers if nothing else is asked for: without it the service would
 /// be as fast as the machine, and what is offered would take the cores that serve.
@@ -56,6 +57,8 @@ pub(crate) struct Outcome {
     delivered_per_s: f64,
     high_lost: u64,
     breaker_trips: u64,
+    /// The most memory that the process had so far, the service and its clients included.
+    peak_rss_kib: Option<u64>,
 }
 
 #[allow(clippy::cast_sign_loss)] // rates and spans are not negative
@@ -153,6 +156,7 @@ impl Overload {
             delivered_per_s: per_s(counts.outcome(Kind::Delivered)),
             high_lost: high.total() - high.outcomes[Kind::Delivered as usize],
             breaker_trips: self.breaker.snapshot(time::now()).counts.trips,
+            peak_rss_kib: status::kib("VmHWM"),
         }
     }
 }
@@ -163,7 +167,7 @@ impl std::fmt::Display for Outcome {
             f,
             "overload       {} orders/s offered, {:.1} times the measured capacity of {}\n\
              served         {} orders/s, each within {} ms or not at all\n\
-             HIGH           {}",
+             HIGH           {}{}",
             self.offered_per_s,
             self.offered_per_s / self.capacity_per_s,
             self.capacity_per_s,
@@ -172,7 +176,10 @@ impl std::fmt::Display for Outcome {
             match self.high_lost {
                 0 => "all delivered".to_owned(),
                 lost => format!("{lost} LOST"),
-            }
+            },
+            self.peak_rss_kib.map_or(String::new(), |kib| {
+                format!("\nmemory         {kib} KiB at most, the service included")
+            })
         )
     }
 }

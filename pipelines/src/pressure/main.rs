@@ -22,6 +22,8 @@ mod session;
 mod shop;
 mod simulated;
 mod spin;
+#[path = "../status.rs"]
+mod status;
 mod system;
 mod trace;
 mod view;

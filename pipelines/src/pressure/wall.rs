@@ -16,8 +16,8 @@ use crate::producer::Producer;
 use crate::random::Random;
 use crate::run::{Played, SAMPLES, Sample, Stage};
 use crate::scenario::{Scenario, Times, Work};
-use crate::spin;
 use crate::trace::Trace;
+use crate::{spin, status};
 
 /// How often and how long the capacity is measured.
 const STRETCHES: usize = 20;
@@ -117,13 +117,6 @@ pub(crate) fn produce(mut producer: Producer, trace: &Trace, duration_ns: u64) {
     }
 }
 
-/// A line of the process's status, in KiB: `VmRSS`, or `VmHWM` for the most since the last reset.
-fn status_kib(name: &str) -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with(name))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
 fn reset_peak_rss() {
     // Where that cannot be done the figure is the highest of all runs so far.
     let _ = fs::write("/proc/self/clear_refs", "5");
@@ -150,7 +143,7 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
     let mut running = None;
     trace.begin(time::now() + HEADSTART);
     reset_peak_rss();
-    let before_kib = status_kib("VmRSS:");
+    let before_kib = status::kib("VmRSS");
     for task in work.tasks {
         tasks.spawn(task);
     }
@@ -216,7 +209,7 @@ pub(crate) fn play(stage: Stage) -> Result<Played, String> {
         Ok(running.map(|running| running.snapshot()))
     });
     // The harness's own memory for the load is there before the run.
-    let peak_rss_kib = status_kib("VmHWM:")
+    let peak_rss_kib = status::kib("VmHWM")
         .zip(before_kib)
         .map(|(peak, before)| peak.saturating_sub(before));
     Ok(Played {

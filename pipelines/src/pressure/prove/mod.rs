@@ -104,7 +104,9 @@ impl Options {
         for seed in &self.seeds {
             for _ in 0..TRIES {
                 let run = fresh(scenario, case, *seed)?;
-                if Column::Schedule.gate(&run).is_some_and(|gate| gate.met) {
+                // On one processor producers wait for their turn: how late they are is a result.
+                let held = Column::Schedule.gate(&run).is_some_and(|gate| gate.met);
+                if held || case.cores == Cores::One {
                     runs.push(run);
                     break;
                 }

@@ -129,17 +129,17 @@ pub(super) fn of(scenario: &str, rows: &[Row]) -> String {
 pub(super) struct Verdict {
     what: String,
     value: Option<f64>,
-    limit: f64,
+    limit: Option<f64>,
     pub(super) met: bool,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let met = if self.met { "met" } else { "NOT MET" };
-        let value = self
-            .value
-            .map_or("-".to_owned(), |value| format!("{value:.4}"));
-        write!(f, "{}: {value} against {:.4}: {met}", self.what, self.limit)
+        let shown =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        let (value, limit) = (shown(self.value), shown(self.limit));
+        write!(f, "{}: {value} against {limit}: {met}", self.what)
     }
 }
 
@@ -148,7 +148,7 @@ fn at_least(what: String, value: Option<f64>, limit: f64) -> Verdict {
     Verdict {
         what,
         value,
-        limit,
+        limit: Some(limit),
         met,
     }
 }
@@ -160,7 +160,7 @@ fn at_most(what: String, value: Option<f64>, limit: Option<f64>) -> Verdict {
     Verdict {
         what,
         value,
-        limit: limit.unwrap_or(f64::NAN),
+        limit,
         met,
     }
 }
