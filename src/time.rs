@@ -215,15 +215,17 @@ pub fn work(span: Duration) {
 #[error("not ready within {0:?}")]
 pub struct TimedOut(pub Duration);
 
-/// Runs a future for at most that long. Cancel safe if the future is.
+/// Waits for a future for at most that long, from when it first is not ready: one that is ready at
+/// once costs no look at the clock. Cancel safe if the future is.
 pub async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::Output, TimedOut> {
     let mut future = std::pin::pin!(future);
-    let mut sleep = sleep(span);
+    let mut waited = None;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(&mut sleep).poll(cx).map(|()| Err(TimedOut(span)))
+        let sleep = waited.get_or_insert_with(|| sleep(span));
+        Pin::new(sleep).poll(cx).map(|()| Err(TimedOut(span)))
     })
     .await
 }

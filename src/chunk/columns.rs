@@ -317,12 +317,21 @@ impl Columns {
         spans: impl Iterator<Item = (Option<Duration>, usize)>,
     ) {
         let len = self.len;
+        let until = |since: Time, span: Option<Duration>| {
+            let start = if since == Time::MAX { now } else { since };
+            span.map_or(Time::MAX, |span| start + span)
+        };
+        if self.deadline.is_absent() {
+            // The space of the column is used again.
+            for ((since, span), count) in zip_runs(cells(&self.since, len), spans) {
+                self.deadline.push(0, repeat(until(since, span), count));
+            }
+            return;
+        }
         let mut deadlines = Column::default();
         let starts = zip_runs(cells(&self.since, len), cells(&self.deadline, len));
         for (((since, before), span), count) in zip_runs(starts, spans) {
-            let start = if since == Time::MAX { now } else { since };
-            let deadline = span.map_or(Time::MAX, |span| start + span).min(before);
-            deadlines.push(0, repeat(deadline, count));
+            deadlines.push(0, repeat(until(since, span).min(before), count));
         }
         self.deadline = deadlines;
     }
