@@ -55,6 +55,7 @@ fn ten_times_the_orders_leave_high_intact() {
         served > 0.7,
         "the service was busy: {served} of its capacity"
     );
+    assert!(count(overload, "peak_rss_kib") > 1024, "{overload}");
     let given_up = number(&result, "shed") + number(&result, "expired");
     assert!(given_up > 0.8 * number(&result, "in"), "{result}");
     assert!(

@@ -503,15 +503,19 @@ fn a_flood_of_lower_classes_is_refused_and_balances() {
 
 #[test]
 fn the_stack_is_measured_in_pairs_against_the_bare_pipeline() {
-    // Slow services, so that a debug build on a busy machine keeps up.
+    // Few and slow services, so that a debug build on a busy machine keeps up.
     let output = pressure(&[
         "cost",
         "--pairs",
         "3",
         "--seconds",
-        "0.3",
+        "0.5",
         "--service-us",
         "2000",
+        "--level",
+        "0.1",
+        "--late-us",
+        "1000000",
         "--batch",
         "2",
         "--json",
@@ -526,7 +530,7 @@ fn the_stack_is_measured_in_pairs_against_the_bare_pipeline() {
         assert!((number(pair, "ratio") - ratio).abs() < 1e-9, "{pair}");
         // The service is in it, and neither pipeline costs as much again.
         for name in ["bare_ns", "full_ns"] {
-            assert!((1e6..1e7).contains(&number(pair, name)), "{pair}");
+            assert!((5e5..2e7).contains(&number(pair, name)), "{pair}");
         }
     }
     let overhead = &compared["overhead"];

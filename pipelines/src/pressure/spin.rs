@@ -5,10 +5,10 @@ use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-const STRETCHES: usize = 10;
-const STRETCH: Duration = Duration::from_millis(15);
+const STRETCHES: usize = 150;
+const STRETCH: Duration = Duration::from_millis(1);
 /// Between two looks at the clock.
-const TURNS: u64 = 1_000;
+const TURNS: u64 = 500;
 
 /// Works that many turns.
 pub(crate) fn spin(turns: u64) {
@@ -20,7 +20,7 @@ pub(crate) fn spin(turns: u64) {
 }
 
 /// As many turns as take that long on a processor that does nothing else. It is measured once: by the
-/// fastest of several stretches, because others on the machine take from each, and none gives.
+/// fastest of many short stretches, because others on the machine take from each, and none gives.
 pub(crate) fn turns(ns: f64) -> u64 {
     static TURNS_PER_NS: OnceLock<f64> = OnceLock::new();
     let per_ns = TURNS_PER_NS.get_or_init(|| {

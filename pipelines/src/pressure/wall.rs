@@ -19,9 +19,13 @@ use crate::scenario::{Scenario, Times, Work};
 use crate::trace::Trace;
 use crate::{spin, status};
 
-/// How often and how long the capacity is measured.
-const STRETCHES: usize = 20;
-const STRETCH: Duration = Duration::from_millis(30);
+/// How often and how long the capacity is measured: where work keeps a processor, in short stretches, of
+/// which some are not interrupted even on a busy machine.
+const BUSY_STRETCHES: usize = 120;
+const BUSY_STRETCH: Duration = Duration::from_millis(5);
+/// The same for work that waits.
+const ASLEEP_STRETCHES: usize = 10;
+const ASLEEP_STRETCH: Duration = Duration::from_millis(30);
 /// Producers look at the clock at least that often.
 const NAP: Duration = Duration::from_micros(100);
 /// Runs start that long after all is ready.
@@ -32,7 +36,11 @@ const HEADSTART: Duration = Duration::from_millis(20);
 pub(crate) fn closed_loop(scenario: &Scenario, times: &Times, seed: u64) -> Result<f64, String> {
     let mut random = Random::new(seed, "closed loop");
     let mut best = 0.0_f64;
-    for _ in 0..STRETCHES {
+    let stretches = match scenario.work {
+        Work::Busy => BUSY_STRETCHES,
+        Work::Asleep => ASLEEP_STRETCHES,
+    };
+    for _ in 0..stretches {
         let speed = match scenario.work {
             Work::Busy => busy_stretch(times, &mut random),
             Work::Asleep => asleep_stretch(scenario.workers, times, &mut random)?,
@@ -49,7 +57,7 @@ fn busy_stretch(times: &Times, random: &mut Random) -> f64 {
     spin::turns(1.0);
     let start = Instant::now();
     let mut intended = 0.0;
-    while start.elapsed() < STRETCH {
+    while start.elapsed() < BUSY_STRETCH {
         let service = times.draw(random);
         intended += service as f64;
         spin::work(service);
@@ -60,7 +68,7 @@ fn busy_stretch(times: &Times, random: &mut Random) -> f64 {
 /// The same for workers that wait, all together.
 fn asleep_stretch(workers: usize, times: &Times, random: &mut Random) -> Result<f64, String> {
     let runtime = runtime(Cores::Any)?;
-    let each = (STRETCH.as_nanos() as f64 / times.mean_ns())
+    let each = (ASLEEP_STRETCH.as_nanos() as f64 / times.mean_ns())
         .ceil()
         .max(20.0) as usize;
     let drawn: Vec<Vec<u64>> = (0..workers)

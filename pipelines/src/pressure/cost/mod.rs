@@ -26,9 +26,7 @@ pub(crate) use part::Part;
 use part::{Cost, Produced, told};
 use stack::Which;
 
-/// A round counts if its producers were that punctual, 99th percentile.
-const LAG_P99_US: f64 = 2_000.0;
-/// And if that part of what was offered was completed.
+/// A round counts if that part of what was offered was completed.
 const COMPLETED: f64 = 0.99;
 
 /// What is compared, and how long.
@@ -52,6 +50,9 @@ pub(crate) struct Options {
     /// Threads of the runtime that is measured
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
+    /// A pair counts if its producers were no later, 99th percentile
+    #[arg(long, value_name = "US", default_value_t = 2_000.0)]
+    late_us: f64,
     /// By this the order within the pairs is drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -109,6 +110,10 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    fn service_ns(&self) -> u64 {
+        (self.service_us * 1e3) as u64
     }
 
     fn every_ns(&self) -> u64 {
@@ -192,7 +197,8 @@ impl Options {
             .map_err(told)?;
         let elements = producer.stdout.take().ok_or("the producer has no output")?;
         let mut measured = part("measure", &[])?
-            .args([which.name(), &turns.to_string(), &self.threads.to_string()])
+            .arg(which.name())
+            .args([self.service_ns(), turns, self.threads].map(|number| number.to_string()))
             .stdin(elements)
             .stdout(Stdio::piped())
             .spawn()
@@ -208,7 +214,7 @@ impl Options {
         }
         let completed = cost.completed as f64;
         let counts =
-            produced.lag_p99_us <= LAG_P99_US && completed >= COMPLETED * produced.sent as f64;
+            produced.lag_p99_us <= self.late_us && completed >= COMPLETED * produced.sent as f64;
         Ok(counts.then(|| cost.cpu_ns as f64 / completed))
     }
 
@@ -227,8 +233,7 @@ impl Options {
     }
 
     fn simulated(&self, which: Which, batches: u64) -> Result<f64, String> {
-        let service_ns = (self.service_us * 1e3) as u64;
-        let numbers = [self.batch, self.every_ns(), batches, service_ns];
+        let numbers = [self.batch, self.every_ns(), batches, self.service_ns()];
         let output = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             // What the islands do: the rest is the simulator's.

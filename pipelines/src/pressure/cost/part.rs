@@ -43,6 +43,7 @@ enum What {
     /// Runs a pipeline on what standard input has, and prints what that cost
     Measure {
         which: Which,
+        service_ns: u64,
         turns: u64,
         threads: usize,
     },
@@ -85,10 +86,11 @@ impl Part {
             }
             What::Measure {
                 which,
+                service_ns,
                 turns,
                 threads,
             } => {
-                let cost = measure(which, turns, threads)?;
+                let cost = measure(which, service_ns, turns, threads)?;
                 let line = serde_json::to_string(&cost).map_err(told)?;
                 writeln!(io::stdout(), "{line}").map_err(told)?;
             }
@@ -168,7 +170,7 @@ fn used_ns() -> Result<u64, String> {
     Ok(ns(usage.user_time()) + ns(usage.system_time()))
 }
 
-fn measure(which: Which, turns: u64, threads: usize) -> Result<Cost, String> {
+fn measure(which: Which, service_ns: u64, turns: u64, threads: usize) -> Result<Cost, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
@@ -177,9 +179,9 @@ fn measure(which: Which, turns: u64, threads: usize) -> Result<Cost, String> {
     let _entered = runtime.enter();
     let input = io::stdin().as_fd().try_clone_to_owned().map_err(told)?;
     let input = pipe::Receiver::from_owned_fd(input).map_err(told)?;
-    let serve = move || spin(turns);
+    let (service, serve) = (Duration::from_nanos(service_ns), move || spin(turns));
     let (pipeline, completed) =
-        pipeline(which, elements(input), serve, time::now()).map_err(told)?;
+        pipeline(which, elements(input), serve, service, time::now()).map_err(told)?;
     let before_ns = used_ns()?;
     let mut running = pipeline.run().map_err(told)?;
     runtime.block_on(running.join()).map_err(told)?;
@@ -220,9 +222,11 @@ fn simulate(
     batches: u64,
     service_ns: u64,
 ) -> Result<(), String> {
-    let serve = move || time::work(Duration::from_nanos(service_ns));
+    let service = Duration::from_nanos(service_ns);
+    let serve = move || time::work(service);
     let source = paced(batch, every_ns, batches);
-    let (pipeline, completed) = pipeline(which, source, serve, Time::ZERO).map_err(told)?;
+    let (pipeline, completed) =
+        pipeline(which, source, serve, service, Time::ZERO).map_err(told)?;
     Simulation::new(1).run(pipeline).map_err(told)?;
     if completed.count() != batch * batches {
         let lost = batch * batches - completed.count();

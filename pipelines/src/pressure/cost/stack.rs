@@ -17,12 +17,10 @@ use forebay::time::{Time, TimedOut};
 
 /// How many calls may be in flight, in both.
 const CALLS: usize = 16;
-/// How long an element may take. Ten services of 10 us would be less than the machine needs to wake a
-/// thread.
-const DEADLINE: Duration = Duration::from_millis(10);
-const TIMEOUT: Duration = Duration::from_secs(1);
-/// As many elements as can be served until the deadline of the last.
-const PLACES: usize = 1000;
+/// How long an element may take, in services; and as many can be served until the deadline of the
+/// last. Ten, as in the scenarios, would be less than the machine needs to wake a thread.
+const DEADLINE_SERVICES: u32 = 1000;
+const PLACES: usize = DEADLINE_SERVICES as usize;
 
 /// A pipeline that is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -85,17 +83,18 @@ impl Completed {
     }
 }
 
-/// One of the pipelines behind that source, with that service; it began at that time.
+/// One of the pipelines behind that source, with that service, which takes so long; it begins then.
 pub(crate) fn pipeline(
     which: Which,
     source: Flow<Element>,
     serve: impl Fn() + Clone + Send + 'static,
+    service: Duration,
     now: Time,
 ) -> Result<(Pipeline<()>, Completed), Invalid> {
     let completed = Completed::default();
     let flow = match which {
         Which::Bare => bare(source, serve),
-        Which::Full => full(source, serve, now)?,
+        Which::Full => full(source, serve, service, now)?,
     };
     Ok((completed.sink(flow), completed))
 }
@@ -114,9 +113,11 @@ fn bare(source: Flow<Element>, serve: impl Fn() + Clone + Send + 'static) -> Flo
 fn full(
     source: Flow<Element>,
     serve: impl Fn() + Clone + Send + 'static,
+    service: Duration,
     now: Time,
 ) -> Result<Flow<Element>, Invalid> {
-    let settings = AdmissionSettings::target(DEADLINE / 4).window(Duration::from_millis(50));
+    let deadline = service * DEADLINE_SERVICES;
+    let settings = AdmissionSettings::target(deadline / 4).window(Duration::from_millis(50));
     let admission = AdmissionHandle::new(settings)?;
     let limit = LimitHandle::new(Vegas::builder().initial(CALLS).bounds(1, CALLS).build()?);
     let settings = BreakerSettings::default().when_open(WhenOpen::PauseDemand);
@@ -129,7 +130,7 @@ fn full(
     let calls = Calls::under(&limit).breaker(&breaker).feeding(&admission);
     let flow = source
         .classify(|element| class(*element))
-        .deadline(DEADLINE)
+        .deadline(deadline)
         .admit(&admission)
         .buffer_by_class(ClassBuffer::new(settings).feeding(&admission))
         .try_map_async(calls, move |element| {
@@ -139,7 +140,7 @@ fn full(
                 Ok::<Element, CallFailed>(element)
             }
         })
-        .timeout(TIMEOUT)
+        .timeout(deadline)
         .or_fail();
     Ok(flow)
 }
