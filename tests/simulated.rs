@@ -14,7 +14,7 @@ use forebay::outcome::{Kind, Reason};
 use forebay::runtime::Snapshot;
 use forebay::source;
 use forebay::testkit::{Simulation, Trace, What};
-use forebay::time::{self, Time};
+use forebay::time::{self, Time, TimedOut};
 
 #[path = "../examples/spike_time.rs"]
 mod spike_time;
@@ -24,6 +24,25 @@ const MS: Duration = Duration::from_millis(1);
 #[test]
 fn the_same_seed_gives_the_same_trace_over_three_islands() {
     spike_time::main().unwrap();
+}
+
+#[test]
+fn a_time_out_counts_from_when_a_future_first_waits() {
+    let simulation = Simulation::new(1);
+    let of = |worked_ms: u32, waited_ms: u32| {
+        let call = async move {
+            time::work(MS * worked_ms);
+            time::sleep(MS * waited_ms).await;
+            time::now()
+        };
+        simulation.block_on(async move {
+            let from = time::now();
+            time::timeout(MS * 10, call).await.map(|at| at.since(from))
+        })
+    };
+    assert_eq!(of(7, 9).unwrap(), Ok(MS * 16));
+    assert_eq!(of(7, 11).unwrap(), Err(TimedOut(MS * 10)));
+    assert_eq!(of(20, 0).unwrap(), Ok(MS * 20), "ready at once");
 }
 
 #[test]

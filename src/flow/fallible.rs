@@ -271,8 +271,8 @@ where
         self
     }
 
-    /// Gives each try of a [`try_map_async`](Flow::try_map_async) at most that long; then its future
-    /// is dropped, and it failed with an error made of [`TimedOut`]. Refused for `try_map`.
+    /// Waits for each try of a [`try_map_async`](Flow::try_map_async) at most that long, from when it
+    /// first is not ready; then its future is dropped, and it failed with an error made of [`TimedOut`]. Refused for `try_map`.
     ///
     /// - *emits when* a try ends in time, as the stage does;
     /// - *back-pressures when* the stage does: no try holds it up for longer;
