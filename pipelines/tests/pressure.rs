@@ -235,8 +235,10 @@ fn a_line_has_the_fields_it_should_and_balances_in_every_system() {
         "peak_in_flight_bytes",
         "peak_rss_kib",
         "recovery_ms",
+        "refusal_ns",
         "scenario",
         "seed",
+        "settling",
         "system",
     ];
     for run in &runs {
@@ -336,18 +338,84 @@ fn a_fifo_meets_the_goodput_gate_at_twice_the_capacity_and_misses_those_of_high(
 #[test]
 fn refusals_cost_what_they_are_said_to_cost() {
     let goodput = |refusal_ns: u64| {
-        let scenario = steady(10.0, &format!("refusal_ns = {refusal_ns}"));
-        let scenario = scenario
-            .replace("load.total", "##")
-            .replace("refusal_ns", "\nrefusal_ns");
-        let scenario = scenario.replace("##", "load.total");
+        let scenario = steady(10.0, &format!("[baselines]\nrefusal_ns = {refusal_ns}"));
         let runs = Written::new(&scenario).figures(&["--system=fifo_4"]);
+        assert_eq!(runs[0]["refusal_ns"], refusal_ns);
         runs[0]["goodput"].as_f64().unwrap()
     };
     let (free, dear) = (goodput(0), goodput(50_000));
     // Nine refusals for each service of 1 ms, 50 us each, leave 1 - 9 x .05 = .55.
     assert!(free > 0.9, "{free}");
     assert!((0.48..0.62).contains(&dear), "{dear}");
+}
+
+#[test]
+fn a_refusal_is_measured_in_every_system_and_charged() {
+    let output = pressure(&["calibrate", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let measured: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for system in [
+        "forebay",
+        "tokio_mpsc",
+        "tower_load_shed",
+        "codel_fifo",
+        "strict_priority",
+        "fifo_4",
+    ] {
+        for way in ["alone_ns", "at_once_ns"] {
+            let ns = measured[system][way].as_u64().unwrap();
+            assert!((1..1_000_000).contains(&ns), "{system}, {way}: {ns}");
+        }
+    }
+    let scenario = Written::new(&steady(2.0, ""));
+    let charged = |option: &str| {
+        let runs = scenario.figures(&[option]);
+        runs[0]["refusal_ns"].as_u64().unwrap()
+    };
+    assert_eq!(charged("--refusal=777"), 777);
+    assert!((1..1_000_000).contains(&charged("--refusal=measured")));
+    assert_eq!(scenario.run(&["--refusal=much"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_step_that_is_repeated_tells_milliseconds_and_one_does_not() {
+    let step = |more: &str| {
+        let scenario = format!(
+            "name = \"test\"\nabout = \"a test\"\nduration_ms = 4000\nworkers = 64\nseeds = [1]\n\
+             load.total = [{{ shape = \"bursts\", level = 0.5, burst = 1.4, every_ms = 80, burst_ms = 48, for_ms = 4000 }}]\n\
+             service = {{ kind = \"exponential\", mean_us = 1000.0 }}\n\
+             [measure]\nstep_at_ms = 0\nstep_until_ms = 48\n{more}\n"
+        );
+        let runs = Written::new(&scenario).figures(&["--system=fifo_4"]);
+        (
+            runs[0]["convergence_ms"].as_f64().unwrap(),
+            runs[0]["settling"]["convergence"].clone(),
+        )
+    };
+    let (ms, settled) = step("step_every_ms = 80");
+    let of = |settled: &Value, field: &str| settled[field].as_f64().unwrap();
+    assert_eq!(settled["repeats"], 50);
+    assert!(
+        (3.0..3.3).contains(&of(&settled, "resolution_ms")),
+        "{settled}"
+    );
+    assert!((3.0..8.0).contains(&ms), "{settled}");
+    assert!(of(&settled, "standard_error") < 0.02, "{settled}");
+    let (ms, settled) = step("");
+    assert!(
+        ms >= 12.0 && ms >= of(&settled, "resolution_ms"),
+        "{settled}"
+    );
+    assert_eq!(settled["repeats"], 1);
+}
+
+#[test]
+fn runs_made_at_once_are_those_made_one_after_the_other() {
+    let scenario = Written::new(&steady(2.0, "").replace("seeds = [1]", "seeds = [1, 2, 3]"));
+    let lines = |jobs| text(&scenario.run(&["--json", jobs]).stdout);
+    assert_eq!(lines("--jobs=3"), lines("--jobs=1"));
+    let output = pressure(&["run", "wall_1ms", "--jobs", "2"]);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
@@ -431,9 +499,54 @@ fn compare_puts_systems_side_by_side() {
         "recovery ms",
         "forebay_without_expire",
         "strict_priority",
+        "forebay in test",
+        "better than",
+        "scenarios worse without",
     ] {
         assert!(table.contains(wanted), "{wanted}: {table}");
     }
+}
+
+#[test]
+fn compare_ends_with_its_verdicts_as_json() {
+    let scenario = Written::new(&steady(3.0, "").replace("seeds = [1]", "seeds = [1, 2]"));
+    let path = scenario.path();
+    let output = pressure(&[
+        "compare",
+        path.to_str().unwrap(),
+        "--ablations",
+        "--json",
+        "--jobs=2",
+    ]);
+    let lines = text(&output.stdout);
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let verdicts = last["verdicts"].as_array().unwrap();
+    let of = |measure: &str| {
+        let found = verdicts
+            .iter()
+            .find(|verdict| verdict["measure"] == measure);
+        found.unwrap().clone()
+    };
+    let systems = |list: &Value| list.as_array().unwrap().len();
+    let loss = of("HIGH loss");
+    let all = systems(&loss["better_than"])
+        + systems(&loss["within_the_seeds_of"])
+        + systems(&loss["worse_than"]);
+    assert_eq!(all, 5, "each baseline in one list: {loss}");
+    let better = loss["better_than"].as_array().unwrap();
+    assert!(better.iter().any(|name| name == "tokio_mpsc"), "{loss}");
+    let ablations = last["ablations"].as_array().unwrap();
+    let priority = ablations
+        .iter()
+        .find(|one| one["mechanism"] == "priority")
+        .unwrap();
+    let worsens = priority["worsens"].as_array().unwrap();
+    assert!(
+        worsens
+            .iter()
+            .any(|of| of[0] == "HIGH loss" || of[0] == "inversions"),
+        "{priority}"
+    );
 }
 
 #[test]

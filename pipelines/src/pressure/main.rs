@@ -5,12 +5,14 @@
     reason = "spans and counts are checked to be positive where scenarios are read"
 )]
 
+mod calibrate;
 mod cli;
 mod compare;
 mod gates;
 mod measure;
 mod producer;
 mod random;
+mod refusal;
 mod report;
 mod run;
 mod scenario;

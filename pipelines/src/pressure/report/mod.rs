@@ -83,7 +83,7 @@ fn gates(html: &mut String, runs: &[&Figures]) {
             } else {
                 ("missed", "missed")
             };
-            let value = gate.value.map_or("-".to_owned(), |value| value.to_string());
+            let value = escape(&gate.shown());
             let _ = write!(
                 html,
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td>{value}</td><td class=\"{class}\">{said}</td></tr>",
@@ -148,6 +148,7 @@ fn plots(html: &mut String, runs: &[&Figures]) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::refusal::Refusal;
     use crate::session::{Loaded, Session};
 
     #[test]
@@ -161,7 +162,7 @@ mod tests {
             files,
         }];
         let systems = ["forebay".to_owned(), "fifo_4".to_owned()];
-        let mut session = Session::new(loaded, &systems);
+        let session = Session::new(loaded, &systems, Refusal::Declared).unwrap();
         let made: Vec<Figures> = (0..4).map(|number| session.make(number).unwrap()).collect();
         let page = page(&[scenario], &made).unwrap();
         assert_eq!(page.matches("<h2").count(), 2);

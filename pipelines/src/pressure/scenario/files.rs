@@ -14,6 +14,7 @@ built_in!(
     "sweep",
     "sweep_bimodal",
     "step",
+    "step_bimodal",
     "spike",
     "ramp",
     "sawtooth",

@@ -58,8 +58,10 @@ pub(crate) struct Measure {
     pub(crate) leave_out: f64,
     pub(crate) step_at_ms: Option<u64>,
     pub(crate) step_until_ms: Option<u64>,
+    pub(crate) step_every_ms: Option<u64>,
     pub(crate) spike_at_ms: Option<u64>,
     pub(crate) spike_until_ms: Option<u64>,
+    pub(crate) spike_every_ms: Option<u64>,
     pub(crate) inversion_grace_us: f64,
     pub(crate) lag_p99_us_max: f64,
     pub(crate) drain_ms: Option<u64>,
@@ -71,8 +73,10 @@ impl Default for Measure {
             leave_out: 0.2,
             step_at_ms: None,
             step_until_ms: None,
+            step_every_ms: None,
             spike_at_ms: None,
             spike_until_ms: None,
+            spike_every_ms: None,
             inversion_grace_us: 0.0,
             lag_p99_us_max: 5_000.0,
             drain_ms: None,
@@ -92,8 +96,9 @@ const fn a_kibibyte() -> u64 {
     1024
 }
 
+/// Measured by `pressure calibrate`, one at a time, and rounded up.
 const fn refusal_ns() -> u64 {
-    50
+    1000
 }
 
 const fn two() -> usize {
@@ -257,16 +262,32 @@ impl Measure {
         }
         let begins_ms = (duration_ms as f64 * self.leave_out) as u64;
         let pairs = [
-            ("step", self.step_at_ms, self.step_until_ms, 0),
+            (
+                "step",
+                self.step_at_ms,
+                self.step_until_ms,
+                self.step_every_ms,
+                0,
+            ),
             // Queue delay before it is taken from what is not left out.
             (
                 "spike",
                 self.spike_at_ms,
                 self.spike_until_ms,
+                self.spike_every_ms,
                 begins_ms + 1,
             ),
         ];
-        for (what, at, until, least) in pairs {
+        for (what, at, until, every, least) in pairs {
+            let length = until
+                .zip(at)
+                .map_or(0, |(until, at)| until.saturating_sub(at));
+            if let Some(every) = every.filter(|every| length == 0 || *every < length) {
+                return Err(format!(
+                    "measure.{what}_every_ms = {every}: at least the {length} ms from \
+                     measure.{what}_at_ms to measure.{what}_until_ms"
+                ));
+            }
             match (at, until) {
                 (None, None) => {}
                 (Some(at), Some(until)) if least <= at && at < until && until <= duration_ms => {}

@@ -279,6 +279,7 @@ pub(crate) struct Baselines {
     pub(crate) concurrency_limit_per_worker: usize,
     pub(crate) codel_target_services: f64,
     pub(crate) codel_interval_services: f64,
+    pub(crate) refusal_ns: u64,
 }
 
 impl Default for Baselines {
@@ -288,6 +289,8 @@ impl Default for Baselines {
             concurrency_limit_per_worker: 4,
             codel_target_services: 4.0,
             codel_interval_services: 80.0,
+            // The least that was measured of any.
+            refusal_ns: 50,
         }
     }
 }
@@ -305,6 +308,10 @@ impl Baselines {
                 "baselines.concurrency_limit_per_worker = {}: from 1 to 10000",
                 self.concurrency_limit_per_worker
             ));
+        }
+        if self.refusal_ns > 1_000_000_000 {
+            let ns = self.refusal_ns;
+            return Err(format!("baselines.refusal_ns = {ns}: up to 1000000000"));
         }
         for (field, value) in [
             ("codel_target_services", self.codel_target_services),

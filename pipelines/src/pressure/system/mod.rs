@@ -142,6 +142,10 @@ pub(crate) const BASELINES: &[&str] = &[
     "fifo_4",
 ];
 
+pub(crate) fn is_baseline(name: &str) -> bool {
+    BASELINES.contains(&name)
+}
+
 const WITHOUT: &str = "forebay_without_";
 
 /// Whether there is a system of that name.
@@ -159,9 +163,14 @@ pub(crate) fn known(name: &str) -> Result<(), String> {
     ))
 }
 
+/// The mechanism that a system is forebay without.
+pub(crate) fn mechanism_of(name: &str) -> Option<&str> {
+    name.strip_prefix(WITHOUT)
+}
+
 /// Whether a scenario has the mechanism that an ablation leaves out; true of all other systems.
 pub(crate) fn applies(name: &str, scenario: &Scenario) -> bool {
-    let mechanism = name.strip_prefix(WITHOUT);
+    let mechanism = mechanism_of(name);
     mechanism.is_none_or(|mechanism| scenario.policies.uses(mechanism))
 }
 

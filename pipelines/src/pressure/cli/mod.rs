@@ -1,18 +1,23 @@
 //! The command line: what can be asked for, how results are told, and the exit codes.
 
-use std::fmt::Write as _;
+mod words;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::compare::Comparison;
 use crate::measure::Figures;
+use crate::refusal::Refusal;
 use crate::scenario::{BUILT_IN, FIELDS, Mode, Scenario};
-use crate::session::{Changes, Loaded, Session, load};
-use crate::{report, system, view};
+use crate::session::{Changes, Session, load};
+use crate::{calibrate, report, system, view};
 
 const ABOUT: &str = "\
 Load tests of pipelines under pressure, beside baselines, in simulated time or on the wall clock.
@@ -50,7 +55,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Runs forebay and all baselines, and prints them side by side
+    /// Runs forebay and all baselines, prints them side by side, and says where it is better or worse
     Compare {
         /// Names or .toml files [default: all that run in simulated time]
         scenarios: Vec<String>,
@@ -59,7 +64,18 @@ enum Command {
         /// Also forebay without each of its mechanisms
         #[arg(long)]
         ablations: bool,
-        /// Print an object of figures a run and a line, not the table
+        /// Print an object of figures a run and a line, not the table, and at last one of verdicts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measures what a refusal costs in each system on this machine, in nanoseconds
+    Calibrate {
+        /// The scenario whose policies to build with
+        #[arg(default_value = "sweep")]
+        scenario: String,
+        #[command(flatten)]
+        options: Options,
+        /// Print one object, not lines
         #[arg(long)]
         json: bool,
     },
@@ -98,20 +114,31 @@ struct Options {
     /// Work on so many elements at once, whatever the scenario says
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Charge the workers so many nanoseconds for a refusal, whatever the scenario says; `measured`: what
+    /// each system takes for one on this machine, so that the run is not the same another time
+    #[arg(long, value_name = "NS")]
+    refusal: Option<Refusal>,
+    /// Make so many simulated runs at once
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
     /// Let the mean service take so long; deadlines are in mean services and go with it
     #[arg(long, value_name = "US")]
     mean_us: Option<f64>,
 }
 
 impl Options {
-    fn changes(self) -> Changes {
+    fn refusal(&self) -> Refusal {
+        self.refusal.unwrap_or_default()
+    }
+
+    fn changes(&self) -> Changes {
         Changes {
             mode: self.mode.map(|clock| match clock {
                 Clock::Simulated => Mode::Simulated,
                 Clock::Wall => Mode::Wall,
             }),
-            seeds: self.seeds,
-            systems: self.systems,
+            seeds: self.seeds.clone(),
+            systems: self.systems.clone(),
             workers: self.workers,
             mean_us: self.mean_us,
         }
@@ -125,6 +152,12 @@ const GATE_MISSED: u8 = 3;
 
 /// What went wrong, and the exit code that says so.
 struct Failure(String, u8);
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure(why, 1)
+    }
+}
 
 fn usage(why: String) -> Failure {
     Failure(why, USAGE)
@@ -141,19 +174,24 @@ pub(crate) fn main() -> ExitCode {
             scenario,
             options,
             json,
-        } => run(&scenario, &options.changes(), json),
+        } => run(&scenario, &options, json),
         Command::Compare {
             scenarios,
             options,
             ablations,
             json,
-        } => compare(&scenarios, &options.changes(), ablations, json),
+        } => compare(&scenarios, &options, ablations, json),
+        Command::Calibrate {
+            scenario,
+            options,
+            json,
+        } => calibrate(&scenario, &options, json),
         Command::Report {
             scenarios,
             options,
             ablations,
             out,
-        } => write_report(&scenarios, &options.changes(), ablations, &out),
+        } => write_report(&scenarios, &options, ablations, &out),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -164,8 +202,11 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn print(text: &str) -> Result<(), Failure> {
-    writeln!(stdout(), "{text}").map_err(failed)
+/// What cannot be printed or written.
+type Said = Result<(), String>;
+
+fn print(text: &str) -> Said {
+    writeln!(stdout(), "{text}").map_err(|error| error.to_string())
 }
 
 fn list(fields: bool) -> Result<u8, Failure> {
@@ -189,38 +230,50 @@ fn all_simulated() -> Vec<String> {
         .collect()
 }
 
-fn load_all(names: &[String], changes: &Changes) -> Result<Vec<Loaded>, Failure> {
+fn session(names: &[String], options: &Options, systems: &[String]) -> Result<Session, Failure> {
     let names = if names.is_empty() {
         &all_simulated()
     } else {
         names
     };
-    let loaded = names.iter().map(|name| load(name)?.change(changes));
-    loaded.collect::<Result<Vec<_>, String>>().map_err(usage)
+    let changes = options.changes();
+    let loaded = names.iter().map(|name| load(name)?.change(&changes));
+    let loaded = loaded.collect::<Result<Vec<_>, String>>().map_err(usage)?;
+    let by_wall = loaded.iter().find(|of| of.scenario.mode == Mode::Wall);
+    if let Some(of) = by_wall.filter(|_| options.jobs > 1) {
+        return Err(usage(format!(
+            "--jobs {}: {} runs on the wall clock, one at a time",
+            options.jobs, of.scenario.name
+        )));
+    }
+    Session::new(loaded, systems, options.refusal()).map_err(failed)
 }
 
 /// Makes all runs, in a terminal with a view of them.
 fn make_all(
-    mut session: Session,
+    session: Session,
+    jobs: usize,
     quiet: bool,
-    mut each: impl FnMut(&Figures) -> Result<(), Failure>,
+    mut each: impl FnMut(&Figures) -> Result<(), String>,
 ) -> Result<Vec<Figures>, Failure> {
     if !quiet && stdout().is_terminal() {
-        let made = view::make_all(session).map_err(failed)?;
-        made.iter().try_for_each(each)?;
+        let made = view::make_all(session, jobs).map_err(failed)?;
+        made.iter().try_for_each(each).map_err(failed)?;
         return Ok(made);
     }
     let mut made = Vec::new();
-    for number in 0..session.planned().len() {
-        let figures = session.make(number).map_err(failed)?;
+    let keep = |figures: Figures| {
         each(&figures)?;
         made.push(figures);
-    }
+        Ok(())
+    };
+    let stop = AtomicBool::new(false);
+    session.make_all(jobs, &stop, keep).map_err(failed)?;
     Ok(made)
 }
 
-fn as_json(figures: &Figures) -> Result<(), Failure> {
-    print(&serde_json::to_string(figures).map_err(failed)?)
+fn as_json(figures: &impl Serialize) -> Said {
+    print(&serde_json::to_string(figures).map_err(|error| error.to_string())?)
 }
 
 /// The exit code, and on standard error what does not balance.
@@ -242,62 +295,13 @@ fn verdict(made: &[Figures]) -> u8 {
     code
 }
 
-/// The figures of a run, to be read.
-pub(crate) fn in_words(figures: &Figures) -> String {
-    let mut text = format!(
-        "{}  {}  seed {}  {}\n  goodput {:.3} of {:.0}/s   inversions {}   refused {:.0}/s   peak {} KiB in flight{}\n",
-        figures.scenario,
-        figures.system,
-        figures.seed,
-        figures.mode,
-        figures.goodput,
-        figures.capacity_per_s,
-        figures.inversions,
-        figures.more.refused_per_s,
-        figures.peak_in_flight_bytes / 1024,
-        figures
-            .peak_rss_kib
-            .map_or(String::new(), |kib| format!("   RSS grew by {kib} KiB")),
-    );
-    for rank in crate::scenario::Rank::ALL {
-        let class = figures.classes.of(rank);
-        let us = |us: Option<f64>| us.map_or("-".to_owned(), |us| format!("{us:.0}"));
-        let _ = writeln!(
-            text,
-            "  {:<7} offered {:>8}  in time {:>8}  late {:>7}  shed {:>8}  expired {:>7}  failed {:>6}  p50 {:>7}  p99 {:>8}  p99.9 {:>8} us",
-            rank.name(),
-            class.offered,
-            class.in_deadline,
-            class.late,
-            class.shed,
-            class.expired,
-            class.failed,
-            us(class.latency_us.p50),
-            us(class.latency_us.p99),
-            us(class.latency_us.p999),
-        );
-    }
-    for gate in &figures.gates {
-        let _ = writeln!(
-            text,
-            "  {} {:<24} {} against {}",
-            if gate.met { "met   " } else { "MISSED" },
-            gate.name,
-            gate.value.map_or("-".to_owned(), |value| value.to_string()),
-            gate.limit
-        );
-    }
-    text
-}
-
-fn run(name: &str, changes: &Changes, json: bool) -> Result<u8, Failure> {
-    let loaded = load_all(&[name.to_owned()], changes)?;
-    let session = Session::new(loaded, &["forebay".to_owned()]);
-    let made = make_all(session, json, |figures| {
+fn run(name: &str, options: &Options, json: bool) -> Result<u8, Failure> {
+    let session = session(&[name.to_owned()], options, &["forebay".to_owned()])?;
+    let made = make_all(session, options.jobs, json, |figures| {
         if json {
             as_json(figures)
         } else {
-            print(&in_words(figures))
+            print(&words::of_run(figures))
         }
     })?;
     Ok(verdict(&made))
@@ -305,33 +309,62 @@ fn run(name: &str, changes: &Changes, json: bool) -> Result<u8, Failure> {
 
 fn compare(
     names: &[String],
-    changes: &Changes,
+    options: &Options,
     ablations: bool,
     json: bool,
 ) -> Result<u8, Failure> {
-    let session = Session::new(load_all(names, changes)?, &system::all(ablations));
-    let made = make_all(
-        session,
-        json,
-        |figures| {
-            if json { as_json(figures) } else { Ok(()) }
-        },
-    )?;
-    if !json {
-        print(&Comparison::new(&made).table())?;
+    let session = session(names, options, &system::all(ablations))?;
+    let made = make_all(session, options.jobs, json, |figures| {
+        if json { as_json(figures) } else { Ok(()) }
+    })?;
+    let comparison = Comparison::new(&made);
+    if json {
+        as_json(&comparison.verdicts())?;
+    } else {
+        print(&comparison.table())?;
+        print(&comparison.verdicts().in_words())?;
     }
     Ok(verdict(&made))
 }
 
+fn calibrate(name: &str, options: &Options, json: bool) -> Result<u8, Failure> {
+    let loaded = load(name).and_then(|loaded| loaded.change(&options.changes()));
+    let scenario = loaded.map_err(usage)?.scenario;
+    let systems = if scenario.systems.is_empty() {
+        &system::all(false)
+    } else {
+        &scenario.systems
+    };
+    let mut found = BTreeMap::new();
+    for system in systems {
+        let ns = |at_once| calibrate::refusal_ns(&scenario, system, at_once).map_err(failed);
+        let (alone, at_once) = (ns(1)?, ns(calibrate::AT_ONCE)?);
+        if !json {
+            let many = calibrate::AT_ONCE;
+            let text =
+                format!("{system:<30} {alone:>7} ns a refusal, {at_once:>7} of {many} at once");
+            print(&text)?;
+        }
+        found.insert(
+            system,
+            BTreeMap::from([("alone_ns", alone), ("at_once_ns", at_once)]),
+        );
+    }
+    if json {
+        as_json(&found)?;
+    }
+    Ok(0)
+}
+
 fn write_report(
     names: &[String],
-    changes: &Changes,
+    options: &Options,
     ablations: bool,
     out: &PathBuf,
 ) -> Result<u8, Failure> {
-    let session = Session::new(load_all(names, changes)?, &system::all(ablations));
+    let session = session(names, options, &system::all(ablations))?;
     let scenarios: Vec<Scenario> = session.scenarios().cloned().collect();
-    let made = make_all(session, false, |_| Ok(()))?;
+    let made = make_all(session, options.jobs, false, |_| Ok(()))?;
     let page = report::page(&scenarios, &made).map_err(failed)?;
     fs::write(out, page).map_err(|error| failed(format!("{}: {error}", out.display())))?;
     print(&format!("{}", out.display()))?;
