@@ -216,6 +216,25 @@ fn a_breaker_that_pauses_demand_loses_nothing() {
 }
 
 #[test]
+fn a_half_open_breaker_lets_a_stage_wait_for_elements() {
+    let simulation = Simulation::new(11);
+    let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
+    let (source, flow) = source_probe::<u32>();
+    let flow = flow.try_map_async(Calls::limit(4).breaker(&breaker), |n| async move {
+        if n < 10 { Err("down") } else { Ok(n) }
+    });
+    let mut run = simulation.start(flow.or_discard().collect()).unwrap();
+    source.send(0..10);
+    simulation.advance(2 * SECOND);
+    // One permit is there for four places, and nobody to take it: the stage sleeps with it given back.
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    source.send(10..20);
+    source.complete();
+    assert_eq!(run.join().unwrap(), (10..20).collect::<Vec<_>>());
+    run.snapshot().check().unwrap();
+}
+
+#[test]
 fn a_paused_breaker_does_not_hold_a_drain_up() {
     let simulation = Simulation::new(7);
     let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));

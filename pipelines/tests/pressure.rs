@@ -167,6 +167,44 @@ fn an_impossible_value_is_an_error_that_names_its_field() {
         ("[measure]\nleave_out = 1.0", "measure.leave_out = 1"),
         ("[measure]\nstep_at_ms = 5", "measure.step_at_ms"),
         ("[policies]\nwithout = [\"luck\"]", "luck"),
+        ("call_us = -1.0", "call_us = -1"),
+        (
+            "[baselines]\nrefusal_ns = 2000000000",
+            "baselines.refusal_ns = 2000000000",
+        ),
+        ("[policies.batch]\nmost = 0", "policies.batch.most = 0"),
+        ("[policies.batch]\nsize = \"huge\"", "huge"),
+        ("[policies.divert]\nworkers = 2", "policies.divert.workers"),
+        (
+            "[policies.throttle]\nlevel = -1.0",
+            "policies.throttle.level = -1",
+        ),
+        (
+            "[policies.throttle]\nburst = 0",
+            "policies.throttle.burst = 0",
+        ),
+        ("[policies.retry]\ntries = 0", "policies.retry.tries = 0"),
+        (
+            "[policies.retry]\nfirst_services = 9.0",
+            "policies.retry.longest_services = 4",
+        ),
+        (
+            "[policies.memory]\nlow = 0.95",
+            "policies.memory.high = 0.9",
+        ),
+        ("[policies.emergency]\non = true", "policies.emergency.on"),
+        (
+            "[policies.emergency]\nratio = 0.5",
+            "policies.emergency.ratio = 0.5",
+        ),
+        (
+            "[measure]\nstep_at_ms = 5\nstep_until_ms = 50\nstep_every_ms = 40",
+            "measure.step_every_ms = 40",
+        ),
+        (
+            "[[faults]]\nkind = \"rate_limit\"\nat_ms = 1\nfor_ms = 1\nlevel = 1.0\nburst = 0",
+            "faults[0].burst = 0",
+        ),
         ("[expect]\ngoodput_min = 2.0", "expect.goodput_min = 2"),
         ("[expect]\nlevel = 2.0", "expect.level"),
         (
@@ -416,6 +454,83 @@ fn runs_made_at_once_are_those_made_one_after_the_other() {
     assert_eq!(lines("--jobs=3"), lines("--jobs=1"));
     let output = pressure(&["run", "wall_1ms", "--jobs", "2"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// A mechanism, the load at which it matters, what declares it, and the gate that it meets and that is
+/// missed without it.
+const PAYS: [(&str, f64, &str, &str); 6] = [
+    (
+        "batch",
+        3.0,
+        "call_us = 900.0\npolicies.batch.size = \"natural\"\npolicies.batch.most = 8\n\
+         expect.goodput_min = 1.3",
+        "goodput_min",
+    ),
+    (
+        "throttle",
+        2.0,
+        "policies.breaker = false\npolicies.throttle = { level = 0.55, burst = 4 }\n\
+         expect.high_loss_max = 0.01\n[[faults]]\nkind = \"rate_limit\"\nat_ms = 0\nfor_ms = 2000\n\
+         level = 0.6\nburst = 8",
+        "high_loss_max",
+    ),
+    (
+        "retry",
+        0.6,
+        "policies.breaker = false\npolicies.retry.tries = 4\nexpect.high_loss_max = 0.01\n\
+         [[faults]]\nkind = \"errors\"\nat_ms = 0\nfor_ms = 2000\nshare = 0.1\neach_try = true",
+        "high_loss_max",
+    ),
+    (
+        "retry_budget",
+        0.8,
+        "policies.breaker = false\npolicies.retry.tries = 4\nexpect.goodput_min = 0.3\n\
+         [[faults]]\nkind = \"errors\"\nat_ms = 0\nfor_ms = 2000\nshare = 0.5",
+        "goodput_min",
+    ),
+    (
+        "memory",
+        2.0,
+        "policies.memory = { limit_bytes = 102400, low = 0.3 }\nexpect.in_flight_bytes_max = 102400\n\
+         [[faults]]\nkind = \"memory_growth\"\nat_ms = 200\nfor_ms = 600\nfactor = 10.0",
+        "in_flight_bytes_max",
+    ),
+    (
+        "divert",
+        0.8,
+        "policies.when_open = \"reject\"\npolicies.divert.workers = 4\nexpect.high_loss_max = 0.1\n\
+         [[faults]]\nkind = \"errors\"\nat_ms = 300\nfor_ms = 500\nshare = 1.0",
+        "high_loss_max",
+    ),
+];
+
+#[test]
+fn each_mechanism_meets_a_gate_that_is_missed_without_it() {
+    for (mechanism, level, declared, gate) in PAYS {
+        let without = format!("--system=forebay_without_{mechanism}");
+        let scenario = Written::new(&steady(level, declared));
+        let runs = scenario.figures(&["--system=forebay", &without]);
+        assert!(met(&runs[0], gate), "{mechanism}: {}", runs[0]["gates"]);
+        assert!(!met(&runs[1], gate), "{mechanism}: {}", runs[1]["gates"]);
+        // Where it is not asked for there is nothing to leave out.
+        let output = Written::new(&steady(level, "")).run(&["--json", &without]);
+        assert_eq!(text(&output.stdout), "", "{mechanism}");
+    }
+}
+
+#[test]
+fn in_an_emergency_only_high_passes() {
+    let declared =
+        "policies.admission = true\npolicies.emergency = { on = true, window_services = 5.0 }";
+    let scenario = Written::new(&steady(10.0, declared));
+    let runs = scenario.figures(&["--system=forebay", "--system=forebay_without_emergency"]);
+    let [with, without] = [&runs[0], &runs[1]].map(|run| count(run, "medium", "in_deadline"));
+    assert!(with * 10 < without, "{with} and {without} of MEDIUM");
+    let high =
+        |run| count(run, "high", "in_deadline") as f64 / count(run, "high", "offered") as f64;
+    assert!(high(&runs[0]) > 0.99, "{}", high(&runs[0]));
+    let told = runs[0]["adjustments"].to_string();
+    assert!(told.contains("capacity"), "each step is explained: {told}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use forebay::time;
 use tokio::task::{JoinSet, yield_now};
 
 use crate::measure::quantile;
-use crate::scenario::{Mode, Rank, Scenario, Timeline, Work};
+use crate::scenario::{Files, Mode, Rank, Scenario, Service, Timeline, Work};
 use crate::schedule::Arrival;
 use crate::shop::Shop;
 use crate::system::{self, Setup};
@@ -74,7 +74,8 @@ async fn round(scenario: &Scenario, system: Option<&str>, at_once: usize) -> Res
     });
     let trace = Trace::new(Arc::new(arrivals.collect()), 0, 0);
     trace.begin(time::now());
-    let shop = Shop::new(&trace, Timeline::new(&[], 1), scenario);
+    let times = Service::Constant { mean_us: 1.0 }.times(&Files::none(), 0.0)?;
+    let shop = Shop::new(&trace, Timeline::new(&[], 1), scenario, &times, 1.0);
     let never = NEVER.as_nanos() as u64;
     let Some(name) = system else {
         let start = Instant::now();

@@ -122,7 +122,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran, String> {
     let max_bytes = arrivals.iter().map(|a| a.bytes).max().unwrap_or(1);
     let trace = Trace::new(Arc::clone(&arrivals), again, job.refusal_ns);
     let timeline = Timeline::new(&scenario.faults, job.seed);
-    let shop = Shop::new(&trace, timeline, scenario);
+    let shop = Shop::new(&trace, timeline, scenario, job.times, capacity_per_s);
     let built = system::build(
         job.system,
         &Setup {

@@ -231,7 +231,7 @@ impl Session {
         let planned = &self.planned[number];
         let of = &self.loaded[planned.scenario];
         let told = |why| format!("{}: {why}", planned.name);
-        let times = of.scenario.service.times(&of.files).map_err(told)?;
+        let times = of.scenario.times(&of.files).map_err(told)?;
         let charged = (planned.scenario, planned.system.clone());
         let job = Job {
             scenario: &of.scenario,

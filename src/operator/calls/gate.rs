@@ -78,6 +78,9 @@ impl<T> CallGate<T> {
         while permits.len() < want {
             let permit = match when_open {
                 WhenOpen::Reject => breaker.try_acquire(now).ok(),
+                // Who has one does not wait for another: a permit that is given back unused would
+                // wake it for ever.
+                _ if !permits.is_empty() && breaker.check(now).is_err() => None,
                 _ => match breaker.poll_acquire(cx.task(), now) {
                     Poll::Ready(permit) => Some(permit),
                     Poll::Pending => None,

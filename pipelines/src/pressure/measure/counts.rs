@@ -124,13 +124,16 @@ fn class(ran: &Ran, rank: Rank, from: u64, wrong: &mut Vec<String>) -> ClassFigu
         Some(account) => {
             let says = |kind: Kind| account.of(rank)[kind as usize];
             let done = figures.in_deadline + figures.late;
+            let turned_away = ran.last.turned_away.as_ref();
+            let turned_away = turned_away.map_or(0, |by_class| *by_class.of(rank));
             let pairs = [
                 ("done", done, says(Kind::Delivered) + says(Kind::Filtered)),
                 ("failed", figures.failed, says(Kind::Failed)),
                 (
                     "lost",
                     refused + lost + cancelled,
-                    says(Kind::Shed)
+                    turned_away
+                        + says(Kind::Shed)
                         + says(Kind::Expired)
                         + says(Kind::DeadLettered)
                         + says(Kind::Cancelled),
@@ -144,7 +147,7 @@ fn class(ran: &Ran, rank: Rank, from: u64, wrong: &mut Vec<String>) -> ClassFigu
                     ));
                 }
             }
-            figures.shed = says(Kind::Shed);
+            figures.shed = turned_away + says(Kind::Shed);
             figures.expired = says(Kind::Expired);
             figures.dead_lettered = says(Kind::DeadLettered);
             figures.cancelled = says(Kind::Cancelled);

@@ -37,6 +37,13 @@ built_in!(
     "trace_service",
     "unknown_capacity",
     "deferral",
+    "batch",
+    "rate_limited",
+    "retries",
+    "retry_budget",
+    "memory_gate",
+    "emergency",
+    "divert",
     "wall_100us",
     "wall_1ms",
 );

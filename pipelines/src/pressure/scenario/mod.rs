@@ -5,6 +5,7 @@ mod expect;
 mod fault;
 mod files;
 mod load;
+mod mechanism;
 mod policy;
 mod service;
 
@@ -13,6 +14,7 @@ pub(crate) use expect::Expect;
 pub(crate) use fault::{Fault, Timeline};
 pub(crate) use files::{BUILT_IN, FIELDS, Files};
 pub(crate) use load::{Load, Recorded, Spacing};
+pub(crate) use mechanism::Memory;
 pub(crate) use policy::{Baselines, HowMany, MECHANISMS, Open, Order, Policies};
 pub(crate) use service::{Service, Times};
 
@@ -118,6 +120,8 @@ pub(crate) struct Scenario {
     pub(crate) duration_ms: u64,
     pub(crate) workers: usize,
     #[serde(default)]
+    pub(crate) call_us: f64,
+    #[serde(default)]
     pub(crate) work: Work,
     #[serde(default = "ten_services")]
     pub(crate) deadline_services: ByClass<f64>,
@@ -189,6 +193,9 @@ impl Scenario {
         if !(1..=1 << 30).contains(&self.item_bytes) {
             return Err(format!("item_bytes = {}: from 1 to 2^30", self.item_bytes));
         }
+        if !(0.0..=10e6).contains(&self.call_us) {
+            return Err(format!("call_us = {}: from 0 to 10000000", self.call_us));
+        }
         if self.refusal_ns > 1_000_000_000 {
             let ns = self.refusal_ns;
             return Err(format!("refusal_ns = {ns}: up to 1000000000"));
@@ -207,7 +214,13 @@ impl Scenario {
         self.policies.check()?;
         self.baselines.check()?;
         self.measure.check(self.duration_ms)?;
-        self.expect.check(&self.load.sweep)
+        let goodput_most = if self.call_us > 0.0 { 1000.0 } else { 1.0 };
+        self.expect.check(&self.load.sweep, goodput_most)
+    }
+
+    /// How long services and calls take.
+    pub(crate) fn times(&self, files: &Files) -> Result<Times, String> {
+        self.service.times(files, self.call_us)
     }
 
     /// The runs it stands for: one, or one for each level of its sweep.
@@ -346,7 +359,7 @@ mod tests {
         assert_eq!(absent, 1, "all gates but `level` have an example");
         let absent = format!("{:?}", scenario.measure).matches("None").count();
         assert_eq!(absent, 0, "all of `measure` has an example");
-        assert_eq!(scenario.faults.len(), 9, "every kind of fault");
+        assert_eq!(scenario.faults.len(), 10, "every kind of fault");
     }
 
     #[test]
@@ -354,7 +367,7 @@ mod tests {
         for (name, text) in BUILT_IN {
             let scenario = Scenario::parse(text).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert_eq!(scenario.name, *name);
-            scenario.service.times(&Files::none()).unwrap();
+            scenario.times(&Files::none()).unwrap();
             scenario.load.recorded(&Files::none()).unwrap();
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Observation {
     pub(crate) transitions: Vec<Transition>,
     /// Elements of a lower class let before a higher one by declaration.
     pub(crate) aging_grants: u64,
+    /// Elements that were turned away before any stage, which its accounts cannot know of.
+    pub(crate) turned_away: Option<ByClass<u64>>,
     /// How often elements were put off.
     pub(crate) deferrals: Option<ByClass<u64>>,
     /// The last adjustments of all controllers.
@@ -110,6 +112,11 @@ pub(crate) struct Setup<'a> {
 impl Setup<'_> {
     fn services(&self, count: f64) -> u64 {
         (self.mean_service.as_nanos() as f64 * count) as u64
+    }
+
+    /// What the workers can do.
+    fn capacity_per_s(&self) -> f64 {
+        self.scenario.workers as f64 / self.mean_service.as_secs_f64()
     }
 
     /// As many places as hold so many services of work for each worker.
