@@ -1,149 +1,24 @@
 //! The command line: what can be asked for, how results are told, and the exit codes.
 
+mod arguments;
 mod words;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Write as _, stdout};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use arguments::{Cli, Command, Options};
+use clap::Parser;
 use serde::Serialize;
 
 use crate::compare::Comparison;
 use crate::measure::Figures;
-use crate::refusal::Refusal;
 use crate::scenario::{BUILT_IN, FIELDS, Mode, Scenario};
-use crate::session::{Changes, Session, load};
+use crate::session::{Session, load};
 use crate::{calibrate, report, system, view};
-
-const ABOUT: &str = "\
-Load tests of pipelines under pressure, beside baselines, in simulated time or on the wall clock.
-
-A scenario is a TOML file; those that come with the program are named by `pressure list`, and \
-`pressure list --fields` tells every field. Producers are open loop: they offer each element at its \
-time whatever became of the others, and latency counts from that time.
-
-The exit code is 0 if every run balances and meets its gates, 1 if a run does not balance or could \
-not be made, 2 if the request cannot be carried out as it stands, 3 if all balance and forebay \
-misses a gate.";
-
-#[derive(Parser, Debug)]
-#[command(name = "pressure", version, about = "Load tests under pressure", long_about = ABOUT)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Names the scenarios that come with the program
-    List {
-        /// Print every field of a scenario with what it means instead
-        #[arg(long)]
-        fields: bool,
-    },
-    /// Runs a scenario: forebay alone, unless the scenario or --system names others
-    Run {
-        /// A name that `list` prints, or a .toml file; `sweep@10` is one level of a sweep
-        scenario: String,
-        #[command(flatten)]
-        options: Options,
-        /// Print an object of figures a run and a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Runs forebay and all baselines, prints them side by side, and says where it is better or worse
-    Compare {
-        /// Names or .toml files [default: all that run in simulated time]
-        scenarios: Vec<String>,
-        #[command(flatten)]
-        options: Options,
-        /// Also forebay without each of its mechanisms
-        #[arg(long)]
-        ablations: bool,
-        /// Print an object of figures a run and a line, not the table, and at last one of verdicts
-        #[arg(long)]
-        json: bool,
-    },
-    /// Measures what a refusal costs in each system on this machine, in nanoseconds
-    Calibrate {
-        /// The scenario whose policies to build with
-        #[arg(default_value = "sweep")]
-        scenario: String,
-        #[command(flatten)]
-        options: Options,
-        /// Print one object, not lines
-        #[arg(long)]
-        json: bool,
-    },
-    /// Runs forebay and all baselines, and writes a page with plots
-    Report {
-        /// Names or .toml files [default: all that run in simulated time]
-        scenarios: Vec<String>,
-        #[command(flatten)]
-        options: Options,
-        /// Also forebay without each of its mechanisms
-        #[arg(long)]
-        ablations: bool,
-        /// Write the page to this file
-        #[arg(long, value_name = "FILE", default_value = "pressure.html")]
-        out: PathBuf,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum, Debug)]
-enum Clock {
-    Simulated,
-    Wall,
-}
-
-#[derive(Args, Debug)]
-struct Options {
-    /// Run this system; may be given several times
-    #[arg(long = "system", value_name = "NAME")]
-    systems: Vec<String>,
-    /// Run with this seed; may be given several times
-    #[arg(long = "seed", value_name = "N")]
-    seeds: Vec<u64>,
-    /// Run by this clock, whatever the scenario says
-    #[arg(long, value_name = "CLOCK")]
-    mode: Option<Clock>,
-    /// Work on so many elements at once, whatever the scenario says
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
-    /// Charge the workers so many nanoseconds for a refusal, whatever the scenario says; `measured`: what
-    /// each system takes for one on this machine, so that the run is not the same another time
-    #[arg(long, value_name = "NS")]
-    refusal: Option<Refusal>,
-    /// Make so many simulated runs at once
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    jobs: usize,
-    /// Let the mean service take so long; deadlines are in mean services and go with it
-    #[arg(long, value_name = "US")]
-    mean_us: Option<f64>,
-}
-
-impl Options {
-    fn refusal(&self) -> Refusal {
-        self.refusal.unwrap_or_default()
-    }
-
-    fn changes(&self) -> Changes {
-        Changes {
-            mode: self.mode.map(|clock| match clock {
-                Clock::Simulated => Mode::Simulated,
-                Clock::Wall => Mode::Wall,
-            }),
-            seeds: self.seeds.clone(),
-            systems: self.systems.clone(),
-            workers: self.workers,
-            mean_us: self.mean_us,
-        }
-    }
-}
 
 /// The request cannot be carried out as it stands.
 const USAGE: u8 = 2;
@@ -191,7 +66,8 @@ pub(crate) fn main() -> ExitCode {
             options,
             ablations,
             out,
-        } => write_report(&scenarios, &options, ablations, &out),
+            svg,
+        } => write_report(&scenarios, &options, ablations, &out, svg.as_deref()),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -360,13 +236,28 @@ fn write_report(
     names: &[String],
     options: &Options,
     ablations: bool,
-    out: &PathBuf,
+    out: &Path,
+    svg: Option<&Path>,
 ) -> Result<u8, Failure> {
     let session = session(names, options, &system::all(ablations))?;
     let scenarios: Vec<Scenario> = session.scenarios().cloned().collect();
     let made = make_all(session, options.jobs, false, |_| Ok(()))?;
-    let page = report::page(&scenarios, &made).map_err(failed)?;
-    fs::write(out, page).map_err(|error| failed(format!("{}: {error}", out.display())))?;
-    print(&format!("{}", out.display()))?;
+    let write = |path: &Path, text: String| {
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        print(&format!("{}", path.display()))
+    };
+    let Some(folder) = svg else {
+        write(out, report::page(&scenarios, &made)?)?;
+        return Ok(verdict(&made));
+    };
+    let mut names: Vec<&String> = made.iter().map(|run| &run.scenario).collect();
+    names.dedup();
+    for name in names {
+        let runs = made.iter().filter(|run| run.scenario == *name);
+        let mut runs: Vec<&Figures> = runs.collect();
+        let seed = runs.first().map(|run| run.seed);
+        runs.retain(|run| Some(run.seed) == seed);
+        write(&folder.join(format!("{name}.svg")), report::figure(&runs)?)?;
+    }
     Ok(verdict(&made))
 }

@@ -12,7 +12,7 @@ mod settling;
 
 pub(crate) use breaker::Breaker;
 pub(crate) use counts::ClassFigures;
-pub(crate) use series::Series;
+pub(crate) use series::{Bin, Series};
 pub(crate) use settling::Settled;
 
 use crate::gates::{self, Gate};
