@@ -311,6 +311,46 @@ fn elements_go_another_way_while_the_breaker_is_open() {
 }
 
 #[test]
+fn elements_come_back_when_the_destination_has_recovered() {
+    let simulation = Simulation::new(12);
+    let breaker = breaker(settings());
+    let down_until = Time::ZERO + 1500 * MS;
+    let (source, flow) = source_probe::<u32>();
+    let (calls, rest) = flow.divert_while_open(&breaker, 16);
+    let called = calls
+        .try_map_async(Calls::limit(4).breaker(&breaker), move |n| async move {
+            time::sleep(MS).await;
+            if time::now() < down_until {
+                Err("down")
+            } else {
+                Ok(n)
+            }
+        })
+        .or_discard();
+    let both = called.collect().and(rest.collect());
+    let mut run = simulation.start(both).unwrap();
+    for n in 0..500 {
+        source.send([n]);
+        simulation.advance(10 * MS);
+    }
+    source.complete();
+    let (called, diverted) = run.join().unwrap();
+    run.snapshot().check().unwrap();
+    // Open for a second, tried in vain, open for another one.
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    assert!(
+        called.len() > 270 && called.ends_with(&[498, 499]),
+        "{}",
+        called.len()
+    );
+    assert!(diverted.len() > 180, "{}", diverted.len());
+    assert!(
+        called.len() + diverted.len() > 485,
+        "what failed alone is missing"
+    );
+}
+
+#[test]
 fn a_guarantee_refuses_a_breaker_that_sheds() {
     let flow = || source::iter(0..10_u32).guarantee(forebay::topology::Guarantee::AtLeastOnce);
     let shedding = breaker(settings());

@@ -601,6 +601,28 @@ fn a_report_is_one_page_with_plots() {
 }
 
 #[test]
+fn a_plot_of_a_scenario_can_stand_in_a_text() {
+    let scenario = Written::new(&steady(2.0, ""));
+    let folder = scenario.folder.path();
+    let output = pressure(&[
+        "report",
+        scenario.path().to_str().unwrap(),
+        "--system=forebay",
+        "--system=fifo_4",
+        "--svg",
+        folder.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let svg = fs::read_to_string(folder.join("test.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    assert!(svg.len() < 40_000, "{} bytes", svg.len());
+    assert!(svg.lines().all(|line| !line.trim().is_empty()));
+    for wanted in ["forebay", "fifo_4", "capacity", "part of HIGH"] {
+        assert!(svg.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
 fn compare_puts_systems_side_by_side() {
     let scenario = Written::new(&steady(2.0, ""));
     let output = pressure(&["compare", scenario.path().to_str().unwrap(), "--ablations"]);

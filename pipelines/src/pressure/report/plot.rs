@@ -23,6 +23,8 @@ impl Curve {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Linear,
+    /// With room for the names above the curves.
+    LinearBelowNames,
     Logarithmic,
 }
 
@@ -77,8 +79,9 @@ fn panel(root: &Area<'_>, title: &str, curves: &[Curve], kind: Kind) -> Result<(
         .titled(title, ("sans-serif", 15))
         .map_err(|error| error.to_string())?;
     match kind {
-        Kind::Linear => {
-            let most = if top > 0.0 { top * 1.05 } else { 1.0 };
+        Kind::Linear | Kind::LinearBelowNames => {
+            let room = if kind == Kind::Linear { 1.05 } else { 1.75 };
+            let most = if top > 0.0 { top * room } else { 1.0 };
             lines(&area, curves, 0.0..seconds, 0.0..most)
         }
         Kind::Logarithmic => {
@@ -125,6 +128,7 @@ where
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .border_style(BLACK.mix(0.3))
         .background_style(WHITE.mix(0.8))
         .draw()
