@@ -313,6 +313,34 @@ fn a_line_has_the_fields_it_should_and_balances_in_every_system() {
     }
 }
 
+/// The names of all fields, whatever they are in.
+fn fields(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                found.push(name.clone());
+                fields(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_figure_of_a_line_is_told_by_the_help() {
+    let help = text(&pressure(&["run", "--help"]).stdout);
+    let measured =
+        "[measure]\nspike_at_ms = 300\nspike_until_ms = 400\nstep_at_ms = 0\nstep_until_ms = 300";
+    let runs = Written::new(&steady(2.0, measured)).figures(&[]);
+    let mut found = Vec::new();
+    fields(&runs[0], &mut found);
+    assert!(found.iter().any(|name| name == "standard_error"));
+    for name in found {
+        assert!(help.contains(&name), "{name} is not told:\n{help}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_line_and_another_one_does_not() {
     let scenario = Written::new(&steady(

@@ -319,3 +319,49 @@ impl Drop for Item {
         self.trace.end(self.id, self.bytes, fate);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn trace() -> Arc<Trace> {
+        let arrival = Arrival {
+            at_ns: 0,
+            service_ns: 1,
+            bytes: 10,
+            rank: Rank::High,
+            tries: 0,
+        };
+        Trace::new(Arc::new(vec![arrival]), 0, 0)
+    }
+
+    #[test]
+    fn an_element_that_failed_may_be_tried_again_by_who_still_holds_it() {
+        let trace = trace();
+        let item = trace.offer(0, 100).unwrap();
+        let kept = item.clone();
+        item.begin();
+        item.fail();
+        assert_eq!((trace.fate(0), trace.inside_bytes()), (Fate::Inside, 10));
+        kept.begin();
+        assert_eq!(kept.tries(), 2);
+        kept.finish(Fate::Done);
+        assert_eq!((trace.fate(0), trace.inside_bytes()), (Fate::Done, 0));
+    }
+
+    #[test]
+    fn whoever_drops_the_last_has_lost_it() {
+        for (begins, fate) in [(true, Fate::Failed), (false, Fate::Lost)] {
+            let trace = trace();
+            let item = trace.offer(0, 100).unwrap();
+            if begins {
+                item.begin();
+            }
+            drop(item.clone());
+            assert_eq!(trace.fate(0), Fate::Inside);
+            drop(item);
+            assert_eq!((trace.fate(0), trace.inside_bytes()), (fate, 0));
+        }
+    }
+}

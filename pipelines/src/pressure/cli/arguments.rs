@@ -19,6 +19,26 @@ The exit code is 0 if every run balances and meets its gates, 1 if a run does no
 not be made, 2 if the request cannot be carried out as it stands, 3 if all balance and forebay \
 misses a gate.";
 
+const JSON: &str = "\
+Print an object of figures a run and a line; null is what could not be measured:
+
+  scenario, seed, mode, system
+  capacity_per_s, and goodput: done within the deadline, against it
+  refusal_ns: what the workers were charged for each refusal
+  balanced: whether every element is accounted for
+  inversions, and aging_grants: starts out of order by declaration
+  peak_rss_kib (wall clock), peak_in_flight_bytes
+  recovery_ms, convergence_ms: at most that long
+  settling.recovery, settling.convergence: ms again; resolution_ms, the least that can be told; repeats, \
+how many spikes or steps were laid over each other; standard_error, as a share of what is compared
+  breaker: trips, false_trips, trip_ms, close_ms
+  adjustments: at_ms, what, from, to, because
+  gates: name, limit, value, met
+  classes.high, .medium, .low, of the whole run: offered, in_deadline, late, shed, expired, dead_lettered, \
+cancelled, failed, deferrals, in_flight; and without its first part: latency_us (p50, p99, p999, max) from \
+the intended start; time_to_reject_us (p50, p99) from the offer to the refusal of what was never begun; \
+jain: Jain's index of what each producer's offers came to in time, 1 if all fare alike";
+
 #[derive(Parser, Debug)]
 #[command(name = "pressure", version, about = "Load tests under pressure", long_about = ABOUT)]
 pub(super) struct Cli {
@@ -41,7 +61,7 @@ pub(super) enum Command {
         #[command(flatten)]
         options: Options,
         /// Print an object of figures a run and a line
-        #[arg(long)]
+        #[arg(long, long_help = JSON)]
         json: bool,
     },
     /// Runs forebay and all baselines, prints them side by side, and says where it is better or worse
