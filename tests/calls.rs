@@ -216,6 +216,25 @@ fn a_breaker_that_pauses_demand_loses_nothing() {
 }
 
 #[test]
+fn a_half_open_breaker_lets_a_stage_wait_for_elements() {
+    let simulation = Simulation::new(11);
+    let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
+    let (source, flow) = source_probe::<u32>();
+    let flow = flow.try_map_async(Calls::limit(4).breaker(&breaker), |n| async move {
+        if n < 10 { Err("down") } else { Ok(n) }
+    });
+    let mut run = simulation.start(flow.or_discard().collect()).unwrap();
+    source.send(0..10);
+    simulation.advance(2 * SECOND);
+    // One permit is there for four places, and nobody to take it: the stage sleeps with it given back.
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    source.send(10..20);
+    source.complete();
+    assert_eq!(run.join().unwrap(), (10..20).collect::<Vec<_>>());
+    run.snapshot().check().unwrap();
+}
+
+#[test]
 fn a_paused_breaker_does_not_hold_a_drain_up() {
     let simulation = Simulation::new(7);
     let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
@@ -289,6 +308,46 @@ fn elements_go_another_way_while_the_breaker_is_open() {
     let (((), rest), snapshot) = simulation.run(served.and(rest.collect())).unwrap();
     snapshot.check().unwrap();
     assert!(rest.len() > 150, "{} of 200", rest.len());
+}
+
+#[test]
+fn elements_come_back_when_the_destination_has_recovered() {
+    let simulation = Simulation::new(12);
+    let breaker = breaker(settings());
+    let down_until = Time::ZERO + 1500 * MS;
+    let (source, flow) = source_probe::<u32>();
+    let (calls, rest) = flow.divert_while_open(&breaker, 16);
+    let called = calls
+        .try_map_async(Calls::limit(4).breaker(&breaker), move |n| async move {
+            time::sleep(MS).await;
+            if time::now() < down_until {
+                Err("down")
+            } else {
+                Ok(n)
+            }
+        })
+        .or_discard();
+    let both = called.collect().and(rest.collect());
+    let mut run = simulation.start(both).unwrap();
+    for n in 0..500 {
+        source.send([n]);
+        simulation.advance(10 * MS);
+    }
+    source.complete();
+    let (called, diverted) = run.join().unwrap();
+    run.snapshot().check().unwrap();
+    // Open for a second, tried in vain, open for another one.
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    assert!(
+        called.len() > 270 && called.ends_with(&[498, 499]),
+        "{}",
+        called.len()
+    );
+    assert!(diverted.len() > 180, "{}", diverted.len());
+    assert!(
+        called.len() + diverted.len() > 485,
+        "what failed alone is missing"
+    );
 }
 
 #[test]

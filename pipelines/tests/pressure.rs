@@ -167,6 +167,44 @@ fn an_impossible_value_is_an_error_that_names_its_field() {
         ("[measure]\nleave_out = 1.0", "measure.leave_out = 1"),
         ("[measure]\nstep_at_ms = 5", "measure.step_at_ms"),
         ("[policies]\nwithout = [\"luck\"]", "luck"),
+        ("call_us = -1.0", "call_us = -1"),
+        (
+            "[baselines]\nrefusal_ns = 2000000000",
+            "baselines.refusal_ns = 2000000000",
+        ),
+        ("[policies.batch]\nmost = 0", "policies.batch.most = 0"),
+        ("[policies.batch]\nsize = \"huge\"", "huge"),
+        ("[policies.divert]\nworkers = 2", "policies.divert.workers"),
+        (
+            "[policies.throttle]\nlevel = -1.0",
+            "policies.throttle.level = -1",
+        ),
+        (
+            "[policies.throttle]\nburst = 0",
+            "policies.throttle.burst = 0",
+        ),
+        ("[policies.retry]\ntries = 0", "policies.retry.tries = 0"),
+        (
+            "[policies.retry]\nfirst_services = 9.0",
+            "policies.retry.longest_services = 4",
+        ),
+        (
+            "[policies.memory]\nlow = 0.95",
+            "policies.memory.high = 0.9",
+        ),
+        ("[policies.emergency]\non = true", "policies.emergency.on"),
+        (
+            "[policies.emergency]\nratio = 0.5",
+            "policies.emergency.ratio = 0.5",
+        ),
+        (
+            "[measure]\nstep_at_ms = 5\nstep_until_ms = 50\nstep_every_ms = 40",
+            "measure.step_every_ms = 40",
+        ),
+        (
+            "[[faults]]\nkind = \"rate_limit\"\nat_ms = 1\nfor_ms = 1\nlevel = 1.0\nburst = 0",
+            "faults[0].burst = 0",
+        ),
         ("[expect]\ngoodput_min = 2.0", "expect.goodput_min = 2"),
         ("[expect]\nlevel = 2.0", "expect.level"),
         (
@@ -235,8 +273,10 @@ fn a_line_has_the_fields_it_should_and_balances_in_every_system() {
         "peak_in_flight_bytes",
         "peak_rss_kib",
         "recovery_ms",
+        "refusal_ns",
         "scenario",
         "seed",
+        "settling",
         "system",
     ];
     for run in &runs {
@@ -270,6 +310,34 @@ fn a_line_has_the_fields_it_should_and_balances_in_every_system() {
             .map(|run| count(run, class, "offered"))
             .collect();
         assert!(offered.iter().all(|n| *n == offered[0]), "{offered:?}");
+    }
+}
+
+/// The names of all fields, whatever they are in.
+fn fields(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                found.push(name.clone());
+                fields(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_figure_of_a_line_is_told_by_the_help() {
+    let help = text(&pressure(&["run", "--help"]).stdout);
+    let measured =
+        "[measure]\nspike_at_ms = 300\nspike_until_ms = 400\nstep_at_ms = 0\nstep_until_ms = 300";
+    let runs = Written::new(&steady(2.0, measured)).figures(&[]);
+    let mut found = Vec::new();
+    fields(&runs[0], &mut found);
+    assert!(found.iter().any(|name| name == "standard_error"));
+    for name in found {
+        assert!(help.contains(&name), "{name} is not told:\n{help}");
     }
 }
 
@@ -336,18 +404,161 @@ fn a_fifo_meets_the_goodput_gate_at_twice_the_capacity_and_misses_those_of_high(
 #[test]
 fn refusals_cost_what_they_are_said_to_cost() {
     let goodput = |refusal_ns: u64| {
-        let scenario = steady(10.0, &format!("refusal_ns = {refusal_ns}"));
-        let scenario = scenario
-            .replace("load.total", "##")
-            .replace("refusal_ns", "\nrefusal_ns");
-        let scenario = scenario.replace("##", "load.total");
+        let scenario = steady(10.0, &format!("[baselines]\nrefusal_ns = {refusal_ns}"));
         let runs = Written::new(&scenario).figures(&["--system=fifo_4"]);
+        assert_eq!(runs[0]["refusal_ns"], refusal_ns);
         runs[0]["goodput"].as_f64().unwrap()
     };
     let (free, dear) = (goodput(0), goodput(50_000));
     // Nine refusals for each service of 1 ms, 50 us each, leave 1 - 9 x .05 = .55.
     assert!(free > 0.9, "{free}");
     assert!((0.48..0.62).contains(&dear), "{dear}");
+}
+
+#[test]
+fn a_refusal_is_measured_in_every_system_and_charged() {
+    let output = pressure(&["calibrate", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let measured: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for system in [
+        "forebay",
+        "tokio_mpsc",
+        "tower_load_shed",
+        "codel_fifo",
+        "strict_priority",
+        "fifo_4",
+    ] {
+        for way in ["alone_ns", "at_once_ns"] {
+            let ns = measured[system][way].as_u64().unwrap();
+            assert!((1..1_000_000).contains(&ns), "{system}, {way}: {ns}");
+        }
+    }
+    let scenario = Written::new(&steady(2.0, ""));
+    let charged = |option: &str| {
+        let runs = scenario.figures(&[option]);
+        runs[0]["refusal_ns"].as_u64().unwrap()
+    };
+    assert_eq!(charged("--refusal=777"), 777);
+    assert!((1..1_000_000).contains(&charged("--refusal=measured")));
+    assert_eq!(scenario.run(&["--refusal=much"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_step_that_is_repeated_tells_milliseconds_and_one_does_not() {
+    let step = |more: &str| {
+        let scenario = format!(
+            "name = \"test\"\nabout = \"a test\"\nduration_ms = 4000\nworkers = 64\nseeds = [1]\n\
+             load.total = [{{ shape = \"bursts\", level = 0.5, burst = 1.4, every_ms = 80, burst_ms = 48, for_ms = 4000 }}]\n\
+             service = {{ kind = \"exponential\", mean_us = 1000.0 }}\n\
+             [measure]\nstep_at_ms = 0\nstep_until_ms = 48\n{more}\n"
+        );
+        let runs = Written::new(&scenario).figures(&["--system=fifo_4"]);
+        (
+            runs[0]["convergence_ms"].as_f64().unwrap(),
+            runs[0]["settling"]["convergence"].clone(),
+        )
+    };
+    let (ms, settled) = step("step_every_ms = 80");
+    let of = |settled: &Value, field: &str| settled[field].as_f64().unwrap();
+    assert_eq!(settled["repeats"], 50);
+    assert!(
+        (3.0..3.3).contains(&of(&settled, "resolution_ms")),
+        "{settled}"
+    );
+    assert!((3.0..8.0).contains(&ms), "{settled}");
+    assert!(of(&settled, "standard_error") < 0.02, "{settled}");
+    let (ms, settled) = step("");
+    assert!(
+        ms >= 12.0 && ms >= of(&settled, "resolution_ms"),
+        "{settled}"
+    );
+    assert_eq!(settled["repeats"], 1);
+}
+
+#[test]
+fn runs_made_at_once_are_those_made_one_after_the_other() {
+    let scenario = Written::new(&steady(2.0, "").replace("seeds = [1]", "seeds = [1, 2, 3]"));
+    let lines = |jobs| text(&scenario.run(&["--json", jobs]).stdout);
+    assert_eq!(lines("--jobs=3"), lines("--jobs=1"));
+    let output = pressure(&["run", "wall_1ms", "--jobs", "2"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// A mechanism, the load at which it matters, what declares it, and the gate that it meets and that is
+/// missed without it.
+const PAYS: [(&str, f64, &str, &str); 6] = [
+    (
+        "batch",
+        3.0,
+        "call_us = 900.0\npolicies.batch.size = \"natural\"\npolicies.batch.most = 8\n\
+         expect.goodput_min = 1.3",
+        "goodput_min",
+    ),
+    (
+        "throttle",
+        2.0,
+        "policies.breaker = false\npolicies.throttle = { level = 0.55, burst = 4 }\n\
+         expect.high_loss_max = 0.01\n[[faults]]\nkind = \"rate_limit\"\nat_ms = 0\nfor_ms = 2000\n\
+         level = 0.6\nburst = 8",
+        "high_loss_max",
+    ),
+    (
+        "retry",
+        0.6,
+        "policies.breaker = false\npolicies.retry.tries = 4\nexpect.high_loss_max = 0.01\n\
+         [[faults]]\nkind = \"errors\"\nat_ms = 0\nfor_ms = 2000\nshare = 0.1\neach_try = true",
+        "high_loss_max",
+    ),
+    (
+        "retry_budget",
+        0.8,
+        "policies.breaker = false\npolicies.retry.tries = 4\nexpect.goodput_min = 0.3\n\
+         [[faults]]\nkind = \"errors\"\nat_ms = 0\nfor_ms = 2000\nshare = 0.5",
+        "goodput_min",
+    ),
+    (
+        "memory",
+        2.0,
+        "policies.memory = { limit_bytes = 102400, low = 0.3 }\nexpect.in_flight_bytes_max = 102400\n\
+         [[faults]]\nkind = \"memory_growth\"\nat_ms = 200\nfor_ms = 600\nfactor = 10.0",
+        "in_flight_bytes_max",
+    ),
+    (
+        "divert",
+        0.8,
+        "policies.when_open = \"reject\"\npolicies.divert.workers = 4\nexpect.high_loss_max = 0.1\n\
+         [[faults]]\nkind = \"errors\"\nat_ms = 300\nfor_ms = 500\nshare = 1.0",
+        "high_loss_max",
+    ),
+];
+
+#[test]
+fn each_mechanism_meets_a_gate_that_is_missed_without_it() {
+    for (mechanism, level, declared, gate) in PAYS {
+        let without = format!("--system=forebay_without_{mechanism}");
+        let scenario = Written::new(&steady(level, declared));
+        let runs = scenario.figures(&["--system=forebay", &without]);
+        assert!(met(&runs[0], gate), "{mechanism}: {}", runs[0]["gates"]);
+        assert!(!met(&runs[1], gate), "{mechanism}: {}", runs[1]["gates"]);
+        // Where it is not asked for there is nothing to leave out.
+        let output = Written::new(&steady(level, "")).run(&["--json", &without]);
+        assert_eq!(text(&output.stdout), "", "{mechanism}");
+    }
+}
+
+#[test]
+fn in_an_emergency_only_high_passes() {
+    let declared =
+        "policies.admission = true\npolicies.emergency = { on = true, window_services = 5.0 }";
+    let scenario = Written::new(&steady(10.0, declared));
+    let runs = scenario.figures(&["--system=forebay", "--system=forebay_without_emergency"]);
+    let [with, without] = [&runs[0], &runs[1]].map(|run| count(run, "medium", "in_deadline"));
+    assert!(with * 10 < without, "{with} and {without} of MEDIUM");
+    let high =
+        |run| count(run, "high", "in_deadline") as f64 / count(run, "high", "offered") as f64;
+    assert!(high(&runs[0]) > 0.99, "{}", high(&runs[0]));
+    let told = runs[0]["adjustments"].to_string();
+    assert!(told.contains("capacity"), "each step is explained: {told}");
 }
 
 #[test]
@@ -418,6 +629,28 @@ fn a_report_is_one_page_with_plots() {
 }
 
 #[test]
+fn a_plot_of_a_scenario_can_stand_in_a_text() {
+    let scenario = Written::new(&steady(2.0, ""));
+    let folder = scenario.folder.path();
+    let output = pressure(&[
+        "report",
+        scenario.path().to_str().unwrap(),
+        "--system=forebay",
+        "--system=fifo_4",
+        "--svg",
+        folder.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let svg = fs::read_to_string(folder.join("test.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    assert!(svg.len() < 40_000, "{} bytes", svg.len());
+    assert!(svg.lines().all(|line| !line.trim().is_empty()));
+    for wanted in ["forebay", "fifo_4", "capacity", "part of HIGH"] {
+        assert!(svg.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
 fn compare_puts_systems_side_by_side() {
     let scenario = Written::new(&steady(2.0, ""));
     let output = pressure(&["compare", scenario.path().to_str().unwrap(), "--ablations"]);
@@ -431,9 +664,54 @@ fn compare_puts_systems_side_by_side() {
         "recovery ms",
         "forebay_without_expire",
         "strict_priority",
+        "forebay in test",
+        "better than",
+        "scenarios worse without",
     ] {
         assert!(table.contains(wanted), "{wanted}: {table}");
     }
+}
+
+#[test]
+fn compare_ends_with_its_verdicts_as_json() {
+    let scenario = Written::new(&steady(3.0, "").replace("seeds = [1]", "seeds = [1, 2]"));
+    let path = scenario.path();
+    let output = pressure(&[
+        "compare",
+        path.to_str().unwrap(),
+        "--ablations",
+        "--json",
+        "--jobs=2",
+    ]);
+    let lines = text(&output.stdout);
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let verdicts = last["verdicts"].as_array().unwrap();
+    let of = |measure: &str| {
+        let found = verdicts
+            .iter()
+            .find(|verdict| verdict["measure"] == measure);
+        found.unwrap().clone()
+    };
+    let systems = |list: &Value| list.as_array().unwrap().len();
+    let loss = of("HIGH loss");
+    let all = systems(&loss["better_than"])
+        + systems(&loss["within_the_seeds_of"])
+        + systems(&loss["worse_than"]);
+    assert_eq!(all, 5, "each baseline in one list: {loss}");
+    let better = loss["better_than"].as_array().unwrap();
+    assert!(better.iter().any(|name| name == "tokio_mpsc"), "{loss}");
+    let ablations = last["ablations"].as_array().unwrap();
+    let priority = ablations
+        .iter()
+        .find(|one| one["mechanism"] == "priority")
+        .unwrap();
+    let worsens = priority["worsens"].as_array().unwrap();
+    assert!(
+        worsens
+            .iter()
+            .any(|of| of[0] == "HIGH loss" || of[0] == "inversions"),
+        "{priority}"
+    );
 }
 
 #[test]

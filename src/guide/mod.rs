@@ -15,7 +15,23 @@ pub mod overflow {}
 #[doc = include_str!("failure.md")]
 pub mod failure {}
 
+/// A plot, as a block of HTML between texts.
+macro_rules! plot {
+    ($file:literal) => {
+        concat!("\n<div>\n", include_str!($file), "</div>\n")
+    };
+}
+
 #[doc = include_str!("pressure.md")]
+#[doc = include_str!("plots/spike.md")]
+#[doc = plot!("plots/spike.svg")]
+#[doc = include_str!("plots/batch.md")]
+#[doc = plot!("plots/batch.svg")]
+#[doc = include_str!("plots/retry_budget.md")]
+#[doc = plot!("plots/retry_budget.svg")]
+#[doc = include_str!("plots/divert.md")]
+#[doc = plot!("plots/divert.svg")]
+#[doc = include_str!("plots/rest.md")]
 pub mod pressure {}
 
 #[doc = include_str!("own_stage.md")]

@@ -13,6 +13,18 @@ pub(crate) struct Gate {
     /// Null where there was nothing to measure; the gate is not met then.
     pub(crate) value: Option<f64>,
     pub(crate) met: bool,
+    /// The true value is at most that: less cannot be told.
+    #[serde(skip)]
+    pub(crate) is_bound: bool,
+}
+
+impl Gate {
+    /// The value as it is shown.
+    pub(crate) fn shown(&self) -> String {
+        let bound = if self.is_bound { "<= " } else { "" };
+        let value = self.value.map(|value| format!("{bound}{value}"));
+        value.unwrap_or_else(|| "-".to_owned())
+    }
 }
 
 fn at_most(name: &str, limit: f64, value: Option<f64>) -> Gate {
@@ -21,6 +33,7 @@ fn at_most(name: &str, limit: f64, value: Option<f64>) -> Gate {
         limit,
         value,
         met: value.is_some_and(|value| value <= limit),
+        is_bound: false,
     }
 }
 
@@ -30,6 +43,7 @@ fn at_least(name: &str, limit: f64, value: Option<f64>) -> Gate {
         limit,
         value,
         met: value.is_some_and(|value| value >= limit),
+        is_bound: false,
     }
 }
 
@@ -101,6 +115,14 @@ pub(crate) fn judge(scenario: &Scenario, level: Option<f64>, run: &Figures) -> V
                 count(run.peak_in_flight_bytes),
             ));
         }
+    }
+    for (name, settled) in [
+        ("convergence_ms_max", run.settling.convergence),
+        ("recovery_ms_max", run.settling.recovery),
+    ] {
+        let is_bound = settled.is_some_and(|settled| settled.is_below_resolution());
+        let named = gates.iter_mut().filter(|gate| gate.name == name);
+        named.for_each(|gate| gate.is_bound = is_bound);
     }
     gates
 }

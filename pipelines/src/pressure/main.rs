@@ -5,6 +5,7 @@
     reason = "spans and counts are checked to be positive where scenarios are read"
 )]
 
+mod calibrate;
 mod cli;
 mod compare;
 mod cores;
@@ -14,6 +15,7 @@ mod measure;
 mod producer;
 mod prove;
 mod random;
+mod refusal;
 mod report;
 mod run;
 mod scenario;

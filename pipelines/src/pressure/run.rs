@@ -28,6 +28,8 @@ pub(crate) struct Job<'a> {
     pub(crate) level: Option<f64>,
     pub(crate) seed: u64,
     pub(crate) system: &'a str,
+    /// What the workers are charged for a refusal.
+    pub(crate) refusal_ns: u64,
     /// Told how far the run has come, in thousandths.
     pub(crate) progress: &'a Arc<AtomicU64>,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Ran {
     /// What is wrong with its accounts.
     pub(crate) imbalance: Option<String>,
     pub(crate) bound_bytes: Option<u64>,
+    pub(crate) refusal_ns: u64,
     /// On the wall clock.
     pub(crate) peak_rss_kib: Option<u64>,
 }
@@ -119,13 +122,9 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran, String> {
         })
         .sum();
     let max_bytes = arrivals.iter().map(|a| a.bytes).max().unwrap_or(1);
-    let refusal_ns = match scenario.mode {
-        Mode::Simulated => scenario.refusal_ns,
-        Mode::Wall => 0,
-    };
-    let trace = Trace::new(Arc::clone(&arrivals), again, refusal_ns);
+    let trace = Trace::new(Arc::clone(&arrivals), again, job.refusal_ns);
     let timeline = Timeline::new(&scenario.faults, job.seed);
-    let shop = Shop::new(&trace, timeline, scenario);
+    let shop = Shop::new(&trace, timeline, scenario, job.times, capacity_per_s);
     let built = system::build(
         job.system,
         &Setup {
@@ -185,6 +184,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran, String> {
         account: played.snapshot.as_ref().map(account),
         imbalance,
         bound_bytes: built.bound_bytes,
+        refusal_ns: job.refusal_ns,
         peak_rss_kib: played.peak_rss_kib,
     })
 }

@@ -119,7 +119,7 @@ mod tests {
 
     fn schedule(scenario: &Scenario, seed: u64) -> Vec<Arrival> {
         let files = Files::none();
-        let times = scenario.service.times(&files).unwrap();
+        let times = scenario.times(&files).unwrap();
         let draw = Draw {
             scenario,
             load: scenario.load_at(scenario.levels()[0]),

@@ -1,12 +1,14 @@
-//! Several runs one after the other: scenarios, their levels, seeds and systems.
+//! Several runs: scenarios, their levels, seeds and systems.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 
 use crate::cores::Cores;
 use crate::measure::{Figures, figures};
+use crate::refusal::{Refusal, charge};
 use crate::run::{Job, run};
 use crate::scenario::{BUILT_IN, Files, Mode, Scenario};
 use crate::system;
@@ -107,21 +109,32 @@ pub(crate) struct Planned {
     pub(crate) seed: u64,
 }
 
-/// Runs one after the other.
+/// A run's scenario, system and seed.
+type Key = (usize, String, u64);
+
+/// Runs that are made one after the other, or several at once.
 #[derive(Debug)]
 pub(crate) struct Session {
     loaded: Vec<Loaded>,
     planned: Vec<Planned>,
+    /// What a refusal is charged, by scenario and system.
+    charges: BTreeMap<(usize, String), u64>,
     /// How far the present run has come, in thousandths.
     progress: Arc<AtomicU64>,
-    /// HIGH's p99 at half the capacity, by scenario, system and seed.
-    references: BTreeMap<(usize, String, u64), Option<f64>>,
+    /// HIGH's p99 at half the capacity.
+    references: Mutex<BTreeMap<Key, Option<f64>>>,
 }
 
 impl Session {
-    /// All runs of these scenarios; `systems` where one names none.
-    pub(crate) fn new(loaded: Vec<Loaded>, systems: &[String]) -> Session {
+    /// All runs of these scenarios; `systems` where one names none. If the cost of a refusal is to be
+    /// measured that is done here, before anything else runs.
+    pub(crate) fn new(
+        loaded: Vec<Loaded>,
+        systems: &[String],
+        refusal: Refusal,
+    ) -> Result<Session, String> {
         let mut planned = Vec::new();
+        let mut charges = BTreeMap::new();
         for (number, of) in loaded.iter().enumerate() {
             let scenario = &of.scenario;
             let systems = if scenario.systems.is_empty() {
@@ -129,11 +142,17 @@ impl Session {
             } else {
                 &scenario.systems
             };
+            let systems: Vec<&String> = systems
+                .iter()
+                .filter(|name| system::applies(name, scenario))
+                .collect();
+            for system in &systems {
+                let ns = charge(refusal, scenario, system)
+                    .map_err(|why| format!("{}: {why}", scenario.name))?;
+                charges.insert((number, (*system).clone()), ns);
+            }
             for level in scenario.levels() {
-                for system in systems
-                    .iter()
-                    .filter(|name| system::applies(name, scenario))
-                {
+                for system in &systems {
                     for seed in &scenario.seeds {
                         planned.push(Planned {
                             scenario: number,
@@ -142,19 +161,20 @@ impl Session {
                                 |level| format!("{}@{level}", scenario.name),
                             ),
                             level,
-                            system: system.clone(),
+                            system: (*system).clone(),
                             seed: *seed,
                         });
                     }
                 }
             }
         }
-        Session {
+        Ok(Session {
             loaded,
             planned,
+            charges,
             progress: Arc::default(),
-            references: BTreeMap::new(),
-        }
+            references: Mutex::default(),
+        })
     }
 
     pub(crate) fn planned(&self) -> &[Planned] {
@@ -169,12 +189,55 @@ impl Session {
         &self.progress
     }
 
+    /// Makes all runs, so many at once, and hands them over in the order of the plan, until one fails
+    /// or `stop` is set. Simulated runs are the same however many are made at once.
+    pub(crate) fn make_all(
+        &self,
+        jobs: usize,
+        stop: &AtomicBool,
+        mut each: impl FnMut(Figures) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let next = AtomicUsize::new(0);
+        let (sender, made) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..jobs.clamp(1, self.planned.len().max(1)) {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Acquire) {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= self.planned.len() {
+                            break;
+                        }
+                        if sender.send((number, self.make(number))).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut early = BTreeMap::new();
+            let mut due = 0;
+            for (number, figures) in made {
+                early.insert(number, figures);
+                while let Some(figures) = early.remove(&due) {
+                    due += 1;
+                    if let Err(why) = figures.and_then(&mut each) {
+                        stop.store(true, Ordering::Release);
+                        return Err(why);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Makes the run of that number.
-    pub(crate) fn make(&mut self, number: usize) -> Result<Figures, String> {
-        let planned = self.planned[number].clone();
-        let of = self.loaded[planned.scenario].clone();
+    pub(crate) fn make(&self, number: usize) -> Result<Figures, String> {
+        let planned = &self.planned[number];
+        let of = &self.loaded[planned.scenario];
         let told = |why| format!("{}: {why}", planned.name);
-        let times = of.scenario.service.times(&of.files).map_err(told)?;
+        let times = of.scenario.times(&of.files).map_err(told)?;
+        let charged = (planned.scenario, planned.system.clone());
         let job = Job {
             scenario: &of.scenario,
             files: &of.files,
@@ -182,10 +245,11 @@ impl Session {
             level: planned.level,
             seed: planned.seed,
             system: &planned.system,
-            progress: &Arc::clone(&self.progress),
+            refusal_ns: self.charges.get(&charged).copied().unwrap_or_default(),
+            progress: &self.progress,
         };
         let reference_p99_us = if of.scenario.expect.needs_reference(planned.level) {
-            self.reference(&planned, &job).map_err(told)?
+            self.reference(planned, &job).map_err(told)?
         } else {
             None
         };
@@ -202,9 +266,13 @@ impl Session {
     }
 
     /// HIGH's p99 in the same system, with the same seed, at half the capacity.
-    fn reference(&mut self, planned: &Planned, job: &Job<'_>) -> Result<Option<f64>, String> {
+    fn reference(&self, planned: &Planned, job: &Job<'_>) -> Result<Option<f64>, String> {
         let key = (planned.scenario, planned.system.clone(), planned.seed);
-        if let Some(known) = self.references.get(&key) {
+        let lock = || {
+            let references = self.references.lock();
+            references.unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(known) = lock().get(&key) {
             return Ok(*known);
         }
         let scenario = job.scenario.reference();
@@ -216,7 +284,7 @@ impl Session {
         let name = planned.name.clone();
         let (system, seed) = (job.system, job.seed);
         let found = figures(&scenario, None, name, system, seed, &ran, None);
-        self.references.insert(key, found.more.high_p99_us);
+        lock().insert(key, found.more.high_p99_us);
         Ok(found.more.high_p99_us)
     }
 }

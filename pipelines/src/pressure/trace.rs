@@ -50,6 +50,10 @@ struct Slot {
     started: AtomicU64,
     ended: AtomicU64,
     fate: AtomicU8,
+    /// How many hold the element: who works on it, and who may have to try again.
+    holders: AtomicU8,
+    /// How often work on it was begun.
+    tries: AtomicU8,
 }
 
 /// What is known of one element.
@@ -74,6 +78,8 @@ pub(crate) struct Trace {
     refusal_ns: u64,
     /// Processor time of refusals that no worker has paid for yet.
     debt_ns: AtomicU64,
+    /// Of the elements that are inside.
+    inside_bytes: AtomicU64,
     closing: AtomicBool,
 }
 
@@ -94,6 +100,8 @@ impl Trace {
             started: AtomicU64::new(NEVER),
             ended: AtomicU64::new(NEVER),
             fate: AtomicU8::new(Fate::Ahead as u8),
+            holders: AtomicU8::new(0),
+            tries: AtomicU8::new(0),
         };
         let count = arrivals.len() + again;
         Arc::new(Trace {
@@ -103,6 +111,7 @@ impl Trace {
             slots: std::iter::repeat_with(slot).take(count).collect(),
             refusal_ns,
             debt_ns: AtomicU64::new(0),
+            inside_bytes: AtomicU64::new(0),
             closing: AtomicBool::new(false),
         })
     }
@@ -152,8 +161,14 @@ impl Trace {
         u32::try_from(index).ok()
     }
 
-    fn end(&self, id: u32, fate: Fate) {
+    /// The bytes that were offered and neither given back, done nor dropped.
+    pub(crate) fn inside_bytes(&self) -> u64 {
+        self.inside_bytes.load(Ordering::Relaxed)
+    }
+
+    fn end(&self, id: u32, bytes: u64, fate: Fate) {
         if let Some(slot) = self.slots.get(id as usize) {
+            self.inside_bytes.fetch_sub(bytes, Ordering::Relaxed);
             slot.ended.store(self.now(), Ordering::Release);
             slot.fate.store(fate as u8, Ordering::Release);
         }
@@ -166,6 +181,9 @@ impl Trace {
         let now = self.now();
         slot.offered.store(now, Ordering::Release);
         slot.fate.store(Fate::Inside as u8, Ordering::Release);
+        slot.holders.store(1, Ordering::Release);
+        self.inside_bytes
+            .fetch_add(arrival.bytes, Ordering::Relaxed);
         Some(Item {
             id,
             rank: arrival.rank,
@@ -173,8 +191,6 @@ impl Trace {
             service_ns: arrival.service_ns,
             useful_ns: (arrival.at_ns.saturating_add(deadline_ns)).saturating_sub(now),
             trace: Arc::clone(self),
-            begun: false,
-            ended: false,
         })
     }
 
@@ -220,7 +236,8 @@ impl Trace {
     }
 }
 
-/// An element in the hands of a system. Whoever drops it has lost it.
+/// An element in the hands of a system; clones are the same one. Whoever drops the last has lost it,
+/// unless it was finished.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) id: u32,
@@ -230,22 +247,39 @@ pub(crate) struct Item {
     /// How long after its offer it is of use.
     pub(crate) useful_ns: u64,
     trace: Arc<Trace>,
-    begun: bool,
-    ended: bool,
 }
 
 impl Item {
+    fn slot(&self) -> Option<&Slot> {
+        self.trace.slots.get(self.id as usize)
+    }
+
     /// Work on it begins. If it is dropped from now on, the call was given up, and failed.
-    pub(crate) fn begin(&mut self) {
-        self.begun = true;
-        if let Some(slot) = self.trace.slots.get(self.id as usize) {
-            slot.started.store(self.trace.now(), Ordering::Release);
+    pub(crate) fn begin(&self) {
+        if let Some(slot) = self.slot() {
+            slot.tries.fetch_add(1, Ordering::AcqRel);
+            if slot.started.load(Ordering::Acquire) == NEVER {
+                slot.started.store(self.trace.now(), Ordering::Release);
+            }
         }
     }
 
-    pub(crate) fn finish(mut self, fate: Fate) {
-        self.ended = true;
-        self.trace.end(self.id, fate);
+    /// How often work on it was begun.
+    pub(crate) fn tries(&self) -> u32 {
+        self.slot()
+            .map_or(0, |slot| u32::from(slot.tries.load(Ordering::Acquire)))
+    }
+
+    pub(crate) fn finish(self, fate: Fate) {
+        self.trace.end(self.id, self.bytes, fate);
+    }
+
+    /// The work on it failed. If somebody still holds it, it may be tried again.
+    pub(crate) fn fail(self) {
+        let holders = self.slot().map(|slot| slot.holders.load(Ordering::Acquire));
+        if holders == Some(1) {
+            self.finish(Fate::Failed);
+        }
     }
 
     /// It was given back at the offer.
@@ -255,18 +289,79 @@ impl Item {
     }
 }
 
+impl Clone for Item {
+    fn clone(&self) -> Item {
+        if let Some(slot) = self.slot() {
+            slot.holders.fetch_add(1, Ordering::AcqRel);
+        }
+        Item {
+            trace: Arc::clone(&self.trace),
+            ..*self
+        }
+    }
+}
+
 impl Drop for Item {
     fn drop(&mut self) {
-        if self.ended {
+        let Some(slot) = self.slot() else { return };
+        let is_last = slot.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+        if !is_last || slot.fate.load(Ordering::Acquire) != Fate::Inside as u8 {
             return;
         }
-        if self.trace.closing.load(Ordering::Acquire) {
-            self.trace.end(self.id, Fate::Cancelled);
-        } else if self.begun {
-            self.trace.end(self.id, Fate::Failed);
+        let fate = if self.trace.closing.load(Ordering::Acquire) {
+            Fate::Cancelled
+        } else if slot.started.load(Ordering::Acquire) != NEVER {
+            Fate::Failed
         } else {
             self.trace.charge();
-            self.trace.end(self.id, Fate::Lost);
+            Fate::Lost
+        };
+        self.trace.end(self.id, self.bytes, fate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn trace() -> Arc<Trace> {
+        let arrival = Arrival {
+            at_ns: 0,
+            service_ns: 1,
+            bytes: 10,
+            rank: Rank::High,
+            tries: 0,
+        };
+        Trace::new(Arc::new(vec![arrival]), 0, 0)
+    }
+
+    #[test]
+    fn an_element_that_failed_may_be_tried_again_by_who_still_holds_it() {
+        let trace = trace();
+        let item = trace.offer(0, 100).unwrap();
+        let kept = item.clone();
+        item.begin();
+        item.fail();
+        assert_eq!((trace.fate(0), trace.inside_bytes()), (Fate::Inside, 10));
+        kept.begin();
+        assert_eq!(kept.tries(), 2);
+        kept.finish(Fate::Done);
+        assert_eq!((trace.fate(0), trace.inside_bytes()), (Fate::Done, 0));
+    }
+
+    #[test]
+    fn whoever_drops_the_last_has_lost_it() {
+        for (begins, fate) in [(true, Fate::Failed), (false, Fate::Lost)] {
+            let trace = trace();
+            let item = trace.offer(0, 100).unwrap();
+            if begins {
+                item.begin();
+            }
+            drop(item.clone());
+            assert_eq!(trace.fate(0), Fate::Inside);
+            drop(item);
+            assert_eq!((trace.fate(0), trace.inside_bytes()), (fate, 0));
         }
     }
 }

@@ -27,7 +27,7 @@ struct Shown {
 }
 
 /// Makes all runs of a session and shows them. `q`, Escape and Ctrl-C end it after the present run.
-pub(crate) fn make_all(mut session: Session) -> Result<Vec<Figures>, String> {
+pub(crate) fn make_all(session: Session, jobs: usize) -> Result<Vec<Figures>, String> {
     let planned = session.planned().to_vec();
     let progress = Arc::clone(session.progress());
     let made = Arc::new(Mutex::new(Vec::new()));
@@ -36,22 +36,11 @@ pub(crate) fn make_all(mut session: Session) -> Result<Vec<Figures>, String> {
     let runs = {
         let (made, over, stop) = (Arc::clone(&made), Arc::clone(&over), Arc::clone(&stop));
         thread::spawn(move || {
-            let mut result = Ok(());
-            for number in 0..session.planned().len() {
-                if stop.load(Ordering::Acquire) {
-                    break;
-                }
-                match session.make(number) {
-                    Ok(figures) => made
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(figures),
-                    Err(why) => {
-                        result = Err(why);
-                        break;
-                    }
-                }
-            }
+            let result = session.make_all(jobs, &stop, |figures| {
+                let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+                made.push(figures);
+                Ok(())
+            });
             over.store(true, Ordering::Release);
             result
         })
@@ -183,6 +172,7 @@ fn figures(shown: &Shown, height: u16) -> Table<'static> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::refusal::Refusal;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -194,7 +184,8 @@ mod tests {
         let scenario = crate::scenario::Scenario::parse(text).unwrap();
         let files = crate::scenario::Files::none();
         let loaded = vec![crate::session::Loaded { scenario, files }];
-        let mut session = Session::new(loaded, &["fifo_4".to_owned()]);
+        let systems = ["fifo_4".to_owned()];
+        let session = Session::new(loaded, &systems, Refusal::Declared).unwrap();
         let made = vec![session.make(0).unwrap()];
         let shown = Shown {
             planned: session.planned().to_vec(),

@@ -58,7 +58,7 @@ fn busy_stretch(times: &Times, random: &mut Random) -> f64 {
     let start = Instant::now();
     let mut intended = 0.0;
     while start.elapsed() < BUSY_STRETCH {
-        let service = times.draw(random);
+        let service = times.draw_call(random);
         intended += service as f64;
         spin::work(service);
     }
@@ -72,7 +72,7 @@ fn asleep_stretch(workers: usize, times: &Times, random: &mut Random) -> Result<
         .ceil()
         .max(20.0) as usize;
     let drawn: Vec<Vec<u64>> = (0..workers)
-        .map(|_| (0..each).map(|_| times.draw(random)).collect())
+        .map(|_| (0..each).map(|_| times.draw_call(random)).collect())
         .collect();
     Ok(runtime.block_on(async {
         let start = Instant::now();

@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use super::tally::Tally;
 use crate::chunk::Chunk;
-use crate::control::{LimitMember, Permit, WhenOpen};
+use crate::control::{BreakerState, LimitMember, Permit, WhenOpen};
 use crate::error::Stop;
 use crate::operator::pace::Patience;
 use crate::operator::{Context, Control, Demand, Fill, Held, Input, Operator};
@@ -30,6 +30,9 @@ enum Permits {
     /// There is none.
     Free,
     Some(Vec<Permit>),
+    /// It is tried: the element comes first, then its permit. A permit that is held while none comes
+    /// would have what stands before this stage send all another way, and none to be tried with.
+    OneByOne,
     /// The elements are shed.
     Reject,
     /// No element is asked for.
@@ -75,9 +78,20 @@ impl<T> CallGate<T> {
             // Calls that hang may take up all room: what comes behind them is shed all the same.
             return Permits::Reject;
         }
+        let is_trial = || breaker.state() == BreakerState::HalfOpen;
+        if want > 0 && when_open == WhenOpen::Reject {
+            match breaker.check(now) {
+                Err(_) => return Permits::Reject,
+                Ok(()) if is_trial() => return Permits::OneByOne,
+                Ok(()) => {}
+            }
+        }
         while permits.len() < want {
             let permit = match when_open {
                 WhenOpen::Reject => breaker.try_acquire(now).ok(),
+                // Who has one does not wait for another: a permit that is given back unused would
+                // wake it for ever.
+                _ if !permits.is_empty() && breaker.check(now).is_err() => None,
                 _ => match breaker.poll_acquire(cx.task(), now) {
                     Poll::Ready(permit) => Some(permit),
                     Poll::Pending => None,
@@ -110,6 +124,27 @@ impl<T> CallGate<T> {
                 return;
             }
         }
+    }
+
+    /// Takes one element in and asks for its permit.
+    fn try_one(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        out: &mut Chunk<T>,
+        now: Time,
+    ) -> Result<Fill, Stop> {
+        let filled = self.input.fill(cx, out, Demand::items(1))?;
+        let Some(breaker) = self.tally.breaker().filter(|_| !out.is_empty()) else {
+            return Ok(filled);
+        };
+        if let Ok(permit) = breaker.try_acquire(now) {
+            self.tally.pass(vec![permit]);
+            return Ok(filled);
+        }
+        // Another stage was faster.
+        cx.settle_chunk(out, Outcome::Shed(Reason::BreakerOpen));
+        cx.waker().wake_by_ref();
+        Ok(Fill::Pending)
     }
 
     /// Sheds what comes while the breaker refuses.
@@ -179,6 +214,14 @@ impl<T: Send> Operator<T> for CallGate<T> {
                 self.unlease(places);
                 self.lease(cx, 0);
                 return self.input.fill(cx, out, Demand::NONE);
+            }
+            Permits::OneByOne => {
+                let filled = self.try_one(cx, out, now);
+                self.unlease(places.saturating_sub(out.len()));
+                if out.is_empty() {
+                    self.lease(cx, 0);
+                }
+                return filled;
             }
             Permits::Free => None,
             Permits::Some(permits) => Some(permits),

@@ -6,6 +6,8 @@ use forebay::outcome::Kind;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::fairness::jain;
+use super::rejections::{TimeToReject, time_to_reject};
 use super::{quantile, round};
 use crate::run::Ran;
 use crate::scenario::{ByClass, Rank};
@@ -35,6 +37,10 @@ pub(crate) struct ClassFigures {
     pub(crate) deferrals: u64,
     pub(crate) in_flight: u64,
     pub(crate) latency_us: Latency,
+    pub(crate) time_to_reject_us: TimeToReject,
+    /// Jain's index of the producers' shares in time of what each offered: 1 if all fare alike, 1 / n
+    /// if one of n gets all; null with one producer, or if nothing was done in time.
+    pub(crate) jain: Option<f64>,
 }
 
 impl ClassFigures {
@@ -56,9 +62,14 @@ pub(super) struct Counted {
 }
 
 /// Counts the whole run; latencies are those of elements meant to start from `from` on.
-pub(super) fn count(ran: &Ran, from: u64) -> Counted {
+/// Who offered is told by an element's number: each of so many producers offers every n-th.
+pub(super) fn count(ran: &Ran, from: u64, producers: usize) -> Counted {
     let mut wrong: Vec<String> = ran.imbalance.iter().cloned().collect();
-    let classes = ByClass::make(|rank| class(ran, rank, from, &mut wrong));
+    let classes = ByClass::make(|rank| ClassFigures {
+        time_to_reject_us: time_to_reject(&ran.records, rank, from),
+        jain: jain(&ran.records, rank, producers),
+        ..class(ran, rank, from, &mut wrong)
+    });
     Counted {
         classes,
         imbalance: (!wrong.is_empty()).then(|| wrong.join("; ")),
@@ -113,13 +124,16 @@ fn class(ran: &Ran, rank: Rank, from: u64, wrong: &mut Vec<String>) -> ClassFigu
         Some(account) => {
             let says = |kind: Kind| account.of(rank)[kind as usize];
             let done = figures.in_deadline + figures.late;
+            let turned_away = ran.last.turned_away.as_ref();
+            let turned_away = turned_away.map_or(0, |by_class| *by_class.of(rank));
             let pairs = [
                 ("done", done, says(Kind::Delivered) + says(Kind::Filtered)),
                 ("failed", figures.failed, says(Kind::Failed)),
                 (
                     "lost",
                     refused + lost + cancelled,
-                    says(Kind::Shed)
+                    turned_away
+                        + says(Kind::Shed)
                         + says(Kind::Expired)
                         + says(Kind::DeadLettered)
                         + says(Kind::Cancelled),
@@ -133,7 +147,7 @@ fn class(ran: &Ran, rank: Rank, from: u64, wrong: &mut Vec<String>) -> ClassFigu
                     ));
                 }
             }
-            figures.shed = says(Kind::Shed);
+            figures.shed = turned_away + says(Kind::Shed);
             figures.expired = says(Kind::Expired);
             figures.dead_lettered = says(Kind::DeadLettered);
             figures.cancelled = says(Kind::Cancelled);
@@ -208,12 +222,6 @@ pub(super) fn completions(records: &[Record], window: &Range<u64>) -> u64 {
     records.iter().filter(done).count() as u64
 }
 
-/// Elements that were refused, or dropped while the run went on.
-pub(super) fn given_up(records: &[Record]) -> u64 {
-    let given_up = |record: &&Record| matches!(record.fate, Fate::Refused | Fate::Lost);
-    records.iter().filter(given_up).count() as u64
-}
-
 /// The most bytes that were inside at once: taken in, and neither done nor dropped.
 pub(super) fn peak_bytes(records: &[Record]) -> u64 {
     let mut events: Vec<(u64, bool, u64)> = Vec::new();
@@ -285,6 +293,7 @@ mod tests {
             }),
             imbalance: None,
             bound_bytes: None,
+            refusal_ns: 0,
             peak_rss_kib: None,
         }
     }
@@ -302,7 +311,7 @@ mod tests {
 
     #[test]
     fn each_element_counts_once() {
-        let counted = count(&ran(high(), None), 0);
+        let counted = count(&ran(high(), None), 0, 1);
         assert_eq!(counted.imbalance, None);
         let high = counted.classes.high;
         assert_eq!(high.offered, 5);
@@ -345,7 +354,10 @@ mod tests {
     #[test]
     fn an_account_that_differs_from_the_trace_does_not_balance() {
         let true_account = [(Kind::Delivered, 2), (Kind::Shed, 2)];
-        assert_eq!(count(&ran(high(), Some(true_account)), 0).imbalance, None);
+        assert_eq!(
+            count(&ran(high(), Some(true_account)), 0, 1).imbalance,
+            None
+        );
         for (lie, named) in [
             (
                 [(Kind::Delivered, 3), (Kind::Shed, 2)],
@@ -360,7 +372,7 @@ mod tests {
                 "0 failed by the trace, 2",
             ),
         ] {
-            let told = count(&ran(high(), Some(lie)), 0).imbalance.unwrap();
+            let told = count(&ran(high(), Some(lie)), 0, 1).imbalance.unwrap();
             assert!(told.contains(named), "{told}");
         }
     }

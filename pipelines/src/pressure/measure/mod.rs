@@ -4,13 +4,16 @@
 
 mod breaker;
 mod counts;
+mod fairness;
 mod inversions;
+mod rejections;
 mod series;
 mod settling;
 
 pub(crate) use breaker::Breaker;
 pub(crate) use counts::ClassFigures;
-pub(crate) use series::Series;
+pub(crate) use series::{Bin, Series};
+pub(crate) use settling::Settled;
 
 use crate::gates::{self, Gate};
 use crate::run::Ran;
@@ -41,6 +44,9 @@ pub(crate) struct Figures {
     pub(crate) system: String,
     pub(crate) capacity_per_s: f64,
     pub(crate) goodput: f64,
+    /// What the workers were charged for each refusal; 0 on the wall clock, where it costs what it
+    /// costs.
+    pub(crate) refusal_ns: u64,
     pub(crate) balanced: bool,
     pub(crate) inversions: u64,
     pub(crate) aging_grants: u64,
@@ -48,8 +54,10 @@ pub(crate) struct Figures {
     /// wall clock alone.
     pub(crate) peak_rss_kib: Option<u64>,
     pub(crate) peak_in_flight_bytes: u64,
+    /// At most that long; how well it is known is in `settling`.
     pub(crate) recovery_ms: Option<f64>,
     pub(crate) convergence_ms: Option<f64>,
+    pub(crate) settling: Settling,
     pub(crate) breaker: Breaker,
     pub(crate) adjustments: Vec<Adjusted>,
     pub(crate) gates: Vec<Gate>,
@@ -60,6 +68,13 @@ pub(crate) struct Figures {
     /// Beside the printed ones: what gates, comparisons and plots need.
     #[serde(skip)]
     pub(crate) more: More,
+}
+
+/// How long it took to settle, and how well that is known.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub(crate) struct Settling {
+    pub(crate) convergence: Option<Settled>,
+    pub(crate) recovery: Option<Settled>,
 }
 
 /// Figures that are not printed in a line of JSON.
@@ -109,7 +124,7 @@ pub(crate) fn figures(
     let from = (duration_ns as f64 * scenario.measure.leave_out) as u64;
     let window = from..duration_ns;
     let span_s = (duration_ns - from) as f64 / 1e9;
-    let counted = counts::count(ran, from);
+    let counted = counts::count(ran, from, scenario.producers);
     let in_time = ran.records.iter().filter(|record| {
         record.fate == Fate::Done
             && window.contains(&record.ended)
@@ -134,6 +149,10 @@ pub(crate) fn figures(
         to: adjustment.to,
         because: adjustment.because.to_owned(),
     });
+    let settling = Settling {
+        convergence: settling::convergence(scenario, ran),
+        recovery: settling::recovery(scenario, ran, from),
+    };
     let mut figures = Figures {
         scenario: name,
         seed,
@@ -141,14 +160,16 @@ pub(crate) fn figures(
         system: system.to_owned(),
         capacity_per_s: round(ran.capacity_per_s, 3),
         goodput: round(goodput, 6),
+        refusal_ns: ran.refusal_ns,
         balanced: counted.imbalance.is_none(),
         // Starts that were granted by declaration violate nothing.
         inversions: found.starts.saturating_sub(aging_grants) + found.losses,
         aging_grants,
         peak_rss_kib: ran.peak_rss_kib,
         peak_in_flight_bytes: counts::peak_bytes(&ran.records),
-        recovery_ms: settling::recovery_ms(scenario, ran, from),
-        convergence_ms: settling::convergence_ms(scenario, ran),
+        recovery_ms: settling.recovery.map(|settled| settled.ms),
+        convergence_ms: settling.convergence.map(|settled| settled.ms),
+        settling,
         breaker: trips.breaker,
         adjustments: adjustments.collect(),
         gates: Vec::new(),
@@ -162,7 +183,7 @@ pub(crate) fn figures(
             lag_p99_us: quantile(&mut lags, 0.99).unwrap_or_default() as f64 / 1e3,
             starts: found.checked,
             completions: counts::completions(&ran.records, &window),
-            refused_per_s: counts::given_up(&ran.records) as f64 * 1e9 / duration_ns as f64,
+            refused_per_s: rejections::given_up(&ran.records) as f64 * 1e9 / duration_ns as f64,
             bound_bytes: ran.bound_bytes,
             trip_calls: trips.calls,
             series: series::series(ran, duration_ns),

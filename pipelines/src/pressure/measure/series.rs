@@ -18,6 +18,8 @@ pub(crate) struct Bin {
     pub(crate) offered: f64,
     /// Completions in time, in multiples of the capacity.
     pub(crate) goodput: f64,
+    /// The part done in time of HIGH that was offered then.
+    pub(crate) high_in_time: Option<f64>,
     /// Latency, 99th percentile, of what ended then.
     pub(crate) p99_us: ByClass<Option<f64>>,
 }
@@ -39,10 +41,18 @@ pub(super) fn series(ran: &Ran, duration_ns: u64) -> Series {
     let bin = |at: u64| ((at / width) as usize).min(BINS as usize - 1);
     let mut offered = vec![0_u64; BINS as usize];
     let mut in_time = vec![0_u64; BINS as usize];
+    let mut high = vec![(0_u64, 0_u64); BINS as usize];
     let mut latencies = vec![ByClass::make(|_| Vec::<u64>::new()); BINS as usize];
     for record in &ran.records {
         if record.offered != NEVER && record.offered < duration_ns {
             offered[bin(record.offered)] += 1;
+            if record.arrival.rank == Rank::High {
+                let (all, served) = &mut high[bin(record.offered)];
+                let in_time = record.fate == Fate::Done
+                    && record.ended - record.arrival.at_ns <= record.deadline_ns;
+                *all += 1;
+                *served += u64::from(in_time);
+            }
         }
         if record.fate == Fate::Done && record.ended < duration_ns {
             let latency = record.ended - record.arrival.at_ns;
@@ -63,6 +73,8 @@ pub(super) fn series(ran: &Ran, duration_ns: u64) -> Series {
             at_s: (number as f64 + 0.5) * width as f64 / 1e9,
             offered: offered[number] as f64 / capacity,
             goodput: in_time[number] as f64 / capacity,
+            high_in_time: (high[number].0 > 0)
+                .then(|| high[number].1 as f64 / high[number].0 as f64),
             p99_us: ByClass {
                 high: p99(&mut latencies.high),
                 medium: p99(&mut latencies.medium),

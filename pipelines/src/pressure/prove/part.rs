@@ -112,7 +112,7 @@ impl Part {
         scenario.mode = Mode::Wall;
         scenario.duration_ms = (self.seconds * 1e3) as u64;
         scenario.load = scenario.load.at(HIGH);
-        let times = scenario.service.times(&loaded.files)?;
+        let times = scenario.times(&loaded.files)?;
         let capacity_per_s = wall::closed_loop(&scenario, &times, 1)?;
         let draw = Draw {
             scenario: &scenario,
@@ -134,7 +134,13 @@ impl Part {
             tries: 0,
         }));
         let trace = Trace::new(Arc::new(arrivals), 0, 0);
-        let shop = Shop::new(&trace, Timeline::new(&[], 1), &scenario);
+        let shop = Shop::new(
+            &trace,
+            Timeline::new(&[], 1),
+            &scenario,
+            &times,
+            capacity_per_s,
+        );
         let setup = Setup {
             scenario: &scenario,
             shop: &shop,

@@ -1,6 +1,9 @@
 //! One page with everything: tables and plots, no script, no other file.
 
+mod figure;
 mod plot;
+
+pub(crate) use figure::figure;
 
 use std::fmt::Write as _;
 
@@ -60,11 +63,52 @@ pub(crate) fn page(scenarios: &[Scenario], made: &[Figures]) -> Result<String, S
         }
         html.push_str("</table>");
         let runs: Vec<&Figures> = made.iter().filter(|run| run.scenario == *name).collect();
+        by_class(&mut html, &runs);
         gates(&mut html, &runs);
         plots(&mut html, &runs)?;
     }
     html.push_str("</body></html>\n");
     Ok(html)
+}
+
+/// What became of each class in every system, in the run with the first seed.
+fn by_class(html: &mut String, runs: &[&Figures]) {
+    let Some(seed) = runs.first().map(|run| run.seed) else {
+        return;
+    };
+    html.push_str(
+        "<table><tr><th>system and class</th><th>offered</th><th>in time</th><th>late</th>\
+         <th>given up</th><th>p50 us</th><th>p99 us</th><th>time to reject p50 us</th><th>p99 us</th>\
+         <th>Jain's index of its producers</th></tr>",
+    );
+    for run in runs.iter().filter(|run| run.seed == seed) {
+        for rank in crate::scenario::Rank::ALL {
+            let class = run.classes.of(rank);
+            let given_up = class.shed + class.expired + class.dead_lettered + class.failed;
+            let shown =
+                |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
+            let _ = write!(
+                html,
+                "<tr><td>{}, {}</td>",
+                escape(&run.system),
+                rank.name()
+            );
+            for count in [class.offered, class.in_deadline, class.late, given_up] {
+                let _ = write!(html, "<td>{count}</td>");
+            }
+            for value in [
+                class.latency_us.p50,
+                class.latency_us.p99,
+                class.time_to_reject_us.p50,
+                class.time_to_reject_us.p99,
+                class.jain,
+            ] {
+                let _ = write!(html, "<td>{}</td>", shown(value));
+            }
+            html.push_str("</tr>");
+        }
+    }
+    html.push_str("</table>");
 }
 
 /// Every gate of forebay's runs, with its figure.
@@ -83,7 +127,7 @@ fn gates(html: &mut String, runs: &[&Figures]) {
             } else {
                 ("missed", "missed")
             };
-            let value = gate.value.map_or("-".to_owned(), |value| value.to_string());
+            let value = escape(&gate.shown());
             let _ = write!(
                 html,
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td>{value}</td><td class=\"{class}\">{said}</td></tr>",
@@ -148,6 +192,7 @@ fn plots(html: &mut String, runs: &[&Figures]) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::refusal::Refusal;
     use crate::session::{Loaded, Session};
 
     #[test]
@@ -161,7 +206,7 @@ mod tests {
             files,
         }];
         let systems = ["forebay".to_owned(), "fifo_4".to_owned()];
-        let mut session = Session::new(loaded, &systems);
+        let session = Session::new(loaded, &systems, Refusal::Declared).unwrap();
         let made: Vec<Figures> = (0..4).map(|number| session.make(number).unwrap()).collect();
         let page = page(&[scenario], &made).unwrap();
         assert_eq!(page.matches("<h2").count(), 2);

@@ -23,10 +23,14 @@ impl Curve {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Linear,
+    /// With room for the names above the curves.
+    LinearBelowNames,
     Logarithmic,
 }
 
 const SIZE: (u32, u32) = (560, 260);
+/// Of two side by side.
+const PAIR: (u32, u32) = (880, 260);
 const COLORS: [RGBColor; 4] = [
     RGBColor(214, 120, 20),
     RGBColor(20, 130, 70),
@@ -34,38 +38,64 @@ const COLORS: [RGBColor; 4] = [
     RGBColor(150, 40, 150),
 ];
 
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
 /// Draws curves over seconds.
 pub(super) fn draw(title: &str, curves: &[Curve], kind: Kind) -> Result<String, String> {
+    drawn(SIZE, |root| panel(root, title, curves, kind))
+}
+
+/// Draws two such plots side by side.
+pub(super) fn draw_pair(
+    left: (&str, &[Curve], Kind),
+    right: (&str, &[Curve], Kind),
+) -> Result<String, String> {
+    drawn(PAIR, |root| {
+        let (one, other) = root.split_horizontally(PAIR.0 / 2);
+        panel(&one, left.0, left.1, left.2)?;
+        panel(&other, right.0, right.1, right.2)
+    })
+}
+
+fn drawn(
+    size: (u32, u32),
+    draw: impl FnOnce(&Area<'_>) -> Result<(), String>,
+) -> Result<String, String> {
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE).map_err(|error| error.to_string())?;
-        let points = || curves.iter().flat_map(|curve| curve.points.iter());
-        let seconds = points().map(|point| point.0).fold(0.001, f64::max);
-        let top = points().map(|point| point.1).fold(0.0, f64::max);
-        let area = root
-            .titled(title, ("sans-serif", 15))
-            .map_err(|error| error.to_string())?;
-        match kind {
-            Kind::Linear => {
-                let most = if top > 0.0 { top * 1.05 } else { 1.0 };
-                lines(&area, curves, 0.0..seconds, 0.0..most)?;
-            }
-            Kind::Logarithmic => {
-                let positive = points().map(|point| point.1).filter(|value| *value > 0.0);
-                let least = positive.fold(f64::INFINITY, f64::min);
-                let least = if least.is_finite() { least * 0.8 } else { 1.0 };
-                let range = (least..top.max(least * 10.0) * 1.2).log_scale();
-                lines(&area, curves, 0.0..seconds, range)?;
-            }
-        }
+        draw(&root)?;
         root.present().map_err(|error| error.to_string())?;
     }
     Ok(svg)
 }
 
+fn panel(root: &Area<'_>, title: &str, curves: &[Curve], kind: Kind) -> Result<(), String> {
+    let points = || curves.iter().flat_map(|curve| curve.points.iter());
+    let seconds = points().map(|point| point.0).fold(0.001, f64::max);
+    let top = points().map(|point| point.1).fold(0.0, f64::max);
+    let area = root
+        .titled(title, ("sans-serif", 15))
+        .map_err(|error| error.to_string())?;
+    match kind {
+        Kind::Linear | Kind::LinearBelowNames => {
+            let room = if kind == Kind::Linear { 1.05 } else { 1.75 };
+            let most = if top > 0.0 { top * room } else { 1.0 };
+            lines(&area, curves, 0.0..seconds, 0.0..most)
+        }
+        Kind::Logarithmic => {
+            let positive = points().map(|point| point.1).filter(|value| *value > 0.0);
+            let least = positive.fold(f64::INFINITY, f64::min);
+            let least = if least.is_finite() { least * 0.8 } else { 1.0 };
+            let range = (least..top.max(least * 10.0) * 1.2).log_scale();
+            lines(&area, curves, 0.0..seconds, range)
+        }
+    }
+}
+
 fn lines<Y>(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    area: &Area<'_>,
     curves: &[Curve],
     seconds: std::ops::Range<f64>,
     values: Y,
@@ -98,6 +128,7 @@ where
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .border_style(BLACK.mix(0.3))
         .background_style(WHITE.mix(0.8))
         .draw()

@@ -28,11 +28,12 @@ pub(crate) struct Expect {
 }
 
 impl Expect {
-    pub(crate) fn check(&self, sweep: &[f64]) -> Result<(), String> {
+    /// `goodput_most`: what is done in time can be more than the capacity if a call can be for several.
+    pub(crate) fn check(&self, sweep: &[f64], goodput_most: f64) -> Result<(), String> {
         if self.level.is_some() {
             return Err("expect.level: only in expect.at".to_owned());
         }
-        self.check_limits("expect")?;
+        self.check_limits("expect", goodput_most)?;
         for (number, at) in self.at.iter().enumerate() {
             let field = format!("expect.at[{number}]");
             if !at.at.is_empty() {
@@ -43,13 +44,13 @@ impl Expect {
                 Some(level) if !sweep.contains(&level) => {
                     return Err(format!("{field}.level = {level}: not in load.sweep"));
                 }
-                Some(_) => at.check_limits(&field)?,
+                Some(_) => at.check_limits(&field, goodput_most)?,
             }
         }
         Ok(())
     }
 
-    fn check_limits(&self, field: &str) -> Result<(), String> {
+    fn check_limits(&self, field: &str, goodput_most: f64) -> Result<(), String> {
         let figures = [
             ("goodput_min", self.goodput_min),
             ("high_loss_max", self.high_loss_max),
@@ -69,12 +70,12 @@ impl Expect {
             }
         }
         let shares = [
-            ("goodput_min", self.goodput_min),
-            ("high_loss_max", self.high_loss_max),
+            ("goodput_min", self.goodput_min, goodput_most),
+            ("high_loss_max", self.high_loss_max, 1.0),
         ];
-        for (name, value) in shares {
-            if let Some(value) = value.filter(|value| *value > 1.0) {
-                return Err(format!("{field}.{name} = {value}: from 0 to 1"));
+        for (name, value, most) in shares {
+            if let Some(value) = value.filter(|value| *value > most) {
+                return Err(format!("{field}.{name} = {value}: from 0 to {most}"));
             }
         }
         Ok(())

@@ -19,8 +19,14 @@ pub(crate) enum Fault {
     },
     /// That share of the calls that start does not return before the fault is over.
     Hang { at_ms: u64, for_ms: u64, share: f64 },
-    /// That share of the calls that start fails.
-    Errors { at_ms: u64, for_ms: u64, share: f64 },
+    /// That share of the calls that start fails: of an element all tries, or each by itself.
+    Errors {
+        at_ms: u64,
+        for_ms: u64,
+        share: f64,
+        #[serde(default)]
+        each_try: bool,
+    },
     /// That share of the calls that start takes so many times as long.
     Grey {
         at_ms: u64,
@@ -42,6 +48,14 @@ pub(crate) enum Fault {
         for_ms: u64,
         tries: u32,
         after_ms: f64,
+    },
+    /// No more than so many calls a second are served, in multiples of the capacity, and so many at
+    /// once; others fail, after a tenth of their time.
+    RateLimit {
+        at_ms: u64,
+        for_ms: u64,
+        level: f64,
+        burst: u32,
     },
     /// That share of one class comes as another.
     ClassShift {
@@ -67,6 +81,7 @@ impl Fault {
             | Fault::CpuSteal { at_ms, for_ms, .. }
             | Fault::MemoryGrowth { at_ms, for_ms, .. }
             | Fault::RetryStorm { at_ms, for_ms, .. }
+            | Fault::RateLimit { at_ms, for_ms, .. }
             | Fault::ClassShift { at_ms, for_ms, .. } => (at_ms, for_ms),
         };
         (at_ms * MS, (at_ms + for_ms) * MS)
@@ -86,6 +101,7 @@ impl Fault {
                 | Fault::Hang { .. }
                 | Fault::Errors { .. }
                 | Fault::Grey { .. }
+                | Fault::RateLimit { .. }
                 | Fault::CpuSteal { .. }
         )
     }
@@ -125,6 +141,15 @@ impl Fault {
                 (*share, 1.0)
             }
             Fault::Stall { .. } | Fault::RetryStorm { .. } => (1.0, 1.0),
+            Fault::RateLimit { level, burst, .. } => {
+                if !(0.001..=1000.0).contains(level) {
+                    return Err(format!("{field}.level = {level}: from 0.001 to 1000"));
+                }
+                if *burst == 0 {
+                    return Err(format!("{field}.burst = 0: at least 1"));
+                }
+                (1.0, 1.0)
+            }
         };
         if !(0.0..=1.0).contains(&share) {
             return Err(format!("{field}.share = {share}: from 0 to 1"));
@@ -207,9 +232,9 @@ impl Timeline {
         }
     }
 
-    /// The end of a call that starts then. What happens to a call is drawn from the seed and its
-    /// number alone, so that it is the same in every system.
-    pub(crate) fn call(&self, id: u32, start_ns: u64, service_ns: u64) -> Ending {
+    /// The end of a call that starts then, the first try or a later one. What happens to a call is drawn
+    /// from the seed and its number alone, so that it is the same in every system.
+    pub(crate) fn call(&self, id: u32, tries: u32, start_ns: u64, service_ns: u64) -> Ending {
         let mut service = service_ns as f64;
         let mut held_until = 0;
         let mut failed = false;
@@ -217,8 +242,12 @@ impl Timeline {
             if !fault.is_on(start_ns) {
                 continue;
             }
+            let tries = match fault {
+                Fault::Errors { each_try: true, .. } => u64::from(tries.saturating_sub(1)),
+                _ => 0,
+            };
             let mut random = Random::new(
-                self.seed ^ (u64::from(id) << 8) ^ number as u64,
+                self.seed ^ (u64::from(id) << 8) ^ number as u64 ^ (tries << 40),
                 "what happens to a call",
             );
             match fault {
@@ -280,9 +309,28 @@ mod tests {
         };
         let timeline = Timeline::new(&[fault], 7);
         let hung = (0..10_000)
-            .filter(|id| timeline.call(*id, 5 * MS, MS).at_ns == 100 * MS)
+            .filter(|id| timeline.call(*id, 1, 5 * MS, MS).at_ns == 100 * MS)
             .count();
         assert!((2300..2700).contains(&hung), "{hung}");
-        assert_eq!(timeline.call(1, 100 * MS, MS).at_ns, 101 * MS);
+        assert_eq!(timeline.call(1, 1, 100 * MS, MS).at_ns, 101 * MS);
+    }
+
+    #[test]
+    fn a_later_try_fares_like_the_first_unless_each_is_drawn() {
+        let of = |each_try: bool| {
+            let fault = Fault::Errors {
+                at_ms: 0,
+                for_ms: 100,
+                share: 0.5,
+                each_try,
+            };
+            let timeline = Timeline::new(&[fault], 7);
+            let failed = move |id, tries| timeline.call(id, tries, MS, MS).failed;
+            (0..1000)
+                .filter(|id| failed(*id, 1) == failed(*id, 2))
+                .count()
+        };
+        assert_eq!(of(false), 1000);
+        assert!((430..570).contains(&of(true)), "{}", of(true));
     }
 }

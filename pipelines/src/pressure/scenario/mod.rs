@@ -5,6 +5,7 @@ mod expect;
 mod fault;
 mod files;
 mod load;
+mod mechanism;
 mod policy;
 mod service;
 
@@ -13,6 +14,7 @@ pub(crate) use expect::Expect;
 pub(crate) use fault::{Fault, Timeline};
 pub(crate) use files::{BUILT_IN, FIELDS, Files};
 pub(crate) use load::{Load, Recorded, Spacing};
+pub(crate) use mechanism::Memory;
 pub(crate) use policy::{Baselines, HowMany, MECHANISMS, Open, Order, Policies};
 pub(crate) use service::{Service, Times};
 
@@ -59,8 +61,10 @@ pub(crate) struct Measure {
     pub(crate) leave_out: f64,
     pub(crate) step_at_ms: Option<u64>,
     pub(crate) step_until_ms: Option<u64>,
+    pub(crate) step_every_ms: Option<u64>,
     pub(crate) spike_at_ms: Option<u64>,
     pub(crate) spike_until_ms: Option<u64>,
+    pub(crate) spike_every_ms: Option<u64>,
     pub(crate) inversion_grace_us: f64,
     pub(crate) lag_p99_us_max: f64,
     pub(crate) drain_ms: Option<u64>,
@@ -72,8 +76,10 @@ impl Default for Measure {
             leave_out: 0.2,
             step_at_ms: None,
             step_until_ms: None,
+            step_every_ms: None,
             spike_at_ms: None,
             spike_until_ms: None,
+            spike_every_ms: None,
             inversion_grace_us: 0.0,
             lag_p99_us_max: 5_000.0,
             drain_ms: None,
@@ -93,8 +99,9 @@ const fn a_kibibyte() -> u64 {
     1024
 }
 
+/// Measured by `pressure calibrate`, one at a time, and rounded up.
 const fn refusal_ns() -> u64 {
-    50
+    1000
 }
 
 const fn two() -> usize {
@@ -113,6 +120,8 @@ pub(crate) struct Scenario {
     pub(crate) seeds: Vec<u64>,
     pub(crate) duration_ms: u64,
     pub(crate) workers: usize,
+    #[serde(default)]
+    pub(crate) call_us: f64,
     #[serde(default)]
     pub(crate) work: Work,
     #[serde(default = "ten_services")]
@@ -187,6 +196,9 @@ impl Scenario {
         if !(1..=1 << 30).contains(&self.item_bytes) {
             return Err(format!("item_bytes = {}: from 1 to 2^30", self.item_bytes));
         }
+        if !(0.0..=10e6).contains(&self.call_us) {
+            return Err(format!("call_us = {}: from 0 to 10000000", self.call_us));
+        }
         if self.refusal_ns > 1_000_000_000 {
             let ns = self.refusal_ns;
             return Err(format!("refusal_ns = {ns}: up to 1000000000"));
@@ -205,7 +217,13 @@ impl Scenario {
         self.policies.check()?;
         self.baselines.check()?;
         self.measure.check(self.duration_ms)?;
-        self.expect.check(&self.load.sweep)
+        let goodput_most = if self.call_us > 0.0 { 1000.0 } else { 1.0 };
+        self.expect.check(&self.load.sweep, goodput_most)
+    }
+
+    /// How long services and calls take.
+    pub(crate) fn times(&self, files: &Files) -> Result<Times, String> {
+        self.service.times(files, self.call_us)
     }
 
     /// The runs it stands for: one, or one for each level of its sweep.
@@ -260,16 +278,32 @@ impl Measure {
         }
         let begins_ms = (duration_ms as f64 * self.leave_out) as u64;
         let pairs = [
-            ("step", self.step_at_ms, self.step_until_ms, 0),
+            (
+                "step",
+                self.step_at_ms,
+                self.step_until_ms,
+                self.step_every_ms,
+                0,
+            ),
             // Queue delay before it is taken from what is not left out.
             (
                 "spike",
                 self.spike_at_ms,
                 self.spike_until_ms,
+                self.spike_every_ms,
                 begins_ms + 1,
             ),
         ];
-        for (what, at, until, least) in pairs {
+        for (what, at, until, every, least) in pairs {
+            let length = until
+                .zip(at)
+                .map_or(0, |(until, at)| until.saturating_sub(at));
+            if let Some(every) = every.filter(|every| length == 0 || *every < length) {
+                return Err(format!(
+                    "measure.{what}_every_ms = {every}: at least the {length} ms from \
+                     measure.{what}_at_ms to measure.{what}_until_ms"
+                ));
+            }
             match (at, until) {
                 (None, None) => {}
                 (Some(at), Some(until)) if least <= at && at < until && until <= duration_ms => {}
@@ -328,7 +362,7 @@ mod tests {
         assert_eq!(absent, 1, "all gates but `level` have an example");
         let absent = format!("{:?}", scenario.measure).matches("None").count();
         assert_eq!(absent, 0, "all of `measure` has an example");
-        assert_eq!(scenario.faults.len(), 9, "every kind of fault");
+        assert_eq!(scenario.faults.len(), 10, "every kind of fault");
     }
 
     #[test]
@@ -336,7 +370,7 @@ mod tests {
         for (name, text) in BUILT_IN {
             let scenario = Scenario::parse(text).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert_eq!(scenario.name, *name);
-            scenario.service.times(&Files::none()).unwrap();
+            scenario.times(&Files::none()).unwrap();
             scenario.load.recorded(&Files::none()).unwrap();
         }
     }

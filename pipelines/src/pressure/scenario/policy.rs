@@ -6,6 +6,7 @@ use forebay::control::{LaneOrder, WhenNoRoom};
 use serde::{Deserialize, Serialize};
 
 use super::class::{ByClass, Rank};
+use super::mechanism::{Again, Alarm, Batches, Mechanisms, Memory, Shaping, Spare};
 
 /// What becomes of an element for which there is no room, after lower classes made way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
@@ -82,6 +83,13 @@ pub(crate) const MECHANISMS: &[&str] = &[
     "limit",
     "breaker",
     "timeout",
+    "batch",
+    "divert",
+    "throttle",
+    "retry",
+    "retry_budget",
+    "memory",
+    "emergency",
 ];
 
 /// How forebay's pipeline is built.
@@ -114,6 +122,12 @@ pub(crate) struct Policies {
     pub(crate) when_open: Open,
     pub(crate) timeout_services: f64,
     pub(crate) order: Order,
+    pub(crate) batch: Batches,
+    pub(crate) divert: Spare,
+    pub(crate) throttle: Shaping,
+    pub(crate) retry: Again,
+    pub(crate) memory: Memory,
+    pub(crate) emergency: Alarm,
     /// Mechanisms left out.
     pub(crate) without: Vec<String>,
 }
@@ -147,6 +161,12 @@ impl Default for Policies {
             when_open: Open::Pause,
             timeout_services: 200.0,
             order: Order::Free,
+            batch: Batches::default(),
+            divert: Spare::default(),
+            throttle: Shaping::default(),
+            retry: Again::default(),
+            memory: Memory::default(),
+            emergency: Alarm::default(),
             without: Vec::new(),
         }
     }
@@ -227,6 +247,20 @@ impl Policies {
                 rank.name()
             ));
         }
+        self.mechanisms().check()?;
+        let needs = [
+            (
+                self.divert.workers > 0 && !(self.breaker && self.when_open == Open::Reject),
+                "divert.workers: only with breaker = true and when_open = \"reject\"",
+            ),
+            (
+                self.emergency.on && !self.admission,
+                "emergency.on = true: only with admission = true",
+            ),
+        ];
+        if let Some((_, why)) = needs.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            return Err(format!("policies.{why}"));
+        }
         for name in &self.without {
             if !MECHANISMS.contains(&name.as_str()) {
                 return Err(format!(
@@ -250,6 +284,23 @@ impl Policies {
         }
     }
 
+    /// Those that a table of their own asks for.
+    fn mechanisms(&self) -> Mechanisms {
+        Mechanisms {
+            batch: self.batch,
+            divert: self.divert,
+            throttle: self.throttle,
+            retry: self.retry,
+            memory: self.memory,
+            emergency: self.emergency,
+        }
+    }
+
+    /// Whether a mechanism is asked for and not left out.
+    pub(crate) fn asks_for(&self, mechanism: &str) -> bool {
+        self.mechanisms().asks_for(mechanism) == Some(true) && self.has(mechanism)
+    }
+
     /// Whether it makes a difference to leave a mechanism out.
     pub(crate) fn uses(&self, mechanism: &str) -> bool {
         let declared = match mechanism {
@@ -260,7 +311,7 @@ impl Policies {
             "defer" => self.defer_items > 0,
             "limit" => self.limit != HowMany::Workers,
             "breaker" => self.breaker,
-            _ => true,
+            other => self.mechanisms().asks_for(other).unwrap_or(true),
         };
         declared && self.has(mechanism)
     }
@@ -279,6 +330,7 @@ pub(crate) struct Baselines {
     pub(crate) concurrency_limit_per_worker: usize,
     pub(crate) codel_target_services: f64,
     pub(crate) codel_interval_services: f64,
+    pub(crate) refusal_ns: u64,
 }
 
 impl Default for Baselines {
@@ -288,6 +340,8 @@ impl Default for Baselines {
             concurrency_limit_per_worker: 4,
             codel_target_services: 4.0,
             codel_interval_services: 80.0,
+            // The least that was measured of any.
+            refusal_ns: 50,
         }
     }
 }
@@ -305,6 +359,10 @@ impl Baselines {
                 "baselines.concurrency_limit_per_worker = {}: from 1 to 10000",
                 self.concurrency_limit_per_worker
             ));
+        }
+        if self.refusal_ns > 1_000_000_000 {
+            let ns = self.refusal_ns;
+            return Err(format!("baselines.refusal_ns = {ns}: up to 1000000000"));
         }
         for (field, value) in [
             ("codel_target_services", self.codel_target_services),

@@ -31,7 +31,10 @@ pub(crate) enum Service {
 pub(crate) struct Times {
     service: Service,
     recorded: Vec<f64>,
+    /// Of an element by itself.
     mean_ns: f64,
+    /// What a call takes besides, for however many elements it is.
+    call_ns: f64,
 }
 
 impl Service {
@@ -75,7 +78,7 @@ impl Service {
     }
 
     /// Reads what has to be read.
-    pub(crate) fn times(&self, files: &Files) -> Result<Times, String> {
+    pub(crate) fn times(&self, files: &Files, call_us: f64) -> Result<Times, String> {
         let mut recorded = Vec::new();
         let mean_us = match self {
             Service::Constant { mean_us }
@@ -107,17 +110,29 @@ impl Service {
             service: self.clone(),
             recorded,
             mean_ns: mean_us * 1e3,
+            call_ns: call_us * 1e3,
         })
     }
 }
 
 impl Times {
+    /// Of a call for one element.
     pub(crate) fn mean_ns(&self) -> f64 {
-        self.mean_ns
+        self.mean_ns + self.call_ns
     }
 
     pub(crate) fn mean(&self) -> Duration {
-        Duration::from_nanos(self.mean_ns as u64)
+        Duration::from_nanos(self.mean_ns() as u64)
+    }
+
+    /// What a call takes besides the services of its elements.
+    pub(crate) fn call_ns(&self) -> u64 {
+        self.call_ns as u64
+    }
+
+    /// How long a call for one element takes, in nanoseconds.
+    pub(crate) fn draw_call(&self, random: &mut Random) -> u64 {
+        self.draw(random) + self.call_ns()
     }
 
     /// One service time, in nanoseconds.
@@ -163,7 +178,7 @@ mod tests {
             },
         ];
         for service in services {
-            let times = service.times(&Files::none()).unwrap();
+            let times = service.times(&Files::none(), 0.0).unwrap();
             let mut random = Random::new(3, "service");
             let n = 100_000;
             let sum: u64 = (0..n).map(|_| times.draw(&mut random)).sum();

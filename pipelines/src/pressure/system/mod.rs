@@ -54,6 +54,8 @@ pub(crate) struct Observation {
     pub(crate) transitions: Vec<Transition>,
     /// Elements of a lower class let before a higher one by declaration.
     pub(crate) aging_grants: u64,
+    /// Elements that were turned away before any stage, which its accounts cannot know of.
+    pub(crate) turned_away: Option<ByClass<u64>>,
     /// How often elements were put off.
     pub(crate) deferrals: Option<ByClass<u64>>,
     /// The last adjustments of all controllers.
@@ -112,6 +114,11 @@ impl Setup<'_> {
         (self.mean_service.as_nanos() as f64 * count) as u64
     }
 
+    /// What the workers can do.
+    fn capacity_per_s(&self) -> f64 {
+        self.scenario.workers as f64 / self.mean_service.as_secs_f64()
+    }
+
     /// As many places as hold so many services of work for each worker.
     fn places(&self, services: f64) -> usize {
         ((self.scenario.workers as f64 * services).ceil() as usize).max(1)
@@ -142,6 +149,10 @@ pub(crate) const BASELINES: &[&str] = &[
     "fifo_4",
 ];
 
+pub(crate) fn is_baseline(name: &str) -> bool {
+    BASELINES.contains(&name)
+}
+
 const WITHOUT: &str = "forebay_without_";
 
 /// Whether there is a system of that name.
@@ -159,9 +170,14 @@ pub(crate) fn known(name: &str) -> Result<(), String> {
     ))
 }
 
+/// The mechanism that a system is forebay without.
+pub(crate) fn mechanism_of(name: &str) -> Option<&str> {
+    name.strip_prefix(WITHOUT)
+}
+
 /// Whether a scenario has the mechanism that an ablation leaves out; true of all other systems.
 pub(crate) fn applies(name: &str, scenario: &Scenario) -> bool {
-    let mechanism = name.strip_prefix(WITHOUT);
+    let mechanism = mechanism_of(name);
     mechanism.is_none_or(|mechanism| scenario.policies.uses(mechanism))
 }
 

@@ -1,17 +1,26 @@
 //! Systems side by side, on the six measures they are judged by: HIGH's p99 both over what was done and
 //! over what was offered, because a system that loses half of HIGH serves the other half fast.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod table;
+mod verdict;
 
-use crate::measure::Figures;
+use std::collections::BTreeMap;
+
+use crate::measure::{Figures, Settled};
 
 /// A measure: its name, its value in a run, and whether more of it is better.
 pub(crate) struct Measured {
     pub(crate) name: &'static str,
     pub(crate) of: fn(&Figures) -> Option<f64>,
     pub(crate) more_is_better: bool,
+    /// Values up to this are bounds: less cannot be told.
+    resolution: fn(&Figures) -> Option<f64>,
     digits: usize,
+}
+
+/// Of a measure without a resolution.
+fn exact(_: &Figures) -> Option<f64> {
+    None
 }
 
 /// What systems are judged by.
@@ -20,48 +29,56 @@ pub(crate) const MEASURES: [Measured; 7] = [
         name: "goodput/C",
         of: |figures| Some(figures.goodput),
         more_is_better: true,
+        resolution: exact,
         digits: 3,
     },
     Measured {
         name: "HIGH loss",
         of: |figures| Some(figures.more.high_loss),
         more_is_better: false,
+        resolution: exact,
         digits: 5,
     },
     Measured {
         name: "HIGH p99 us",
         of: |figures| figures.more.high_p99_us,
         more_is_better: false,
+        resolution: exact,
         digits: 0,
     },
     Measured {
         name: "p99 of offered",
         of: |figures| figures.more.high_p99_of_offered_us,
         more_is_better: false,
+        resolution: exact,
         digits: 0,
     },
     Measured {
         name: "inversions",
         of: |figures| Some(figures.inversions as f64),
         more_is_better: false,
+        resolution: exact,
         digits: 0,
     },
     Measured {
         name: "peak KiB",
         of: |figures| Some(figures.peak_in_flight_bytes as f64 / 1024.0),
         more_is_better: false,
+        resolution: exact,
         digits: 0,
     },
     Measured {
         name: "recovery ms",
         of: |figures| figures.recovery_ms,
         more_is_better: false,
+        resolution: |figures| figures.settling.recovery.map(Settled::resolution),
         digits: 1,
     },
 ];
 
 /// The columns after them.
-pub(crate) const AFTER_MEASURES: [&str; 3] = [
+pub(crate) const AFTER_MEASURES: [&str; 4] = [
+    "refusal ns",
     "gates met",
     "worse than forebay in",
     "better than forebay in",
@@ -90,6 +107,8 @@ impl Spread {
 pub(crate) struct Row {
     pub(crate) system: String,
     pub(crate) spreads: [Option<Spread>; MEASURES.len()],
+    resolutions: [Option<f64>; MEASURES.len()],
+    refusal_ns: u64,
     /// Gates met in all seeds, and all gates.
     pub(crate) gates: (usize, usize),
     /// The measures in which its worst seed is better than forebay's best.
@@ -138,20 +157,6 @@ impl Comparison {
             scenarios: scenarios.collect(),
         }
     }
-
-    /// As text: the median of the seeds, and where they differ their least and most.
-    pub(crate) fn table(&self) -> String {
-        let mut text = String::new();
-        for (name, rows) in &self.scenarios {
-            let mut cells = vec![vec![name.clone()]];
-            cells[0].extend(MEASURES.iter().map(|measure| measure.name.to_owned()));
-            cells[0].extend(AFTER_MEASURES.map(str::to_owned));
-            cells.extend(rows.iter().map(Row::cells));
-            text.push_str(&align(&cells));
-            text.push('\n');
-        }
-        text
-    }
 }
 
 fn row(system: String, runs: &[&Figures]) -> Row {
@@ -166,6 +171,10 @@ fn row(system: String, runs: &[&Figures]) -> Row {
         spreads: MEASURES
             .each_ref()
             .map(|measure| Spread::of(runs.iter().filter_map(|run| (measure.of)(run)).collect())),
+        resolutions: MEASURES
+            .each_ref()
+            .map(|measure| runs.first().and_then(|run| (measure.resolution)(run))),
+        refusal_ns: runs.first().map_or(0, |run| run.refusal_ns),
         gates: (met.values().filter(|met| **met).count(), met.len()),
         better: Vec::new(),
         worse: Vec::new(),
@@ -200,62 +209,4 @@ fn judge(rows: &mut [Row]) {
             }
         }
     }
-}
-
-impl Row {
-    /// As they are shown: name, measures, gates, where it is worse and better than forebay.
-    pub(crate) fn cells(&self) -> Vec<String> {
-        let mut cells = vec![self.system.clone()];
-        for (spread, measure) in self.spreads.iter().zip(&MEASURES) {
-            let digits = measure.digits;
-            cells.push(match spread {
-                None => "-".to_owned(),
-                Some(spread) => {
-                    let show = |value: f64| {
-                        if value.is_finite() {
-                            format!("{value:.digits$}")
-                        } else {
-                            "never".to_owned()
-                        }
-                    };
-                    let (least, most) = (show(spread.least), show(spread.most));
-                    let mut cell = show(spread.median);
-                    if least != most {
-                        let _ = write!(cell, " ({least}..{most})");
-                    }
-                    cell
-                }
-            });
-        }
-        cells.push(format!("{} of {}", self.gates.0, self.gates.1));
-        cells.push(self.worse.join(", "));
-        cells.push(self.better.join(", "));
-        cells
-    }
-}
-
-fn align(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(String::len)
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (number, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = if number == 0 || number + 2 >= columns {
-                write!(line, "{cell:<width$}  ")
-            } else {
-                write!(line, "{cell:>width$}  ")
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
