@@ -780,6 +780,37 @@ fn a_flood_of_lower_classes_is_refused_and_balances() {
 }
 
 #[test]
+fn a_proof_is_a_table_of_runs_of_their_own_and_verdicts() {
+    let scenario = "name = \"wall\"\nabout = \"a test\"\nmode = \"wall\"\nduration_ms = 200\n\
+                    workers = 1\nload.sweep = [0.5, 1.0, 2.0, 10.0]\n\
+                    service = { kind = \"constant\", mean_us = 2000.0 }\n\
+                    measure = { lag_p99_us_max = 1000000.0 }\nexpect = { high_loss_max = 0.5 }\n";
+    let written = Written::new(scenario);
+    let path = written.path();
+    let output = pressure(&[
+        "prove",
+        path.to_str().unwrap(),
+        "--seed=1",
+        "--flood-seconds=0.1",
+    ]);
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{}",
+        text(&output.stderr)
+    );
+    let proof = text(&output.stdout);
+    let count = |start: &str| proof.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!(count("Machine: "), 2, "{proof}");
+    assert_eq!(count("| forebay | "), 8, "{proof}");
+    assert_eq!(count("| tokio_mpsc | "), 1, "{proof}");
+    // Two of goodput, of what HIGH lost and of its latency, one of memory; three floods.
+    assert_eq!(count("- "), 10, "{proof}");
+    assert!(!proof.contains("| - |"), "all was measured: {proof}");
+    let missed = proof.contains(": NOT MET");
+    assert_eq!(output.status.code(), Some(if missed { 3 } else { 0 }));
+}
+
+#[test]
 fn the_stack_is_measured_in_pairs_against_the_bare_pipeline() {
     // Few and slow services, so that a debug build on a busy machine keeps up.
     let output = pressure(&[
