@@ -34,12 +34,14 @@ pub(crate) const AT_ONCE: usize = 64;
 /// Nanoseconds for a refusal in that system, set up as that scenario says, if so many are offered at
 /// once; rounded up.
 pub(crate) fn refusal_ns(scenario: &Scenario, system: &str, at_once: usize) -> Result<u64, String> {
-    let scenario = Scenario {
+    let mut scenario = Scenario {
         mode: Mode::Wall,
         work: Work::Asleep,
         faults: Vec::new(),
         ..scenario.clone()
     };
+    // The workers never finish: there is no rate to keep to.
+    scenario.policies.throttle.level = 0.0;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -94,8 +96,8 @@ async fn round(scenario: &Scenario, system: Option<&str>, at_once: usize) -> Res
         &Setup {
             scenario,
             shop: &shop,
-            // So that no call is slow, no wait long and no window over.
-            mean_service: NEVER,
+            // So that no call is slow, no wait long and no window over while it is measured.
+            mean_service: Duration::from_secs(1),
             max_bytes: scenario.item_bytes,
         },
     )?;
