@@ -22,7 +22,7 @@ pub(super) fn in_words() -> String {
     let (share, longest) = pauses();
     format!(
         "Machine: {processors} processors ({model}), load {load}; a thread that only looked at the \
-         clock for a second was kept from it {:.2} % of the time, {} us at a time at most.\n",
+         clock for a second was kept from it {:.2} % of the time, {} us at a time at most.",
         100.0 * share,
         longest.as_micros()
     )

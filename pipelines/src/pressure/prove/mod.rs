@@ -9,7 +9,6 @@ mod part;
 mod table;
 
 use std::env::current_exe;
-use std::fmt::Write as _;
 use std::process::Command;
 
 use clap::Args;
@@ -35,14 +34,6 @@ pub(crate) struct Options {
     /// For how long as much as possible is offered, to see how many refusals that makes
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     flood_seconds: f64,
-}
-
-/// What came out.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Proof {
-    pub(crate) text: String,
-    /// Whether all that was to be shown was.
-    pub(crate) holds: bool,
 }
 
 /// A system at a level, with the processors it has.
@@ -74,28 +65,34 @@ const CASES: [Case; 9] = [
 ];
 
 impl Options {
-    /// Makes all runs.
-    pub(crate) fn run(&self) -> Result<Proof, String> {
-        let mut text = format!("{}\n", machine::in_words());
+    /// Makes all runs, and says what comes out as it comes. Whether all was shown that was to be.
+    pub(crate) fn run(
+        &self,
+        mut say: impl FnMut(&str) -> Result<(), String>,
+    ) -> Result<bool, String> {
+        say(&machine::in_words())?;
         let mut holds = true;
         for scenario in &self.scenarios {
             let mut rows = Vec::new();
+            say(&table::head(scenario))?;
             for case in CASES {
-                rows.push(self.row(scenario, case)?);
+                let row = self.row(scenario, case)?;
+                say(&row.to_string())?;
+                rows.push(row);
             }
-            text.push_str(&table::of(scenario, &rows));
+            say("")?;
             for verdict in verdicts(scenario, &rows) {
                 holds &= verdict.met;
-                let _ = writeln!(text, "- {verdict}");
+                say(&format!("- {verdict}"))?;
             }
             for threads in [1, 2, 4] {
                 let refused: Refused = flood(scenario, threads, self.flood_seconds)?;
-                let _ = writeln!(text, "- {refused}");
+                say(&format!("- {refused}"))?;
             }
-            text.push('\n');
         }
-        text.push_str(&machine::in_words());
-        Ok(Proof { text, holds })
+        say("")?;
+        say(&machine::in_words())?;
+        Ok(holds)
     }
 
     /// The medians of a case.

@@ -93,36 +93,34 @@ impl Row {
     }
 }
 
-/// The rows as a table.
-pub(super) fn of(scenario: &str, rows: &[Row]) -> String {
+/// What stands above the rows of a scenario.
+pub(super) fn head(scenario: &str) -> String {
     let mut text = format!("\n### {scenario}\n\n| system | load / C | processors |");
     for (_, name, _) in COLUMNS {
         let _ = write!(text, " {name} |");
     }
     text.push_str(" void runs |\n|");
     text.push_str(&" --- |".repeat(COLUMNS.len() + 4));
-    text.push('\n');
-    for row in rows {
-        let cores = match row.case.cores {
+    text
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cores = match self.case.cores {
             Cores::Any => "all for all",
             Cores::Apart => "one, producers another",
             Cores::One => "one for all",
         };
-        let _ = write!(
-            text,
-            "| {} | {} | {cores} |",
-            row.case.system, row.case.level
-        );
-        for (median, (_, _, digits)) in row.medians.iter().zip(COLUMNS) {
-            let _ = match median {
-                Some(median) => write!(text, " {median:.digits$} |"),
-                None => write!(text, " - |"),
-            };
+        let Case { system, level, .. } = self.case;
+        write!(f, "| {system} | {level} | {cores} |")?;
+        for (median, (_, _, digits)) in self.medians.iter().zip(COLUMNS) {
+            match median {
+                Some(median) => write!(f, " {median:.digits$} |")?,
+                None => write!(f, " - |")?,
+            }
         }
-        let _ = writeln!(text, " {} |", row.void);
+        write!(f, " {} |", self.void)
     }
-    text.push('\n');
-    text
 }
 
 /// Something that was to be shown.
@@ -270,8 +268,12 @@ mod tests {
         let verdicts = verdicts("test", &rows(&json!({})));
         let missed = verdicts.iter().filter(|verdict| !verdict.met).count();
         assert_eq!(missed, 4, "all at 10 C");
-        let rows = [Row::new(case("forebay", 10.0, Cores::Any), &[], 3)];
-        assert!(of("test", &rows).contains("| forebay | 10 | all for all | - |"));
+        let row = Row::new(case("forebay", 10.0, Cores::Any), &[], 3).to_string();
+        assert!(row.starts_with("| forebay | 10 | all for all | - |"));
+        assert_eq!(
+            row.matches('|').count(),
+            head("test").lines().last().unwrap().matches('|').count()
+        );
     }
 
     #[test]
