@@ -66,6 +66,7 @@ pub use breaker::{
     BreakerSnapshot, BreakerState, BreakerWindow, Call, NotPermitted, Permit, Ticket, Trigger,
     WhenOpen,
 };
+pub(crate) use breaker::Pass;
 pub use deferral::{Aside, Deferral, DeferralSettings, DeferralSnapshot, Deferred, Leaving};
 pub use emergency::{
     Emergency, EmergencyEvent, EmergencyHandle, EmergencyMode, EmergencySettings, EmergencySnapshot,

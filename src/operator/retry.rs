@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::calls::{Begun, Tally};
+use super::calls::{Begun, Tallied, Tally};
 use super::fallible::{Attempt, Decide, Failure, OnError};
 use super::map::Map;
 use super::map_async::{Concurrency, MapAsync};
@@ -147,7 +147,8 @@ where
 {
     tries.with(|state| state.policy().on_call());
     let mut count = 0;
-    let (_place, mut begun) = tries.tally.as_ref().map(Tally::begin).unzip();
+    let first = tries.tally.as_ref().map(Tally::begin);
+    let (_place, mut begun) = first.map(Begun::keeping_place).unzip();
     loop {
         let result = {
             let _place = match &tries.places {
@@ -175,6 +176,7 @@ fn calls<T, U, F, Fut>(
     input: Input<T>,
     concurrency: Concurrency,
     unordered: bool,
+    tally: Option<Tally>,
     f: F,
 ) -> Box<dyn Operator<U>>
 where
@@ -183,11 +185,18 @@ where
     F: FnMut(T) -> Fut + Send + 'static,
     Fut: Future<Output = U> + Send + 'static,
 {
-    if unordered {
-        let no_key = |_: &T| None::<()>;
-        return Box::new(Unordered::new(input, concurrency, no_key, f));
+    let no_key = |_: &T| None::<()>;
+    match (unordered, tally) {
+        (false, None) => Box::new(MapAsync::new(input, concurrency, f)),
+        (false, Some(tally)) => {
+            Box::new(Tallied::new(MapAsync::new(input, concurrency, f), tally))
+        }
+        (true, None) => Box::new(Unordered::new(input, concurrency, no_key, f)),
+        (true, Some(tally)) => {
+            let stage = Unordered::new(input, concurrency, no_key, f).on_terms(&tally);
+            Box::new(Tallied::new(stage, tally))
+        }
     }
-    Box::new(MapAsync::new(input, concurrency, f))
 }
 
 #[allow(
@@ -222,10 +231,10 @@ where
         state: Mutex::new(state),
         timeout,
         places: (limit < window).then(|| Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
-        tally,
+        tally: tally.clone(),
     });
     let inside = Concurrency::limit(window);
-    calls(input, inside, unordered, move |value| {
+    calls(input, inside, unordered, tally, move |value| {
         tried(Arc::clone(&tries), value)
     })
 }
@@ -301,12 +310,12 @@ where
             tally,
         );
     }
-    calls(input, concurrency, unordered, move |value: T| {
-        let (place, begun) = tally.as_ref().map(Tally::begin).unzip();
+    let shared = tally.clone();
+    calls(input, concurrency, unordered, shared, move |value: T| {
+        let begun = tally.as_ref().map(Tally::begin);
         let payload = encode.as_mut().map(|encode| encode(&value));
         let future = f(value);
         async move {
-            let _place = place;
             let result = within(timeout, begun, future).await;
             result.map_err(|(error, reason)| Box::new(Failure::first(error, reason, payload)))
         }

@@ -137,9 +137,14 @@ impl AdmissionHandle {
 
     /// A call has ended and took so long; not `well` is one that failed: it took its time for nothing.
     pub fn served(&self, service: Duration, well: bool) {
+        self.served_together(service, u64::from(well));
+    }
+
+    /// Calls have ended that took so long together; so many of them ended well.
+    pub(crate) fn served_together(&self, busy: Duration, well: u64) {
         let mut served = lock(&self.0.served);
-        served.busy += service;
-        served.completed += u64::from(well);
+        served.busy += busy;
+        served.completed += well;
     }
 
     /// Judges the window if it has ended. Cheap while it has not.

@@ -122,8 +122,17 @@ impl Flight {
         while self.place(self.oldest).is_some_and(|count| *count == 0) {
             self.oldest += 1;
         }
-        let end_ns = (self.oldest + 1).saturating_mul(1 << self.shift);
-        Some(Time::from_nanos(end_ns.saturating_add(self.age_ns)))
+        Some(self.aged_after(self.oldest))
+    }
+
+    /// When a call that starts then will have aged.
+    pub(super) fn aged_at(&self, started: Time) -> Time {
+        self.aged_after(self.bucket(started))
+    }
+
+    fn aged_after(&self, bucket: u64) -> Time {
+        let end_ns = (bucket + 1).saturating_mul(1 << self.shift);
+        Time::from_nanos(end_ns.saturating_add(self.age_ns))
     }
 
     /// Forgets all calls and says how many there were.

@@ -77,6 +77,7 @@ use std::fmt;
 
 use crate::time::Time;
 
+mod batch;
 mod event;
 mod flight;
 mod handle;
@@ -94,6 +95,7 @@ mod loom_models;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use batch::Pass;
 pub use event::{BreakerCounts, BreakerEvent, BreakerEventKind, Trigger};
 pub use handle::BreakerHandle;
 pub use machine::{Breaker, Call, Ticket};

@@ -17,6 +17,16 @@ pub(super) enum Generation {
     Low(u64),
 }
 
+impl Generation {
+    /// The whole number, which is not long before `latest`.
+    pub(super) fn whole(self, latest: u64) -> u64 {
+        match self {
+            Generation::Whole(whole) => whole,
+            Generation::Low(low) => starts::whole(low, latest),
+        }
+    }
+}
+
 /// The right to make one call. Report how it ended; dropping it says that nobody will ever know, as
 /// when the call's future is cancelled.
 #[must_use = "a permit that is dropped counts as abandoned"]
@@ -72,12 +82,8 @@ impl Permit {
         };
         let (generation, started) = (self.generation, self.started);
         shared.locked(|breaker| {
-            let generation = match generation {
-                Generation::Whole(whole) => whole,
-                Generation::Low(low) => starts::whole(low, breaker.generation()),
-            };
             let ticket = Ticket {
-                generation,
+                generation: generation.whole(breaker.generation()),
                 started,
             };
             breaker.report(now.unwrap_or(breaker.seen()), ticket, call);

@@ -4,14 +4,19 @@
 //! elements than may be begun, and a tally that both share says how calls ended: by it the limit is
 //! adapted, and the breaker judges.
 
+mod aloft;
+mod begun;
 mod gate;
+mod tallied;
 mod tally;
 
 use crate::control::{AdmissionHandle, BreakerHandle, LimitHandle, WhenOpen};
 use crate::operator::Concurrency;
 
+pub(crate) use begun::{Begun, tallied};
 pub(crate) use gate::CallGate;
-pub(crate) use tally::{Begun, Tally, tallied};
+pub(crate) use tallied::Tallied;
+pub(crate) use tally::Tally;
 
 /// How many calls may run at once, and on which terms they begin.
 ///

@@ -1,24 +1,30 @@
-//! What a gate and the calls behind it share: permits on their way, and how calls ended.
+//! What a gate, the stage behind it and its calls share: how calls began, and how they ended.
+//!
+//! All of it happens within the turns of one task, so the lock is there for the compiler's sake and is
+//! never waited for. The clock is read once a turn, not once a call: what ended between two readings is
+//! told to breaker, limit and admission together, at the second of them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
+use super::aloft::Aloft;
+use super::begun::{Begun, How};
 use super::{Calls, Places};
-use crate::control::{AdmissionHandle, BreakerHandle, LimitHandle, Permit, Sample};
+use crate::control::{AdmissionHandle, BreakerHandle, Call, LimitHandle, LimitMember, Pass, Sample};
+use crate::operator::Context;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
-use crate::time::{self, Sleep, Time, poll_until};
+use crate::time::Time;
 
-/// Shared by the gate of a stage and its calls.
+/// Shared by the gate of a stage, the stage, and its calls.
 #[derive(Clone)]
 pub(crate) struct Tally(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
     draining: AtomicBool,
-    limit: Option<LimitHandle>,
+    member: Option<Mutex<LimitMember>>,
     workers: usize,
     breaker: Option<BreakerHandle>,
     admission: Option<AdmissionHandle>,
@@ -26,47 +32,140 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// For the elements that passed the gate and whose calls have not begun yet, in their order.
-    permits: VecDeque<Permit>,
+    /// By what the elements were let through that passed the gate and whose calls have not begun yet:
+    /// in their order.
+    passes: VecDeque<(Pass, usize)>,
     /// Elements that have ended: their places are free.
     freed: usize,
-    /// When each call in flight began, by its number.
-    flying: BTreeMap<u64, Time>,
-    next: u64,
-    seen: Sample,
+    /// When the clock was read last, and how often it was.
+    looked: Time,
+    looks: u64,
+    /// Calls that began since then.
+    begun: usize,
+    /// Of those, the ones in flight.
+    fresh: usize,
+    /// The other calls in flight.
+    aloft: Aloft,
+    in_flight: usize,
+    /// What ended since then.
+    ended: Vec<Ended>,
+    /// What was seen of calls that limit and admission were not told of yet.
+    seen: Seen,
+}
+
+/// A call that has ended.
+struct Ended {
+    pass: Option<Pass>,
+    begun: Start,
+    how: How,
+    /// What it took, once the clock was read.
     service: Duration,
 }
 
-/// A call in flight. Dropped, it was abandoned.
-pub(crate) struct Begun {
-    tally: Tally,
-    number: u64,
-    started: Time,
-    permit: Option<Permit>,
-    ended: bool,
+/// When a call began: at which reading of the clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    at: Time,
+    look: u64,
 }
 
-/// The place of an element, for all its tries.
-pub(crate) struct Place(Tally);
+#[derive(Default)]
+struct Seen {
+    sample: Sample,
+    /// What the calls took that say something about the service time.
+    service: Duration,
+    /// What all calls took that ended.
+    busy: Duration,
+    well: u64,
+}
+
+impl State {
+    /// The clock was read: what began and ended since the last reading took the time between.
+    ///
+    /// Of calls that began *and* ended there each takes its part of that time: they ran one after the
+    /// other, in this task, and only their sum is known.
+    fn look(&mut self, now: Time) {
+        let now = now.max(self.looked);
+        let parts = u32::try_from(self.begun.max(1)).unwrap_or(u32::MAX);
+        let part = now.since(self.looked) / parts;
+        for one in &mut self.ended {
+            one.service = if one.begun.look == self.looks {
+                part
+            } else {
+                now.since(one.begun.at)
+            };
+            self.seen.add(one.how, one.service);
+        }
+        self.aloft.begin(self.looked, std::mem::take(&mut self.fresh));
+        self.begun = 0;
+        self.looked = now;
+        self.looks += 1;
+    }
+
+    fn sample(&mut self, now: Time) -> Seen {
+        let mut seen = std::mem::take(&mut self.seen);
+        let answered = u32::try_from(seen.sample.answered()).unwrap_or(u32::MAX);
+        seen.sample.service = seen.service.checked_div(answered).unwrap_or_default();
+        seen.sample.in_flight = self.in_flight;
+        seen.sample.oldest = now.since(self.aloft.oldest().unwrap_or(now));
+        self.seen.sample.in_flight_peak = self.in_flight;
+        seen
+    }
+}
+
+impl Seen {
+    fn add(&mut self, how: How, service: Duration) {
+        if how == How::Abandoned {
+            return;
+        }
+        self.busy += service;
+        self.sample.count += 1;
+        match how {
+            How::Dropped => self.sample.drops += 1,
+            How::Failure => self.sample.failures += 1,
+            How::Success | How::Abandoned => self.well += 1,
+        }
+        if how != How::Dropped {
+            self.service += service;
+        }
+    }
+}
+
+impl Ended {
+    fn call(&self) -> Call {
+        match self.how {
+            How::Success => Call::Success(self.service),
+            How::Failure | How::Dropped => Call::Failure(self.service),
+            How::Abandoned => Call::Abandoned,
+        }
+    }
+}
+
+impl Shared {
+    fn report(&self, now: Time, ended: &[Ended]) {
+        if let Some(breaker) = &self.breaker
+            && !ended.is_empty()
+        {
+            let of = |one: &Ended| one.pass.map(|pass| (pass, one.call()));
+            breaker.report(now, ended.iter().filter_map(of));
+        }
+    }
+}
 
 impl Tally {
     pub(super) fn new(calls: &Calls) -> Tally {
-        let limit = match &calls.limit {
+        let member = match &calls.limit {
             Places::Fixed(_) => None,
-            Places::Shared(limit) => Some(limit.clone()),
+            Places::Shared(limit) => Some(Mutex::new(LimitHandle::join(limit))),
         };
         Tally(Arc::new(Shared {
             state: Mutex::new(State::default()),
             draining: AtomicBool::new(false),
-            limit,
+            member,
             workers: calls.most(),
             breaker: calls.breaker.clone(),
             admission: calls.admission.clone(),
         }))
-    }
-
-    pub(super) fn limit(&self) -> Option<&LimitHandle> {
-        self.0.limit.as_ref()
     }
 
     pub(super) fn breaker(&self) -> Option<&BreakerHandle> {
@@ -79,7 +178,8 @@ impl Tally {
 
     /// How many may run at once now.
     pub(super) fn workers(&self) -> usize {
-        self.limit().map_or(self.0.workers, LimitHandle::limit)
+        let member = self.0.member.as_ref();
+        member.map_or(self.0.workers, |member| lock(member).limit())
     }
 
     pub(super) fn drain(&self) {
@@ -90,170 +190,195 @@ impl Tally {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// The permits of elements that pass the gate now.
-    pub(super) fn pass(&self, permits: impl IntoIterator<Item = Permit>) {
-        lock(&self.0.state).permits.extend(permits);
+    pub(super) fn in_flight(&self) -> usize {
+        lock(&self.0.state).in_flight
     }
 
-    /// Places that were freed since it was asked last, and what was seen of calls.
-    pub(super) fn take(&self, now: Time) -> (usize, Sample) {
-        let mut state = lock(&self.0.state);
-        let freed = std::mem::take(&mut state.freed);
-        let mut sample = std::mem::take(&mut state.seen);
-        let service = std::mem::take(&mut state.service);
-        let answered = u32::try_from(sample.answered()).unwrap_or(u32::MAX);
-        sample.service = service.checked_div(answered).unwrap_or_default();
-        sample.in_flight = state.flying.len();
-        let oldest = state.flying.first_key_value();
-        sample.oldest = oldest.map_or(Duration::ZERO, |(_, started)| now.since(*started));
-        state.seen.in_flight_peak = state.flying.len();
-        (freed, sample)
+    /// The stage gets its turn.
+    pub(super) fn look(&self, now: Time) {
+        lock(&self.0.state).look(now);
     }
 
-    /// The first call of an element that passed the gate.
-    pub(crate) fn begin(&self) -> (Place, Begun) {
-        let place = Place(self.clone());
-        let mut state = lock(&self.0.state);
-        let permit = state.permits.pop_front();
-        let begun = self.start(&mut state, permit);
-        (place, begun)
-    }
-
-    /// Another call for an element that has its place: begins when the breaker permits it. While the
-    /// run drains it does not wait for that.
-    pub(crate) async fn begin_again(&self) -> Begun {
-        let mut permit = None;
-        if let Some(breaker) = self.breaker() {
-            let mut timer = None;
-            permit = poll_fn(|task| self.poll_permit(task, breaker, &mut timer)).await;
+    /// Tells what has ended since the clock was read last, and gives back the places of it. The clock is
+    /// read if something has. `always`: the limit is told of the calls in flight, too.
+    pub(super) fn tell(&self, cx: &Context<'_, '_>, always: bool) -> Time {
+        let shared = &self.0;
+        let mut state = lock(&shared.state);
+        if state.ended.is_empty() && state.freed == 0 && !(always && state.in_flight > 0) {
+            return cx.now();
         }
-        self.start(&mut lock(&self.0.state), permit)
-    }
-
-    fn poll_permit(
-        &self,
-        task: &mut Context<'_>,
-        breaker: &BreakerHandle,
-        timer: &mut Option<Sleep>,
-    ) -> Poll<Option<Permit>> {
-        loop {
-            let now = time::now();
-            if let Poll::Ready(permit) = breaker.poll_acquire(task, now) {
-                return Poll::Ready(Some(permit));
-            }
-            if self.is_draining() {
-                return Poll::Ready(None);
-            }
-            let Some(at) = breaker.deadline() else {
-                return Poll::Pending;
-            };
-            if poll_until(timer, at, task).is_pending() {
-                return Poll::Pending;
-            }
-            breaker.tick(time::now());
-        }
-    }
-
-    fn start(&self, state: &mut State, permit: Option<Permit>) -> Begun {
-        let started = time::now();
-        let number = state.next;
-        state.next += 1;
-        state.flying.insert(number, started);
-        state.seen.in_flight_peak = state.seen.in_flight_peak.max(state.flying.len());
-        Begun {
-            tally: self.clone(),
-            number,
-            started,
-            permit,
-            ended: false,
-        }
-    }
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum How {
-    Success,
-    Failure,
-    /// Too much was asked of where it went: it took too long.
-    Dropped,
-    Abandoned,
-}
-
-impl Begun {
-    /// It ended as that result says.
-    pub(crate) fn end<U, E>(self, result: &Result<U, E>) {
-        if result.is_ok() {
-            self.succeed();
+        let now = if state.ended.is_empty() {
+            cx.now()
         } else {
-            self.finish(How::Failure);
+            cx.clock()
+        };
+        state.look(now);
+        let mut ended = std::mem::take(&mut state.ended);
+        let freed = std::mem::take(&mut state.freed);
+        let seen = state.sample(now);
+        drop(state);
+        shared.report(now, &ended);
+        if let Some(admission) = &shared.admission
+            && seen.sample.count > 0
+        {
+            admission.served_together(seen.busy, seen.well);
+        }
+        if let Some(member) = &shared.member {
+            lock(member).turn(now, freed, &seen.sample);
+        }
+        if !ended.is_empty() {
+            // Its memory is used again.
+            ended.clear();
+            lock(&shared.state).ended = ended;
+        }
+        now
+    }
+
+    /// Leases places for so many calls. Fewer, or none, where there are not so many.
+    pub(super) fn lease(&self, cx: &mut Context<'_, '_>, want: usize) -> usize {
+        let Some(member) = &self.0.member else {
+            return want;
+        };
+        let mut member = lock(member);
+        if want == 0 {
+            member.decline();
+            return 0;
+        }
+        match member.poll_lease(cx.task(), want) {
+            Poll::Ready(places) => places,
+            Poll::Pending => 0,
         }
     }
 
-    /// It ended well.
-    pub(crate) fn succeed(self) {
-        self.finish(How::Success);
-    }
-
-    /// It took longer than it may, and was given up.
-    pub(crate) fn time_out(self) {
-        self.finish(How::Dropped);
-    }
-
-    fn finish(mut self, how: How) {
-        self.tell(how);
-    }
-
-    fn tell(&mut self, how: How) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
+    /// No element came for so many places.
+    pub(super) fn unlease(&self, places: usize) {
+        if let Some(member) = &self.0.member
+            && places > 0
+        {
+            lock(member).give_back(places);
         }
-        let now = time::now();
-        let service = now.since(self.started);
-        if let Some(permit) = self.permit.take() {
-            match how {
-                How::Success => permit.success(now, service),
-                How::Failure | How::Dropped => permit.failure(now, service),
-                How::Abandoned => drop(permit),
+    }
+
+    /// So many elements pass the gate now, let through by that.
+    pub(super) fn pass(&self, now: Time, pass: Option<Pass>, count: usize) {
+        let mut state = lock(&self.0.state);
+        state.look(now);
+        state.passes.extend(pass.map(|pass| (pass, count)));
+    }
+
+    /// An element that passed the gate has to wait for another of this stage: its place and its permit
+    /// are free for others meanwhile.
+    pub(crate) fn park(&self) {
+        let pass = {
+            let mut state = lock(&self.0.state);
+            state.freed += 1;
+            state.next_pass()
+        };
+        if let (Some(pass), Some(breaker)) = (pass, self.breaker()) {
+            breaker.unused(pass, 1);
+        }
+    }
+
+    /// A parked element takes over the place of one that has just ended.
+    pub(crate) fn take_over(&self) {
+        let mut state = lock(&self.0.state);
+        state.freed = state.freed.saturating_sub(1);
+    }
+
+    /// A parked element has a place again. Ready when the breaker permits its call, too; while the run
+    /// drains that is not waited for. The stage is woken as for its gate.
+    pub(crate) fn poll_resume(&self, cx: &mut Context<'_, '_>) -> Poll<()> {
+        let Some(breaker) = self.breaker() else {
+            return Poll::Ready(());
+        };
+        let now = cx.now();
+        match breaker.grant(Some(cx.task()), now, 1) {
+            Ok((pass, _)) => lock(&self.0.state).passes.push_front((pass, 1)),
+            Err(_) if self.is_draining() => {}
+            Err(_) => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
+    /// An element that had taken over a place ended before its call began.
+    pub(crate) fn leave(&self) {
+        lock(&self.0.state).freed += 1;
+    }
+
+    /// The first call of an element that passed the gate; it frees its place when it ends.
+    pub(crate) fn begin(&self) -> Begun {
+        let mut state = lock(&self.0.state);
+        let pass = state.next_pass();
+        Begun::new(self, pass, state.begin())
+    }
+
+    /// Another call of an element that keeps its place.
+    pub(super) fn start(&self) -> Start {
+        lock(&self.0.state).begin()
+    }
+
+    pub(super) fn end(&self, pass: Option<Pass>, begun: Start, how: How, frees: bool) {
+        let mut state = lock(&self.0.state);
+        state.in_flight -= 1;
+        if begun.look == state.looks {
+            state.fresh -= 1;
+        } else {
+            state.aloft.end(begun.at);
+        }
+        state.freed += usize::from(frees);
+        state.ended.push(Ended {
+            pass,
+            begun,
+            how,
+            service: Duration::ZERO,
+        });
+    }
+
+    pub(super) fn free(&self) {
+        lock(&self.0.state).freed += 1;
+    }
+}
+
+impl State {
+    fn next_pass(&mut self) -> Option<Pass> {
+        let (pass, left) = self.passes.front_mut()?;
+        let pass = *pass;
+        *left -= 1;
+        if *left == 0 {
+            self.passes.pop_front();
+        }
+        Some(pass)
+    }
+
+    fn begin(&mut self) -> Start {
+        self.begun += 1;
+        self.fresh += 1;
+        self.in_flight += 1;
+        let peak = &mut self.seen.sample.in_flight_peak;
+        *peak = (*peak).max(self.in_flight);
+        Start {
+            at: self.looked,
+            look: self.looks,
+        }
+    }
+}
+
+impl Drop for Shared {
+    /// The run is over: what was not told yet is told, and what passed the gate and never began is given
+    /// up.
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        let now = state.looked;
+        state.look(now);
+        let ended = std::mem::take(&mut state.ended);
+        let passes = std::mem::take(&mut state.passes);
+        drop(state);
+        self.report(now, &ended);
+        if let Some(breaker) = &self.breaker {
+            for (pass, calls) in passes {
+                let given_up = std::iter::repeat_n((pass, Call::Abandoned), calls);
+                breaker.report(now, given_up);
             }
         }
-        if how != How::Abandoned
-            && let Some(admission) = self.tally.admission()
-        {
-            admission.served(service, how == How::Success);
-        }
-        let mut state = lock(&self.tally.0.state);
-        state.flying.remove(&self.number);
-        if how == How::Abandoned {
-            return;
-        }
-        state.seen.count += 1;
-        match how {
-            How::Dropped => state.seen.drops += 1,
-            How::Failure => state.seen.failures += 1,
-            How::Success | How::Abandoned => {}
-        }
-        if how != How::Dropped {
-            state.service += service;
-        }
     }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.tell(How::Abandoned);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.0.0.state).freed += 1;
-    }
-}
-
-/// A call that cannot fail, with its place.
-pub(crate) async fn tallied<F: Future>((_place, begun): (Place, Begun), call: F) -> F::Output {
-    let output = call.await;
-    begun.succeed();
-    output
 }

@@ -1,0 +1,127 @@
+//! A call that has begun, as its future holds it.
+
+use std::future::{Future, poll_fn};
+use std::task::{Context, Poll};
+
+use super::tally::{Start, Tally};
+use crate::control::{BreakerHandle, Pass};
+use crate::time::{self, Sleep, poll_until};
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum How {
+    Success,
+    Failure,
+    /// Too much was asked of where it went: it took too long.
+    Dropped,
+    Abandoned,
+}
+
+/// A call in flight. Dropped, it was abandoned.
+pub(crate) struct Begun {
+    /// Of a call of an element that may make more: that has the [`Place`].
+    keeps_place: bool,
+    tally: Tally,
+    pass: Option<Pass>,
+    start: Start,
+    how: How,
+}
+
+/// The place of an element, for all its tries.
+pub(crate) struct Place(Tally);
+
+impl Begun {
+    pub(super) fn new(tally: &Tally, pass: Option<Pass>, start: Start) -> Begun {
+        Begun {
+            keeps_place: false,
+            tally: tally.clone(),
+            pass,
+            start,
+            how: How::Abandoned,
+        }
+    }
+
+    /// The element may make more calls: its place is not free when this one ends.
+    pub(crate) fn keeping_place(mut self) -> (Place, Begun) {
+        self.keeps_place = true;
+        (Place(self.tally.clone()), self)
+    }
+
+    /// It ended as that result says.
+    pub(crate) fn end<U, E>(mut self, result: &Result<U, E>) {
+        self.how = if result.is_ok() {
+            How::Success
+        } else {
+            How::Failure
+        };
+    }
+
+    /// It ended well.
+    pub(crate) fn succeed(mut self) {
+        self.how = How::Success;
+    }
+
+    /// It took longer than it may, and was given up.
+    pub(crate) fn time_out(mut self) {
+        self.how = How::Dropped;
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.tally
+            .end(self.pass, self.start, self.how, !self.keeps_place);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.free();
+    }
+}
+
+impl Tally {
+    /// Another call for an element that has its place: begins when the breaker permits it. While the
+    /// run drains it does not wait for that.
+    pub(crate) async fn begin_again(&self) -> Begun {
+        let mut pass = None;
+        if let Some(breaker) = self.breaker() {
+            let mut timer = None;
+            pass = poll_fn(|task| self.poll_permit(task, breaker, &mut timer)).await;
+        }
+        let mut begun = Begun::new(self, pass, self.start());
+        begun.keeps_place = true;
+        begun
+    }
+
+    fn poll_permit(
+        &self,
+        task: &mut Context<'_>,
+        breaker: &BreakerHandle,
+        timer: &mut Option<Sleep>,
+    ) -> Poll<Option<Pass>> {
+        loop {
+            let now = time::now();
+            if let Ok((pass, _)) = breaker.grant(Some(task), now, 1) {
+                return Poll::Ready(Some(pass));
+            }
+            if self.is_draining() {
+                return Poll::Ready(None);
+            }
+            let Some(at) = breaker.deadline() else {
+                return Poll::Pending;
+            };
+            if poll_until(timer, at, task).is_pending() {
+                return Poll::Pending;
+            }
+            breaker.tick(time::now());
+        }
+    }
+}
+
+/// A call that cannot fail, with its place.
+pub(crate) async fn tallied<F: Future>(begun: Begun, call: F) -> F::Output {
+    let output = call.await;
+    begun.succeed();
+    output
+}
