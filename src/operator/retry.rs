@@ -188,9 +188,7 @@ where
     let no_key = |_: &T| None::<()>;
     match (unordered, tally) {
         (false, None) => Box::new(MapAsync::new(input, concurrency, f)),
-        (false, Some(tally)) => {
-            Box::new(Tallied::new(MapAsync::new(input, concurrency, f), tally))
-        }
+        (false, Some(tally)) => Box::new(Tallied::new(MapAsync::new(input, concurrency, f), tally)),
         (true, None) => Box::new(Unordered::new(input, concurrency, no_key, f)),
         (true, Some(tally)) => {
             let stage = Unordered::new(input, concurrency, no_key, f).on_terms(&tally);

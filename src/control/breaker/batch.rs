@@ -2,16 +2,16 @@
 
 use std::task::{Context, Waker};
 
+use super::NotPermitted;
 use super::handle::BreakerHandle;
 use super::machine::Call;
 use super::permit::Generation;
 use super::words::starts;
-use super::NotPermitted;
 use crate::sync::Ordering;
 use crate::time::Time;
 
 /// When calls were let through together, and by which state: what a report of one must say.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Pass {
     generation: Generation,
     started: Time,
@@ -101,8 +101,18 @@ impl BreakerHandle {
     fn record(&self, now: Option<Time>, ended: impl Iterator<Item = (Pass, Call)>) {
         self.shared.locked(|breaker| {
             breaker.look(now.unwrap_or(breaker.seen()));
-            for (pass, call) in ended {
+            let slow_after = breaker.settings().slow_after;
+            let is_well = |call| matches!(call, Call::Success(service) if service <= slow_after);
+            let mut ended = ended.peekable();
+            while let Some((pass, call)) = ended.next() {
                 let generation = pass.generation.whole(breaker.generation());
+                // Those that began together and went well are one step.
+                if is_well(call) && breaker.is_indifferent(generation) {
+                    let like = |other: &(Pass, Call)| other.0 == pass && is_well(other.1);
+                    let more = std::iter::from_fn(|| ended.next_if(like)).count();
+                    breaker.ended_well(pass.started, 1 + more);
+                    continue;
+                }
                 breaker.ended(generation, pass.started, call);
             }
         });

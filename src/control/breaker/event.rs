@@ -195,6 +195,16 @@ impl EventLog {
         }
     }
 
+    /// Whether somebody sees the events of single calls.
+    pub(super) fn tells_of_calls(&self) -> bool {
+        self.with_calls || self.outbox.is_some()
+    }
+
+    /// Numbers so many events that nobody sees.
+    pub(super) fn skip(&mut self, events: u64) {
+        self.next += events;
+    }
+
     pub(super) fn last(&self) -> impl DoubleEndedIterator<Item = &BreakerEvent> + '_ {
         self.last.iter()
     }

@@ -359,7 +359,9 @@ impl Shared {
             breaker.state(),
             BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly
         );
-        let look_by = breaker.look_by(without_lock).map_or(u64::MAX, Time::as_nanos);
+        let look_by = breaker
+            .look_by(without_lock)
+            .map_or(u64::MAX, Time::as_nanos);
         if self.look_by.load(Ordering::Relaxed) != look_by {
             self.look_by.store(look_by, Ordering::Release);
         }

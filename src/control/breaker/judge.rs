@@ -48,7 +48,7 @@ impl Breaker {
 
     /// Whether nothing was seen that can break a rule: all shares are 0. What a healthy destination
     /// costs is this.
-    fn is_spotless(&self) -> bool {
+    pub(super) fn is_spotless(&self) -> bool {
         let sum = self.window.sum();
         sum.failed == 0 && sum.slow == 0 && self.flight.aged() == 0 && self.high_scores == 0
     }

@@ -218,7 +218,7 @@ impl Breaker {
             self.counts.late += u64::from(call != Call::Unused);
             return;
         }
-        self.flight.end(started);
+        self.flight.end(started, 1);
         if call == Call::Unused && self.flight.in_flight() == 0 {
             self.trial.on_unused();
         }
@@ -231,6 +231,29 @@ impl Breaker {
             self.trial.on_end(one);
         }
         self.judge();
+    }
+
+    /// Whether calls of that generation may end well without being judged: nothing was seen that can
+    /// break a rule, and no log tells of each.
+    pub(super) fn is_indifferent(&self, generation: u64) -> bool {
+        self.state == BreakerState::Closed
+            && generation == self.generation
+            && self.is_spotless()
+            && !self.log.tells_of_calls()
+    }
+
+    /// So many calls ended well, none of them slow, at the time that was looked at last: while it
+    /// [is indifferent](Breaker::is_indifferent).
+    pub(super) fn ended_well(&mut self, started: Time, calls: usize) {
+        let well = Tally {
+            calls,
+            ..Tally::default()
+        };
+        self.counts.success += calls as u64;
+        self.log.skip(calls as u64);
+        self.flight.end(started, calls);
+        self.window.add(self.seen, well);
+        self.recent.add(self.seen, well);
     }
 
     /// The score of the pressure, 0 to 1. It matters only where

@@ -10,7 +10,7 @@ use super::words::starts;
 use crate::time::Time;
 
 /// In which generation a call was let through.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Generation {
     Whole(u64),
     /// Its lower bits.

@@ -98,7 +98,7 @@ impl<T, S: Sink<T>> Sink<T> for Tallied<S> {
     type Output = S::Output;
 
     fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
-        self.turn(cx, |stage, cx| stage.poll_ready(cx))
+        self.turn(cx, Sink::poll_ready)
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
@@ -110,7 +110,7 @@ impl<T, S: Sink<T>> Sink<T> for Tallied<S> {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<S::Output, Stop>> {
-        self.turn(cx, |stage, cx| stage.poll_close(cx))
+        self.turn(cx, Sink::poll_close)
     }
 
     fn abandon(&mut self, cx: &mut Context<'_, '_>, stop: Option<&Stop>) {

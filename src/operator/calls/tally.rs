@@ -12,7 +12,9 @@ use std::time::Duration;
 use super::aloft::Aloft;
 use super::begun::{Begun, How};
 use super::{Calls, Places};
-use crate::control::{AdmissionHandle, BreakerHandle, Call, LimitHandle, LimitMember, Pass, Sample};
+use crate::control::{
+    AdmissionHandle, BreakerHandle, Call, LimitHandle, LimitMember, Pass, Sample,
+};
 use crate::operator::Context;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 use crate::time::Time;
@@ -96,7 +98,8 @@ impl State {
             };
             self.seen.add(one.how, one.service);
         }
-        self.aloft.begin(self.looked, std::mem::take(&mut self.fresh));
+        self.aloft
+            .begin(self.looked, std::mem::take(&mut self.fresh));
         self.begun = 0;
         self.looked = now;
         self.looks += 1;
