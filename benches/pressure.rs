@@ -109,6 +109,11 @@ fn pipelines(criterion: &mut Criterion) {
     bench("map_async_behind_a_breaker", || {
         sum(classified().map_async(Calls::limit(16).breaker(&breaker()), ready))
     });
+    bench("map_async_on_all_terms", || {
+        let limit = Vegas::builder().initial(16).bounds(1, 16).build().unwrap();
+        let calls = Calls::under(&LimitHandle::new(limit));
+        sum(classified().map_async(calls.breaker(&breaker()).feeding(&admission()), ready))
+    });
     group.finish();
 }
 
