@@ -197,6 +197,12 @@ impl AdmissionHandle {
         window
     }
 
+    /// How many emergencies it went through; 0 without a mode for them.
+    #[must_use]
+    pub fn alerts(&self) -> u64 {
+        self.0.emergency.as_ref().map_or(0, EmergencyHandle::alerts)
+    }
+
     /// What an element that comes now has to expect; nothing is known before the first window.
     #[must_use]
     pub fn forecast(&self) -> Option<Forecast> {
