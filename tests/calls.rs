@@ -11,10 +11,10 @@ use forebay::control::{
     Retry, WhenOpen,
 };
 use forebay::error::{Refused, RunError};
-use forebay::operator::Calls;
+use forebay::operator::{Answer, Calls};
 use forebay::outcome::Reason;
 use forebay::source;
-use forebay::testkit::{Simulation, sink_probe, source_probe};
+use forebay::testkit::{Simulation, replay, sink_probe, source_probe};
 use forebay::time::{self, Time, TimedOut};
 
 const MS: Duration = Duration::from_millis(1);
@@ -395,6 +395,46 @@ fn what_waits_behind_its_key_begins_when_the_breaker_lets_it() {
     snapshot.check().unwrap();
     run.abort();
     assert_eq!(breaker.snapshot(simulation.now()).counts.outstanding(), 0);
+}
+
+#[test]
+fn what_is_dropped_while_it_waits_for_the_breaker_gives_its_place_back() {
+    let simulation = Simulation::new(13);
+    let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
+    let (limit, calls) = terms(4, &breaker);
+    let (_queue, open) = source::queue(1);
+    let mut fails = true;
+    let flow = replay(0..10_u64)
+        .on_unresolved(Answer::Rewind)
+        .merge([open])
+        .map_async_keyed(
+            calls.window(16),
+            |_| 0,
+            move |n| {
+                let fails = std::mem::take(&mut fails);
+                async move {
+                    time::sleep(10 * MS).await;
+                    assert!(!fails, "once");
+                    n
+                }
+            },
+        );
+    let run = simulation.start(flow.collect()).unwrap();
+    simulation.advance(5 * MS);
+    breaker.trip(simulation.now());
+    assert_eq!(limit.snapshot().leased, 1);
+    // The first fails, the second takes its place and waits; then the source goes back behind both.
+    simulation.advance(50 * MS);
+    assert_eq!(limit.snapshot().leased, 0);
+    simulation.advance(2 * SECOND);
+    let stage = run
+        .snapshot()
+        .stage("map_async_keyed")
+        .unwrap()
+        .counts
+        .clone();
+    assert_eq!(stage.left, 10, "all, when the breaker lets them");
+    run.snapshot().check().unwrap();
 }
 
 #[test]

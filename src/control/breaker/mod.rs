@@ -191,3 +191,26 @@ pub struct BreakerSnapshot {
     /// How often each thing happened.
     pub counts: BreakerCounts,
 }
+
+impl BreakerSnapshot {
+    /// Whether every call that was let through was reported once: to be asked when nothing under this
+    /// breaker runs any more.
+    ///
+    /// # Errors
+    /// What is wrong: permits that somebody keeps or lost, or more reports than permits.
+    pub fn check_idle(&self) -> Result<(), String> {
+        let counts = &self.counts;
+        let ended = counts.success + counts.error + counts.ignored + counts.abandoned;
+        if ended > counts.permitted {
+            let more = ended - counts.permitted;
+            return Err(format!(
+                "{more} calls were reported that were never let through"
+            ));
+        }
+        let out = (counts.permitted - ended).max(self.in_flight as u64);
+        match out {
+            0 => Ok(()),
+            out => Err(format!("{out} permits were never reported")),
+        }
+    }
+}

@@ -136,3 +136,41 @@ fn calls_that_begin_by_a_pass_from_before_it_opened_judge_nothing() {
     assert_eq!(snapshot.state, BreakerState::HalfOpen);
     assert_eq!((snapshot.in_flight, snapshot.counts.late), (1, 3));
 }
+
+#[test]
+fn a_reset_forgets_the_calls_that_hang() {
+    let mut breaker = breaker();
+    let hangs = breaker.try_acquire(ms(0)).unwrap();
+    for _ in 0..4 {
+        call(&mut breaker, ms(100), Call::Success(MS));
+    }
+    breaker.tick(ms(102));
+    assert_eq!(breaker.snapshot(ms(102)).hung, 1, "of five");
+    breaker.reset(ms(102));
+    breaker.tick(ms(103));
+    let snapshot = breaker.snapshot(ms(103));
+    assert_eq!(
+        (snapshot.state, snapshot.hung, snapshot.late),
+        (BreakerState::Closed, 0, 1)
+    );
+    breaker.report(ms(104), hangs, Call::Failure(104 * MS));
+    assert_eq!(breaker.snapshot(ms(104)).in_flight, 0);
+}
+
+/// Broken twins of what stages do: each is found once they are gone.
+#[test]
+fn a_permit_that_is_lost_or_reported_twice_is_found() {
+    let after = |ends: &[Call]| {
+        let handle = BreakerHandle::new(settings(), ms(0)).unwrap();
+        let pass = handle.pass(ms(0)).unwrap();
+        handle.begin(pass, 3);
+        handle.report(ms(1), ends.iter().map(|end| (pass, *end)));
+        handle.snapshot(ms(2)).check_idle()
+    };
+    let well = Call::Success(MS);
+    assert_eq!(after(&[well, Call::Unused, Call::Abandoned]), Ok(()));
+    let lost = after(&[well, well]).unwrap_err();
+    assert_eq!(lost, "1 permits were never reported");
+    let twice = after(&[well; 4]).unwrap_err();
+    assert_eq!(twice, "1 calls were reported that were never let through");
+}

@@ -57,6 +57,21 @@ pub struct LimitHandleSnapshot {
     pub waiting: usize,
 }
 
+impl LimitHandleSnapshot {
+    /// Whether all places came back: to be asked when nothing under this limit runs any more.
+    ///
+    /// # Errors
+    /// What is wrong: a member that was never dropped, with the places it has.
+    pub fn check_idle(&self) -> Result<(), String> {
+        match (self.members, self.leased) {
+            (0, 0) => Ok(()),
+            (members, leased) => Err(format!(
+                "{members} stages have not left it, and {leased} places are leased"
+            )),
+        }
+    }
+}
+
 struct Pool {
     limit: Box<dyn Limit>,
     leased: usize,
