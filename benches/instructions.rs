@@ -65,7 +65,7 @@ fn map_async_ready_16(tracked: bool) -> u64 {
     run(sum(numbers(tracked).map_async(16, |n| ready(n + 1))))
 }
 
-/// A limit, a breaker and an admission, as in the default stack.
+// A limit, a breaker and an admission, as in the default stack.
 #[library_benchmark]
 fn map_async_on_terms_16() -> u64 {
     let limit = Vegas::builder().initial(16).bounds(1, 16).build().unwrap();

@@ -339,13 +339,13 @@ fn keys_keep_their_order_under_a_limit_and_none_waits_in_a_place() {
     let gauge = Gauge::default();
     let running = gauge.clone();
     // Half of the elements are of one key: those that wait for it must leave their places to others.
-    let key = |n: &u32| if n % 2 == 0 { 0 } else { *n };
+    let key = |n: &u32| if n.is_multiple_of(2) { 0 } else { *n };
     let flow = source::iter(0..400_u32).map_async_keyed(calls.window(32), key, move |n| {
         running.clone().during(MS, n)
     });
     let (all, snapshot) = simulation.run(flow.collect()).unwrap();
     snapshot.check().unwrap();
-    let even: Vec<u32> = all.iter().copied().filter(|n| n % 2 == 0).collect();
+    let even: Vec<u32> = all.iter().copied().filter(|n| n.is_multiple_of(2)).collect();
     assert_eq!(even, (0..400).step_by(2).collect::<Vec<_>>());
     assert_eq!((all.len(), gauge.peak()), (400, 4));
     let took = simulation.now().since(Time::ZERO);
@@ -438,13 +438,37 @@ fn what_is_dropped_while_it_waits_for_the_breaker_gives_its_place_back() {
 }
 
 #[test]
+fn what_waits_for_its_turn_to_try_is_no_call_that_hangs() {
+    let simulation = Simulation::new(14);
+    let breaker = breaker(settings().slow(25 * MS, 0.5).hung(0.5, 1));
+    let flow = source::iter(0..40_u32)
+        .try_map_async(
+            Calls::limit(1).window(8).breaker(&breaker),
+            |n| async move {
+                time::sleep(10 * MS).await;
+                Ok::<_, String>(n)
+            },
+        )
+        .retry(Retry::tries(2).backoff(MS, MS))
+        .or_stop();
+    let (all, snapshot) = simulation.run(flow.collect()).unwrap();
+    snapshot.check().unwrap();
+    assert_eq!(all.len(), 40, "each was inside for 80 ms, and took 10");
+    let counts = breaker.snapshot(simulation.now()).counts;
+    assert_eq!(
+        (counts.trips, counts.permitted, counts.success),
+        (0, 40, 40)
+    );
+}
+
+#[test]
 fn the_last_calls_of_a_flow_are_told_while_it_still_runs() {
     let simulation = Simulation::new(12);
     let breaker = breaker(settings());
     let (limit, calls) = terms(4, &breaker);
     // The source is done at once, and one call takes long: the others must not wait for it to be told.
     let flow = source::iter(0..4_u64).map_async_unordered(calls, |n| async move {
-        time::sleep(MS * (1 + 1000 * (n == 3) as u32)).await;
+        time::sleep(MS * (1 + 1000 * u32::from(n == 3))).await;
     });
     let mut run = simulation.start(flow.ignore()).unwrap();
     simulation.advance(2 * MS);

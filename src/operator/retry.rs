@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::calls::{Begun, Tallied, Tally};
 use super::fallible::{Attempt, Decide, Failure, OnError};
@@ -95,6 +95,19 @@ struct State<T, E, C> {
 }
 
 impl<T, E, C> Tries<T, E, C> {
+    /// A place among the running, if those are fewer than may be inside. Who has to wait for it gives
+    /// the permit back that it came with.
+    async fn running(&self, permitted: &mut bool) -> Option<SemaphorePermit<'_>> {
+        let places = self.places.as_ref()?;
+        if let Ok(place) = places.try_acquire() {
+            return Some(place);
+        }
+        if let Some(tally) = self.tally.as_ref().filter(|_| std::mem::take(permitted)) {
+            tally.return_permit();
+        }
+        places.acquire().await.ok()
+    }
+
     fn with<R>(&self, f: impl FnOnce(&mut State<T, E, C>) -> R) -> R {
         match self.state.lock() {
             Ok(mut state) => f(&mut state),
@@ -147,16 +160,20 @@ where
 {
     tries.with(|state| state.policy().on_call());
     let mut count = 0;
-    let first = tries.tally.as_ref().map(Tally::begin);
-    let (_place, mut begun) = first.map(Begun::keeping_place).unzip();
+    let tally = tries.tally.as_ref();
+    let _place = tally.map(Tally::place);
+    let mut permitted = true;
     loop {
         let result = {
-            let _place = match &tries.places {
-                Some(places) => places.acquire().await.ok(),
+            let _running = tries.running(&mut permitted).await;
+            // While it waits, for others or for its next try, it is no call in flight.
+            let begun = match tally {
+                Some(tally) if std::mem::take(&mut permitted) => Some(tally.begin_in_place()),
+                Some(tally) => Some(tally.begin_again().await),
                 None => None,
             };
             let future = tries.with(|state| (state.call)(&value));
-            within(tries.timeout, begun.take(), future).await
+            within(tries.timeout, begun, future).await
         };
         count += 1;
         let failed = match result {
@@ -165,9 +182,6 @@ where
         };
         let at = tries.with(|state| state.judge(&value, failed, count))?;
         time::sleep_until(at).await;
-        if let Some(tally) = &tries.tally {
-            begun = Some(tally.begin_again().await);
-        }
     }
 }
 

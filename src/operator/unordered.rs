@@ -188,7 +188,7 @@ where
     /// An element is dropped that could have started.
     fn drop_runnable(&self, parked: bool) {
         match &self.tally {
-            Some(tally) if parked => tally.leave(),
+            Some(tally) if parked => tally.free(),
             Some(tally) => tally.park(),
             None => {}
         }

@@ -19,7 +19,7 @@ pub(super) enum How {
 
 /// A call in flight. Dropped, it was abandoned.
 pub(crate) struct Begun {
-    /// Of a call of an element that may make more: that has the [`Place`].
+    /// Of an element that may make more calls: that has a [`Place`] of its own.
     keeps_place: bool,
     tally: Tally,
     pass: Option<Pass>,
@@ -39,12 +39,6 @@ impl Begun {
             start,
             how: How::Abandoned,
         }
-    }
-
-    /// The element may make more calls: its place is not free when this one ends.
-    pub(crate) fn keeping_place(mut self) -> (Place, Begun) {
-        self.keeps_place = true;
-        (Place(self.tally.clone()), self)
     }
 
     /// It ended as that result says.
@@ -81,6 +75,18 @@ impl Drop for Place {
 }
 
 impl Tally {
+    /// The place of an element that passed the gate and may make several calls.
+    pub(crate) fn place(&self) -> Place {
+        Place(self.clone())
+    }
+
+    /// The first call of such an element.
+    pub(crate) fn begin_in_place(&self) -> Begun {
+        let mut begun = self.begin();
+        begun.keeps_place = true;
+        begun
+    }
+
     /// Another call for an element that has its place: begins when the breaker permits it. While the
     /// run drains it does not wait for that.
     pub(crate) async fn begin_again(&self) -> Begun {

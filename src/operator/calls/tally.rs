@@ -272,11 +272,13 @@ impl Tally {
     /// An element that passed the gate has to wait for another of this stage: its place and its permit
     /// are free for others meanwhile.
     pub(crate) fn park(&self) {
-        let pass = {
-            let mut state = lock(&self.0.state);
-            state.freed += 1;
-            state.next_pass()
-        };
+        self.free();
+        self.return_permit();
+    }
+
+    /// An element that passed the gate will need a permit later, not now.
+    pub(crate) fn return_permit(&self) {
+        let pass = lock(&self.0.state).next_pass();
         if let (Some(pass), Some(breaker)) = (pass, self.breaker()) {
             breaker.unused(pass, 1);
         }
@@ -301,11 +303,6 @@ impl Tally {
             Err(_) => return Poll::Pending,
         }
         Poll::Ready(())
-    }
-
-    /// An element that had taken over a place ended before its call began.
-    pub(crate) fn leave(&self) {
-        lock(&self.0.state).freed += 1;
     }
 
     /// The first call of an element that passed the gate; it frees its place when it ends.
@@ -337,7 +334,8 @@ impl Tally {
         });
     }
 
-    pub(super) fn free(&self) {
+    /// A place is free: that of an element without a call in flight.
+    pub(crate) fn free(&self) {
         lock(&self.0.state).freed += 1;
     }
 }
