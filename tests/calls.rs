@@ -345,7 +345,11 @@ fn keys_keep_their_order_under_a_limit_and_none_waits_in_a_place() {
     });
     let (all, snapshot) = simulation.run(flow.collect()).unwrap();
     snapshot.check().unwrap();
-    let even: Vec<u32> = all.iter().copied().filter(|n| n.is_multiple_of(2)).collect();
+    let even: Vec<u32> = all
+        .iter()
+        .copied()
+        .filter(|n| n.is_multiple_of(2))
+        .collect();
     assert_eq!(even, (0..400).step_by(2).collect::<Vec<_>>());
     assert_eq!((all.len(), gauge.peak()), (400, 4));
     let took = simulation.now().since(Time::ZERO);

@@ -58,12 +58,18 @@ impl<E> Copy for Timeout<E> {}
 
 async fn within<U, E>(
     timeout: Option<Timeout<E>>,
-    begun: Option<Begun>,
+    mut begun: Option<Begun>,
     future: impl Future<Output = Result<U, E>>,
 ) -> Result<U, (E, Reason)> {
+    let call = async {
+        match &mut begun {
+            Some(begun) => begun.during(future).await,
+            None => future.await,
+        }
+    };
     let result = match timeout {
-        None => future.await,
-        Some(Timeout { span, error }) => match time::timeout(span, future).await {
+        None => call.await,
+        Some(Timeout { span, error }) => match time::timeout(span, call).await {
             Ok(result) => result,
             Err(timed_out) => {
                 begun.into_iter().for_each(Begun::time_out);

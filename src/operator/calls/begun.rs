@@ -1,6 +1,7 @@
 //! A call that has begun, as its future holds it.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use super::tally::{Start, Tally};
@@ -17,13 +18,16 @@ pub(super) enum How {
     Abandoned,
 }
 
-/// A call in flight. Dropped, it was abandoned.
+/// A call that begins, or is in flight. Dropped, it was abandoned.
+///
+/// Most that a call costs is saved where it ends at its first poll: it is entered as one that began and
+/// ended, in one step. One that has to wait is entered as in flight then.
 pub(crate) struct Begun {
+    tally: Tally,
+    /// By what it was let through and when it began, once it waits.
+    flies: Option<(Option<Pass>, Start)>,
     /// Of an element that may make more calls: that has a [`Place`] of its own.
     keeps_place: bool,
-    tally: Tally,
-    pass: Option<Pass>,
-    start: Start,
     how: How,
 }
 
@@ -31,14 +35,26 @@ pub(crate) struct Begun {
 pub(crate) struct Place(Tally);
 
 impl Begun {
-    pub(super) fn new(tally: &Tally, pass: Option<Pass>, start: Start) -> Begun {
+    pub(super) fn new(tally: &Tally) -> Begun {
         Begun {
-            keeps_place: false,
             tally: tally.clone(),
-            pass,
-            start,
+            flies: None,
+            keeps_place: false,
             how: How::Abandoned,
         }
+    }
+
+    /// Runs the call.
+    pub(crate) async fn during<F: Future>(&mut self, call: F) -> F::Output {
+        let mut call = pin!(call);
+        poll_fn(|task| {
+            let polled = call.as_mut().poll(task);
+            if polled.is_pending() && self.flies.is_none() {
+                self.flies = Some(self.tally.take_off());
+            }
+            polled
+        })
+        .await
     }
 
     /// It ended as that result says.
@@ -63,8 +79,11 @@ impl Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.tally
-            .end(self.pass, self.start, self.how, !self.keeps_place);
+        let frees = !self.keeps_place;
+        match self.flies {
+            Some((pass, start)) => self.tally.land(pass, start, self.how, frees),
+            None => self.tally.end_at_once(self.how, frees),
+        }
     }
 }
 
@@ -95,8 +114,8 @@ impl Tally {
             let mut timer = None;
             pass = poll_fn(|task| self.poll_permit(task, breaker, &mut timer)).await;
         }
-        let mut begun = Begun::new(self, pass, self.start());
-        begun.keeps_place = true;
+        let mut begun = self.begin_in_place();
+        begun.flies = Some((pass, self.start()));
         begun
     }
 
@@ -126,8 +145,8 @@ impl Tally {
 }
 
 /// A call that cannot fail, with its place.
-pub(crate) async fn tallied<F: Future>(begun: Begun, call: F) -> F::Output {
-    let output = call.await;
+pub(crate) async fn tallied<F: Future>(mut begun: Begun, call: F) -> F::Output {
+    let output = begun.during(call).await;
     begun.succeed();
     output
 }

@@ -307,31 +307,37 @@ impl Tally {
 
     /// The first call of an element that passed the gate; it frees its place when it ends.
     pub(crate) fn begin(&self) -> Begun {
+        Begun::new(self)
+    }
+
+    /// A first call waits, and is in flight.
+    pub(super) fn take_off(&self) -> (Option<Pass>, Start) {
         let mut state = lock(&self.0.state);
-        let pass = state.next_pass();
-        Begun::new(self, pass, state.begin())
+        (state.next_pass(), state.take_off())
     }
 
     /// Another call of an element that keeps its place.
     pub(super) fn start(&self) -> Start {
-        lock(&self.0.state).begin()
+        lock(&self.0.state).take_off()
     }
 
-    pub(super) fn end(&self, pass: Option<Pass>, begun: Start, how: How, frees: bool) {
+    /// A call that was in flight has ended.
+    pub(super) fn land(&self, pass: Option<Pass>, start: Start, how: How, frees: bool) {
         let mut state = lock(&self.0.state);
         state.in_flight -= 1;
-        if begun.look == state.looks {
+        if start.look == state.looks {
             state.fresh -= 1;
         } else {
-            state.aloft.end(begun.at);
+            state.aloft.end(start.at);
         }
-        state.freed += usize::from(frees);
-        state.ended.push(Ended {
-            pass,
-            begun,
-            how,
-            service: Duration::ZERO,
-        });
+        state.end(pass, start, how, frees);
+    }
+
+    /// A first call has ended that was never in flight.
+    pub(super) fn end_at_once(&self, how: How, frees: bool) {
+        let mut state = lock(&self.0.state);
+        let (pass, start) = (state.next_pass(), state.start());
+        state.end(pass, start, how, frees);
     }
 
     /// A place is free: that of an element without a call in flight.
@@ -351,16 +357,31 @@ impl State {
         Some(pass)
     }
 
-    fn begin(&mut self) -> Start {
+    fn start(&mut self) -> Start {
         self.begun += 1;
-        self.fresh += 1;
-        self.in_flight += 1;
         let peak = &mut self.seen.sample.in_flight_peak;
-        *peak = (*peak).max(self.in_flight);
+        *peak = (*peak).max(self.in_flight + 1);
         Start {
             at: self.looked,
             look: self.looks,
         }
+    }
+
+    fn take_off(&mut self) -> Start {
+        let start = self.start();
+        self.fresh += 1;
+        self.in_flight += 1;
+        start
+    }
+
+    fn end(&mut self, pass: Option<Pass>, begun: Start, how: How, frees: bool) {
+        self.freed += usize::from(frees);
+        self.ended.push(Ended {
+            pass,
+            begun,
+            how,
+            service: Duration::ZERO,
+        });
     }
 }
 
