@@ -62,7 +62,7 @@ impl<T: Send + 'static> Flow<T> {
     /// - *settles when* the closure or its future panics: that element fails, when its turn comes,
     ///   and the others go on
     /// - *holds* at most the reorder window
-    /// - *costs* a poll of each future; one allocation a slot, ever
+    /// - *costs* a poll of each future; one allocation a slot, ever; on terms, a lock or two besides
     ///
     /// # Example
     /// ```

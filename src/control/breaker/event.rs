@@ -123,7 +123,7 @@ pub struct BreakerCounts {
     pub error: u64,
     /// Calls that were ignored.
     pub ignored: u64,
-    /// Calls that were refused.
+    /// Calls that were refused; in a stage, elements.
     pub not_permitted: u64,
     /// Permits that were dropped without a report.
     pub abandoned: u64,

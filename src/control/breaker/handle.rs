@@ -29,7 +29,8 @@ type Listener = Box<dyn Fn(&BreakerEvent) + Send + Sync>;
 /// A breaker that is shared: clones are the same one.
 ///
 /// A call that is let through while nothing changes costs a load and two increments, a refusal a load
-/// and one increment; a report takes the lock.
+/// and one increment; a report takes the lock. A stage that begins calls on
+/// [terms](crate::operator::Calls) takes it once for all calls that end in a turn.
 #[derive(Clone)]
 pub struct BreakerHandle {
     pub(super) shared: Arc<Shared>,

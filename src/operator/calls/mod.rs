@@ -25,6 +25,10 @@ pub(crate) use tally::Tally;
 /// does not answer. Both see every *try* as a call of its own: a retried element is several. While it
 /// waits between two tries it keeps its place.
 ///
+/// Both are told what ended together, at the end of the stage's turn at the latest, by one reading of the
+/// clock: calls that are ready without ever waiting share the time that they took one after the other. The
+/// breaker judges each call by itself all the same, in their order.
+///
 /// # Example
 /// ```
 /// use forebay::control::{BreakerHandle, BreakerSettings, LimitHandle};
@@ -88,7 +92,8 @@ impl Calls {
     /// for. To divert them put [`divert_while_open`](crate::flow::Flow::divert_while_open) before the
     /// stage; to defer them, a buffer by class that does: what is not asked for fills it.
     ///
-    /// At most 8 calls begin between two looks at it.
+    /// At most 8 calls begin between two looks at it. Each element that it keeps away counts as
+    /// [`not_permitted`](crate::control::BreakerCounts::not_permitted).
     #[must_use]
     pub fn breaker(mut self, breaker: &BreakerHandle) -> Calls {
         self.breaker = Some(breaker.clone());
