@@ -61,7 +61,7 @@ struct Ended {
     begun: Start,
     how: How,
     /// What it took, once the clock was read.
-    service: Duration,
+    service_ns: u64,
 }
 
 /// When a call began: at which reading of the clock.
@@ -75,9 +75,9 @@ pub(super) struct Start {
 struct Seen {
     sample: Sample,
     /// What the calls took that say something about the service time.
-    service: Duration,
+    service_ns: u64,
     /// What all calls took that ended.
-    busy: Duration,
+    busy_ns: u64,
     well: u64,
 }
 
@@ -88,15 +88,15 @@ impl State {
     /// other, in this task, and only their sum is known.
     fn look(&mut self, now: Time) {
         let now = now.max(self.looked);
-        let parts = u32::try_from(self.begun.max(1)).unwrap_or(u32::MAX);
-        let part = now.since(self.looked) / parts;
+        let now_ns = now.as_nanos();
+        let part_ns = (now_ns - self.looked.as_nanos()) / self.begun.max(1) as u64;
         for one in &mut self.ended {
-            one.service = if one.begun.look == self.looks {
-                part
+            one.service_ns = if one.begun.look == self.looks {
+                part_ns
             } else {
-                now.since(one.begun.at)
+                now_ns - one.begun.at.as_nanos()
             };
-            self.seen.add(one.how, one.service);
+            self.seen.add(one.how, one.service_ns);
         }
         self.aloft
             .begin(self.looked, std::mem::take(&mut self.fresh));
@@ -107,8 +107,8 @@ impl State {
 
     fn sample(&mut self, now: Time) -> Seen {
         let mut seen = std::mem::take(&mut self.seen);
-        let answered = u32::try_from(seen.sample.answered()).unwrap_or(u32::MAX);
-        seen.sample.service = seen.service.checked_div(answered).unwrap_or_default();
+        let answered = seen.sample.answered().max(1) as u64;
+        seen.sample.service = Duration::from_nanos(seen.service_ns / answered);
         seen.sample.in_flight = self.in_flight;
         seen.sample.oldest = now.since(self.aloft.oldest().unwrap_or(now));
         self.seen.sample.in_flight_peak = self.in_flight;
@@ -117,11 +117,11 @@ impl State {
 }
 
 impl Seen {
-    fn add(&mut self, how: How, service: Duration) {
+    fn add(&mut self, how: How, service_ns: u64) {
         if how == How::Abandoned {
             return;
         }
-        self.busy += service;
+        self.busy_ns += service_ns;
         self.sample.count += 1;
         match how {
             How::Dropped => self.sample.drops += 1,
@@ -129,16 +129,17 @@ impl Seen {
             How::Success | How::Abandoned => self.well += 1,
         }
         if how != How::Dropped {
-            self.service += service;
+            self.service_ns += service_ns;
         }
     }
 }
 
 impl Ended {
     fn call(&self) -> Call {
+        let service = Duration::from_nanos(self.service_ns);
         match self.how {
-            How::Success => Call::Success(self.service),
-            How::Failure | How::Dropped => Call::Failure(self.service),
+            How::Success => Call::Success(service),
+            How::Failure | How::Dropped => Call::Failure(service),
             How::Abandoned => Call::Abandoned,
         }
     }
@@ -224,7 +225,7 @@ impl Tally {
         if let Some(admission) = &shared.admission
             && seen.sample.count > 0
         {
-            admission.served_together(seen.busy, seen.well);
+            admission.served_together(Duration::from_nanos(seen.busy_ns), seen.well);
         }
         if let Some(member) = &shared.member {
             lock(member).turn(now, freed, &seen.sample);
@@ -380,7 +381,7 @@ impl State {
             pass,
             begun,
             how,
-            service: Duration::ZERO,
+            service_ns: 0,
         });
     }
 }
