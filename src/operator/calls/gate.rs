@@ -2,7 +2,7 @@
 
 use std::task::Poll;
 
-use super::tally::Tally;
+use super::tally::{Ends, Tally};
 use crate::chunk::Chunk;
 use crate::control::{BreakerHandle, Pass, WhenOpen};
 use crate::error::Stop;
@@ -21,6 +21,7 @@ pub(crate) struct CallGate<T> {
     tally: Tally,
     /// The workers that the admission was told of.
     workers: usize,
+    ends: Ends,
 }
 
 /// What the breaker says to the next calls.
@@ -44,12 +45,13 @@ impl<T> CallGate<T> {
             input,
             tally,
             workers: 0,
+            ends: Ends::default(),
         }
     }
 
     /// Tells what was seen of calls, and gives back the places of those that ended.
     fn settle_up(&mut self, cx: &Context<'_, '_>) -> Time {
-        let now = self.tally.tell(cx, true);
+        let now = self.tally.tell(cx, &mut self.ends, true).now;
         if let Some(admission) = self.tally.admission() {
             let workers = self.tally.workers();
             admission.workers(self.workers, workers);

@@ -2,7 +2,7 @@
 
 use std::task::{Poll, Waker};
 
-use super::tally::Tally;
+use super::tally::{Ends, Tally};
 use crate::chunk::Chunk;
 use crate::error::Stop;
 use crate::mark::Mark;
@@ -15,6 +15,7 @@ use crate::time::{Sleep, Time, poll_until};
 pub(crate) struct Tallied<S> {
     stage: S,
     tally: Tally,
+    ends: Ends,
     timer: Option<Sleep>,
     /// Who is woken by the timer, and when.
     armed: Option<(Time, Waker)>,
@@ -25,6 +26,7 @@ impl<S> Tallied<S> {
         Tallied {
             stage,
             tally,
+            ends: Ends::default(),
             timer: None,
             armed: None,
         }
@@ -37,18 +39,18 @@ impl<S> Tallied<S> {
     ) -> R {
         self.tally.look(cx.now());
         let result = f(&mut self.stage, cx);
-        self.tally.tell(cx, false);
-        self.watch(cx);
+        let turn = self.tally.tell(cx, &mut self.ends, false);
+        self.watch(cx, turn.in_flight > 0);
         result
     }
 
     /// Has the breaker look at what only time changes, and this task woken when it must look again.
-    fn watch(&mut self, cx: &mut Context<'_, '_>) {
+    fn watch(&mut self, cx: &mut Context<'_, '_>, in_flight: bool) {
         let Some(breaker) = self.tally.breaker() else {
             return;
         };
         loop {
-            let Some(at) = breaker.look_by(self.tally.in_flight() > 0) else {
+            let Some(at) = breaker.look_by(in_flight) else {
                 return;
             };
             // The time moves on while calls come and go; a timer that is early looks again.

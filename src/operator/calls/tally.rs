@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ struct Shared {
     state: Mutex<State>,
     draining: AtomicBool,
     member: Option<Mutex<LimitMember>>,
-    workers: usize,
+    /// How many may run at once, as the limit was last seen.
+    workers: AtomicUsize,
     breaker: Option<BreakerHandle>,
     admission: Option<AdmissionHandle>,
 }
@@ -53,6 +55,16 @@ struct State {
     ended: Vec<Ended>,
     /// What was seen of calls that limit and admission were not told of yet.
     seen: Seen,
+}
+
+/// Room for what has ended, used again at each turn.
+#[derive(Default)]
+pub(super) struct Ends(Vec<Ended>);
+
+/// How it is when all is told.
+pub(super) struct Turn {
+    pub(super) now: Time,
+    pub(super) in_flight: usize,
 }
 
 /// A call that has ended.
@@ -160,13 +172,14 @@ impl Tally {
     pub(super) fn new(calls: &Calls) -> Tally {
         let member = match &calls.limit {
             Places::Fixed(_) => None,
-            Places::Shared(limit) => Some(Mutex::new(LimitHandle::join(limit))),
+            Places::Shared(limit) => Some(LimitHandle::join(limit)),
         };
+        let workers = member.as_ref().map_or(calls.most(), LimitMember::limit);
         Tally(Arc::new(Shared {
             state: Mutex::new(State::default()),
             draining: AtomicBool::new(false),
-            member,
-            workers: calls.most(),
+            member: member.map(Mutex::new),
+            workers: AtomicUsize::new(workers),
             breaker: calls.breaker.clone(),
             admission: calls.admission.clone(),
         }))
@@ -180,10 +193,9 @@ impl Tally {
         self.0.admission.as_ref()
     }
 
-    /// How many may run at once now.
+    /// How many may run at once.
     pub(super) fn workers(&self) -> usize {
-        let member = self.0.member.as_ref();
-        member.map_or(self.0.workers, |member| lock(member).limit())
+        self.0.workers.load(Ordering::Relaxed)
     }
 
     pub(super) fn drain(&self) {
@@ -194,10 +206,6 @@ impl Tally {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        lock(&self.0.state).in_flight
-    }
-
     /// The stage gets its turn.
     pub(super) fn look(&self, now: Time) {
         lock(&self.0.state).look(now);
@@ -205,37 +213,34 @@ impl Tally {
 
     /// Tells what has ended since the clock was read last, and gives back the places of it. The clock is
     /// read if something has. `always`: the limit is told of the calls in flight, too.
-    pub(super) fn tell(&self, cx: &Context<'_, '_>, always: bool) -> Time {
+    pub(super) fn tell(&self, cx: &Context<'_, '_>, buf: &mut Ends, always: bool) -> Turn {
         let shared = &self.0;
         let mut state = lock(&shared.state);
-        if state.ended.is_empty() && state.freed == 0 && !(always && state.in_flight > 0) {
-            return cx.now();
+        let in_flight = state.in_flight;
+        let none = state.ended.is_empty();
+        let now = if none { cx.now() } else { cx.clock() };
+        let turn = Turn { now, in_flight };
+        if none && state.freed == 0 && !(always && in_flight > 0) {
+            return turn;
         }
-        let now = if state.ended.is_empty() {
-            cx.now()
-        } else {
-            cx.clock()
-        };
         state.look(now);
-        let mut ended = std::mem::take(&mut state.ended);
+        std::mem::swap(&mut state.ended, &mut buf.0);
         let freed = std::mem::take(&mut state.freed);
         let seen = state.sample(now);
         drop(state);
-        shared.report(now, &ended);
+        shared.report(now, &buf.0);
+        buf.0.clear();
         if let Some(admission) = &shared.admission
             && seen.sample.count > 0
         {
             admission.served_together(Duration::from_nanos(seen.busy_ns), seen.well);
         }
         if let Some(member) = &shared.member {
-            lock(member).turn(now, freed, &seen.sample);
+            let mut member = lock(member);
+            member.turn(now, freed, &seen.sample);
+            shared.workers.store(member.limit(), Ordering::Relaxed);
         }
-        if !ended.is_empty() {
-            // Its memory is used again.
-            ended.clear();
-            lock(&shared.state).ended = ended;
-        }
-        now
+        turn
     }
 
     /// Leases places for so many calls. Fewer, or none, where there are not so many.
@@ -248,7 +253,9 @@ impl Tally {
             member.decline();
             return 0;
         }
-        match member.poll_lease(cx.task(), want) {
+        let leased = member.poll_lease(cx.task(), want);
+        self.0.workers.store(member.limit(), Ordering::Relaxed);
+        match leased {
             Poll::Ready(places) => places,
             Poll::Pending => 0,
         }
