@@ -4,7 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use super::tally::{Start, Tally};
+use super::seen::Start;
+use super::tally::Tally;
 use crate::control::{BreakerHandle, Pass};
 use crate::time::{self, Sleep, poll_until};
 

@@ -7,6 +7,7 @@
 mod aloft;
 mod begun;
 mod gate;
+mod seen;
 mod tallied;
 mod tally;
 

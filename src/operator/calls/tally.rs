@@ -4,18 +4,15 @@
 //! never waited for. The clock is read once a turn, not once a call: what ended between two readings is
 //! told to breaker, limit and admission together, at the second of them.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::aloft::Aloft;
 use super::begun::{Begun, How};
+use super::seen::{Ended, Start, State};
 use super::{Calls, Places};
-use crate::control::{
-    AdmissionHandle, BreakerHandle, Call, LimitHandle, LimitMember, Pass, Sample,
-};
+use crate::control::{AdmissionHandle, BreakerHandle, Call, LimitHandle, LimitMember, Pass};
 use crate::operator::Context;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 use crate::time::Time;
@@ -34,29 +31,6 @@ struct Shared {
     admission: Option<AdmissionHandle>,
 }
 
-#[derive(Default)]
-struct State {
-    /// By what the elements were let through that passed the gate and whose calls have not begun yet:
-    /// in their order.
-    passes: VecDeque<(Pass, usize)>,
-    /// Elements that have ended: their places are free.
-    freed: usize,
-    /// When the clock was read last, and how often it was.
-    looked: Time,
-    looks: u64,
-    /// Calls that began since then.
-    begun: usize,
-    /// Of those, the ones in flight.
-    fresh: usize,
-    /// The other calls in flight.
-    aloft: Aloft,
-    in_flight: usize,
-    /// What ended since then.
-    ended: Vec<Ended>,
-    /// What was seen of calls that limit and admission were not told of yet.
-    seen: Seen,
-}
-
 /// Room for what has ended, used again at each turn.
 #[derive(Default)]
 pub(super) struct Ends(Vec<Ended>);
@@ -65,96 +39,6 @@ pub(super) struct Ends(Vec<Ended>);
 pub(super) struct Turn {
     pub(super) now: Time,
     pub(super) in_flight: usize,
-}
-
-/// A call that has ended.
-struct Ended {
-    pass: Option<Pass>,
-    begun: Start,
-    how: How,
-    /// What it took, once the clock was read.
-    service_ns: u64,
-}
-
-/// When a call began: at which reading of the clock.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    at: Time,
-    look: u64,
-}
-
-#[derive(Default)]
-struct Seen {
-    sample: Sample,
-    /// What the calls took that say something about the service time.
-    service_ns: u64,
-    /// What all calls took that ended.
-    busy_ns: u64,
-    well: u64,
-}
-
-impl State {
-    /// The clock was read: what began and ended since the last reading took the time between.
-    ///
-    /// Of calls that began *and* ended there each takes its part of that time: they ran one after the
-    /// other, in this task, and only their sum is known.
-    fn look(&mut self, now: Time) {
-        let now = now.max(self.looked);
-        let now_ns = now.as_nanos();
-        let part_ns = (now_ns - self.looked.as_nanos()) / self.begun.max(1) as u64;
-        for one in &mut self.ended {
-            one.service_ns = if one.begun.look == self.looks {
-                part_ns
-            } else {
-                now_ns - one.begun.at.as_nanos()
-            };
-            self.seen.add(one.how, one.service_ns);
-        }
-        self.aloft
-            .begin(self.looked, std::mem::take(&mut self.fresh));
-        self.begun = 0;
-        self.looked = now;
-        self.looks += 1;
-    }
-
-    fn sample(&mut self, now: Time) -> Seen {
-        let mut seen = std::mem::take(&mut self.seen);
-        let answered = seen.sample.answered().max(1) as u64;
-        seen.sample.service = Duration::from_nanos(seen.service_ns / answered);
-        seen.sample.in_flight = self.in_flight;
-        seen.sample.oldest = now.since(self.aloft.oldest().unwrap_or(now));
-        self.seen.sample.in_flight_peak = self.in_flight;
-        seen
-    }
-}
-
-impl Seen {
-    fn add(&mut self, how: How, service_ns: u64) {
-        if how == How::Abandoned {
-            return;
-        }
-        self.busy_ns += service_ns;
-        self.sample.count += 1;
-        match how {
-            How::Dropped => self.sample.drops += 1,
-            How::Failure => self.sample.failures += 1,
-            How::Success | How::Abandoned => self.well += 1,
-        }
-        if how != How::Dropped {
-            self.service_ns += service_ns;
-        }
-    }
-}
-
-impl Ended {
-    fn call(&self) -> Call {
-        let service = Duration::from_nanos(self.service_ns);
-        match self.how {
-            How::Success => Call::Success(service),
-            How::Failure | How::Dropped => Call::Failure(service),
-            How::Abandoned => Call::Abandoned,
-        }
-    }
 }
 
 impl Shared {
@@ -331,65 +215,17 @@ impl Tally {
 
     /// A call that was in flight has ended.
     pub(super) fn land(&self, pass: Option<Pass>, start: Start, how: How, frees: bool) {
-        let mut state = lock(&self.0.state);
-        state.in_flight -= 1;
-        if start.look == state.looks {
-            state.fresh -= 1;
-        } else {
-            state.aloft.end(start.at);
-        }
-        state.end(pass, start, how, frees);
+        lock(&self.0.state).land(pass, start, how, frees);
     }
 
     /// A first call has ended that was never in flight.
     pub(super) fn end_at_once(&self, how: How, frees: bool) {
-        let mut state = lock(&self.0.state);
-        let (pass, start) = (state.next_pass(), state.start());
-        state.end(pass, start, how, frees);
+        lock(&self.0.state).end_at_once(how, frees);
     }
 
     /// A place is free: that of an element without a call in flight.
     pub(crate) fn free(&self) {
         lock(&self.0.state).freed += 1;
-    }
-}
-
-impl State {
-    fn next_pass(&mut self) -> Option<Pass> {
-        let (pass, left) = self.passes.front_mut()?;
-        let pass = *pass;
-        *left -= 1;
-        if *left == 0 {
-            self.passes.pop_front();
-        }
-        Some(pass)
-    }
-
-    fn start(&mut self) -> Start {
-        self.begun += 1;
-        let peak = &mut self.seen.sample.in_flight_peak;
-        *peak = (*peak).max(self.in_flight + 1);
-        Start {
-            at: self.looked,
-            look: self.looks,
-        }
-    }
-
-    fn take_off(&mut self) -> Start {
-        let start = self.start();
-        self.fresh += 1;
-        self.in_flight += 1;
-        start
-    }
-
-    fn end(&mut self, pass: Option<Pass>, begun: Start, how: How, frees: bool) {
-        self.freed += usize::from(frees);
-        self.ended.push(Ended {
-            pass,
-            begun,
-            how,
-            service_ns: 0,
-        });
     }
 }
 
