@@ -8,9 +8,15 @@ use std::future::ready;
 use std::hint::black_box;
 
 use forebay::boundary::{Buffer, WhenFull};
+use forebay::control::limit::Vegas;
+use forebay::control::{
+    AdmissionHandle, AdmissionSettings, BreakerHandle, BreakerSettings, LimitHandle,
+};
 use forebay::flow::{Flow, Pipeline};
+use forebay::operator::Calls;
 use forebay::source;
 use forebay::testkit::Simulation;
+use forebay::time::Time;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 
 const ELEMENTS: u64 = 20_000;
@@ -59,6 +65,18 @@ fn map_async_ready_16(tracked: bool) -> u64 {
     run(sum(numbers(tracked).map_async(16, |n| ready(n + 1))))
 }
 
+// A limit, a breaker and an admission, as in the default stack.
+#[library_benchmark]
+fn map_async_on_terms_16() -> u64 {
+    let limit = Vegas::builder().initial(16).bounds(1, 16).build().unwrap();
+    let breaker = BreakerHandle::new(BreakerSettings::default(), Time::ZERO).unwrap();
+    let admission = AdmissionHandle::new(AdmissionSettings::default()).unwrap();
+    let calls = Calls::under(&LimitHandle::new(limit)).breaker(&breaker);
+    run(sum(
+        numbers(true).map_async(calls.feeding(&admission), |n| ready(n + 1))
+    ))
+}
+
 #[library_benchmark]
 fn drop_head() -> u64 {
     run(sum(
@@ -68,7 +86,8 @@ fn drop_head() -> u64 {
 
 library_benchmark_group!(
     name = hot_paths;
-    benchmarks = ten_maps, boundary_1024, map_async_ready_16, drop_head
+    benchmarks = ten_maps, boundary_1024, map_async_ready_16, map_async_on_terms_16,
+        drop_head
 );
 
 main!(library_benchmark_groups = hot_paths);

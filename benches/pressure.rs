@@ -44,6 +44,15 @@ fn breaker() -> BreakerHandle {
     BreakerHandle::new(BreakerSettings::default(), time::now()).unwrap()
 }
 
+/// A limit, a breaker and an admission, as in the default stack.
+fn all_terms(most: usize) -> Calls {
+    let limit = Vegas::builder().initial(most).bounds(1, most);
+    let limit = LimitHandle::new(limit.build().unwrap());
+    Calls::under(&limit)
+        .breaker(&breaker())
+        .feeding(&admission())
+}
+
 fn refusal(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("refusal");
     let gate = Gate::open();
@@ -108,6 +117,14 @@ fn pipelines(criterion: &mut Criterion) {
     });
     bench("map_async_behind_a_breaker", || {
         sum(classified().map_async(Calls::limit(16).breaker(&breaker()), ready))
+    });
+    bench("map_async_on_all_terms", || {
+        sum(classified().map_async(all_terms(16), ready))
+    });
+    // A turn for each call, as at low load.
+    bench("map_async_1", || sum(classified().map_async(1, ready)));
+    bench("map_async_1_on_all_terms", || {
+        sum(classified().map_async(all_terms(1), ready))
     });
     group.finish();
 }

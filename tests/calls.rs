@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use forebay::control::limit::{Aimd, Fixed, LimitHandle, Vegas};
 use forebay::control::{
-    BreakerHandle, BreakerSettings, BreakerState, BreakerWindow, Retry, WhenOpen,
+    BreakerEvent, BreakerEventKind, BreakerHandle, BreakerSettings, BreakerState, BreakerWindow,
+    Retry, WhenOpen,
 };
 use forebay::error::{Refused, RunError};
-use forebay::operator::Calls;
+use forebay::operator::{Answer, Calls};
 use forebay::outcome::Reason;
 use forebay::source;
-use forebay::testkit::{Simulation, sink_probe, source_probe};
+use forebay::testkit::{Simulation, replay, sink_probe, source_probe};
 use forebay::time::{self, Time, TimedOut};
 
 const MS: Duration = Duration::from_millis(1);
@@ -169,6 +170,12 @@ fn an_open_breaker_sheds_and_lets_probes_through_when_its_time_is_over() {
     assert!((10..18).contains(&calls), "{calls} calls until it opened");
     let permits = run.snapshot().stage("permits").unwrap().counts.clone();
     assert_eq!(permits.reason(Reason::BreakerOpen), 100 - calls as u64);
+    let refused = breaker.snapshot(simulation.now()).counts.not_permitted;
+    assert_eq!(
+        refused,
+        100 - calls as u64,
+        "each one is counted, not each look"
+    );
     // The service is well again, and the breaker finds out.
     down.store(false, Ordering::Relaxed);
     simulation.advance(SECOND);
@@ -374,4 +381,206 @@ fn a_guarantee_refuses_a_breaker_that_sheds() {
         stage, "iter",
         "values that are nowhere else can be lost, not those of the breaker"
     );
+}
+
+/// Both at once: a limit of its own and a breaker.
+fn terms(places: usize, breaker: &BreakerHandle) -> (LimitHandle, Calls) {
+    let limit = LimitHandle::new(Fixed::new(places).unwrap());
+    let calls = Calls::under(&limit).breaker(breaker);
+    (limit, calls)
+}
+
+#[test]
+fn keys_keep_their_order_under_a_limit_and_none_waits_in_a_place() {
+    let simulation = Simulation::new(10);
+    let breaker = breaker(settings());
+    let (limit, calls) = terms(4, &breaker);
+    let gauge = Gauge::default();
+    let running = gauge.clone();
+    // Half of the elements are of one key: those that wait for it must leave their places to others.
+    let key = |n: &u32| if n.is_multiple_of(2) { 0 } else { *n };
+    let flow = source::iter(0..400_u32).map_async_keyed(calls.window(32), key, move |n| {
+        running.clone().during(MS, n)
+    });
+    let (all, snapshot) = simulation.run(flow.collect()).unwrap();
+    snapshot.check().unwrap();
+    let even: Vec<u32> = all
+        .iter()
+        .copied()
+        .filter(|n| n.is_multiple_of(2))
+        .collect();
+    assert_eq!(even, (0..400).step_by(2).collect::<Vec<_>>());
+    assert_eq!((all.len(), gauge.peak()), (400, 4));
+    let took = simulation.now().since(Time::ZERO);
+    assert!(
+        took < 210 * MS,
+        "the 200 of one key, and no longer: {took:?}"
+    );
+    let counts = breaker.snapshot(simulation.now()).counts;
+    assert_eq!((counts.permitted, counts.success), (400, 400));
+    assert_eq!((limit.snapshot().leased, limit.snapshot().members), (0, 0));
+}
+
+#[test]
+fn what_waits_behind_its_key_begins_when_the_breaker_lets_it() {
+    let simulation = Simulation::new(11);
+    let pausing = settings().when_open(WhenOpen::PauseDemand);
+    let breaker = breaker(pausing.half_open(1, 2, SECOND));
+    let (limit, calls) = terms(4, &breaker);
+    let called = Arc::new(AtomicUsize::new(0));
+    let calling = Arc::clone(&called);
+    let (source, flow) = source_probe::<u32>();
+    let flow = flow.map_async_keyed(
+        calls.window(16),
+        |_| 0,
+        move |n| {
+            calling.fetch_add(1, Ordering::Relaxed);
+            async move {
+                time::sleep(10 * MS).await;
+                n
+            }
+        },
+    );
+    let mut run = simulation.start(flow.collect()).unwrap();
+    source.send(0..10);
+    simulation.advance(5 * MS);
+    breaker.trip(simulation.now());
+    simulation.advance(500 * MS);
+    assert_eq!(called.load(Ordering::Relaxed), 1, "the one that had begun");
+    assert_eq!(limit.snapshot().leased, 1, "the place is handed on");
+    simulation.advance(2 * SECOND);
+    assert_eq!(called.load(Ordering::Relaxed), 10);
+    assert_eq!(breaker.state(), BreakerState::Closed, "by their probes");
+    drop(source);
+    simulation.advance(MS);
+    assert_eq!(limit.snapshot().leased, 0);
+    let snapshot = run.snapshot();
+    snapshot.check().unwrap();
+    run.abort();
+    assert_eq!(breaker.snapshot(simulation.now()).counts.outstanding(), 0);
+}
+
+#[test]
+fn what_is_dropped_while_it_waits_for_the_breaker_gives_its_place_back() {
+    let simulation = Simulation::new(13);
+    let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
+    let (limit, calls) = terms(4, &breaker);
+    let (_queue, open) = source::queue(1);
+    let mut fails = true;
+    let flow = replay(0..10_u64)
+        .on_unresolved(Answer::Rewind)
+        .merge([open])
+        .map_async_keyed(
+            calls.window(16),
+            |_| 0,
+            move |n| {
+                let fails = std::mem::take(&mut fails);
+                async move {
+                    time::sleep(10 * MS).await;
+                    assert!(!fails, "once");
+                    n
+                }
+            },
+        );
+    let run = simulation.start(flow.collect()).unwrap();
+    simulation.advance(5 * MS);
+    breaker.trip(simulation.now());
+    assert_eq!(limit.snapshot().leased, 1);
+    // The first fails, the second takes its place and waits; then the source goes back behind both.
+    simulation.advance(50 * MS);
+    assert_eq!(limit.snapshot().leased, 0);
+    simulation.advance(2 * SECOND);
+    let stage = run
+        .snapshot()
+        .stage("map_async_keyed")
+        .unwrap()
+        .counts
+        .clone();
+    assert_eq!(stage.left, 10, "all, when the breaker lets them");
+    run.snapshot().check().unwrap();
+}
+
+#[test]
+fn what_waits_for_its_turn_to_try_is_no_call_that_hangs() {
+    let simulation = Simulation::new(14);
+    let breaker = breaker(settings().slow(25 * MS, 0.5).hung(0.5, 1));
+    let flow = source::iter(0..40_u32)
+        .try_map_async(
+            Calls::limit(1).window(8).breaker(&breaker),
+            |n| async move {
+                time::sleep(10 * MS).await;
+                Ok::<_, String>(n)
+            },
+        )
+        .retry(Retry::tries(2).backoff(MS, MS))
+        .or_stop();
+    let (all, snapshot) = simulation.run(flow.collect()).unwrap();
+    snapshot.check().unwrap();
+    assert_eq!(all.len(), 40, "each was inside for 80 ms, and took 10");
+    let counts = breaker.snapshot(simulation.now()).counts;
+    assert_eq!(
+        (counts.trips, counts.permitted, counts.success),
+        (0, 40, 40)
+    );
+}
+
+#[test]
+fn the_last_calls_of_a_flow_are_told_while_it_still_runs() {
+    let simulation = Simulation::new(12);
+    let breaker = breaker(settings());
+    let (limit, calls) = terms(4, &breaker);
+    // The source is done at once, and one call takes long: the others must not wait for it to be told.
+    let flow = source::iter(0..4_u64).map_async_unordered(calls, |n| async move {
+        time::sleep(MS * (1 + 1000 * u32::from(n == 3))).await;
+    });
+    let mut run = simulation.start(flow.ignore()).unwrap();
+    simulation.advance(2 * MS);
+    let counts = breaker.snapshot(simulation.now()).counts;
+    assert_eq!((counts.success, counts.outstanding()), (3, 1));
+    assert_eq!(
+        limit.snapshot().leased,
+        1,
+        "their places are free for others"
+    );
+    run.abort();
+    let counts = breaker.snapshot(simulation.now()).counts;
+    assert_eq!((counts.abandoned, counts.outstanding()), (1, 0));
+    assert_eq!((limit.snapshot().leased, limit.snapshot().members), (0, 0));
+}
+
+#[test]
+fn calls_that_never_wait_are_measured_together_and_without_what_came_before() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let sum = Arc::clone(&told);
+    let listener = move |event: &BreakerEvent| {
+        if let BreakerEventKind::Success { service } = event.kind {
+            sum.fetch_add(service.as_nanos() as usize, Ordering::Relaxed);
+        }
+    };
+    let breaker = BreakerHandle::with_listener(settings(), time::now(), listener).unwrap();
+    let (upstream, calls) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (before, during) = (Arc::clone(&upstream), Arc::clone(&calls));
+    source::iter(0..400_u32)
+        .inspect(move |_| spin(100, &before))
+        .map_async(Calls::limit(8).breaker(&breaker), move |n| {
+            spin(200, &during);
+            std::future::ready(n)
+        })
+        .ignore()
+        .block_on()
+        .unwrap();
+    let ns = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+    let (told, took, before) = (ns(&told), ns(&calls), ns(&upstream));
+    assert!(told >= took - took / 100, "{told} ns told of {took}");
+    assert!(told < took + before / 2, "{told} ns told of {took}");
+}
+
+/// Keeps the thread busy for so many microseconds, and counts for how long it was.
+fn spin(us: u64, took_ns: &AtomicUsize) {
+    let start = time::now();
+    while time::now().since(start) < Duration::from_micros(us) {
+        std::hint::spin_loop();
+    }
+    let took = time::now().since(start).as_nanos() as usize;
+    took_ns.fetch_add(took, Ordering::Relaxed);
 }

@@ -1263,3 +1263,38 @@ proptest! {
         }
     }
 }
+
+/// What a join of flows with and without barriers is refused with.
+fn refused_for_barriers(pipeline: forebay::flow::Pipeline<Vec<u64>>) -> Option<String> {
+    match pipeline.block_on() {
+        Ok(_) => None,
+        Err(RunError::Refused(refused)) => Some(refused.to_string()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn an_input_that_never_gives_barriers_is_refused_beside_one_that_does() {
+    let with = || source::iter(0..100_u64).barrier_every(10).map(|n| n);
+    let endless = || source::stream(futures_util::stream::iter(0..5_u64));
+    let why = refused_for_barriers(with().merge([endless().buffer(4)]).collect());
+    assert_eq!(
+        why.unwrap(),
+        "`merge`: it hands on a barrier when each input gave one, and `stream` gives none: `iter` \
+         would stand still until that ends. Declare `.barrier_every(..)` there as well, or at neither"
+    );
+    let why = refused_for_barriers(endless().merge_prioritized(1, [(2, with())]).collect());
+    assert!(why.unwrap().starts_with("`merge_prioritized`: "));
+    // Values at hand end at once, an input may have both, and parts of one source have the same.
+    let fine = [
+        with().merge([source::iter(0..5)]),
+        with().merge([endless().barrier_every(3)]),
+        endless().merge([endless()]),
+        with().concat([endless()]),
+    ];
+    for flow in fine {
+        assert_eq!(refused_for_barriers(flow.collect()), None);
+    }
+    let [left, right] = with().broadcast(4);
+    assert_eq!(refused_for_barriers(left.merge([right]).collect()), None);
+}

@@ -236,5 +236,7 @@ fn an_emergency_lets_only_high_in_and_leads_back() {
         "{events:?}"
     );
     assert_eq!(emergency.snapshot().episodes, 1);
+    assert_eq!(snapshot.stage("admit").unwrap().counts.alerts, 1);
+    assert!(snapshot.to_string().contains(" alerts 1"), "{snapshot}");
     assert!(emergency.adjustments().len() >= 4, "each step is explained");
 }

@@ -184,6 +184,49 @@ async fn a_group_knows_that_the_source_before_it_keeps_the_original_bytes() {
     assert_eq!(snapshot.total().outcome(Kind::DeadLettered), 1);
 }
 
+/// Odd numbers fail.
+fn failing(flow: Flow<u64>, letters: &DeadLetters) -> Flow<u64> {
+    flow.try_map(|n| if n % 2 == 0 { Ok(*n) } else { Err("odd") })
+        .encode(|n| n.to_string().into())
+        .or_dead_letter(letters)
+}
+
+fn refused_letters() -> Refused {
+    Refused::Setting {
+        stage: "kept".to_owned(),
+        what: "flows that are built as the run goes on (groups, restarted flows) cannot share dead \
+               letters that were declared outside: make `DeadLetters::new(..)` where the flow is built"
+            .to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn groups_that_share_dead_letters_are_refused_by_name() {
+    let letters = DeadLetters::new(4, DeadLetterFn(|_| Ok(()))).named("kept");
+    // Already the first: how many groups there will be is up to the elements.
+    let flow = numbers(Answer::Stop).group_by(4, |_| 0, move |_, group| failing(group, &letters));
+    assert_eq!(refused(flow).await.1, refused_letters());
+}
+
+#[tokio::test]
+async fn flows_that_are_restarted_and_share_dead_letters_are_refused_by_name() {
+    let letters = DeadLetters::new(4, DeadLetterFn(|_| Ok(()))).named("kept");
+    let flow = restarting(again(), move |_| failing(numbers(Answer::Stop), &letters));
+    assert_eq!(refused(flow).await.1, refused_letters());
+}
+
+#[tokio::test]
+async fn each_group_may_have_dead_letters_of_its_own() {
+    let flow = numbers(Answer::Stop).group_by(
+        4,
+        |n| n % 4,
+        |_, group| failing(group, &DeadLetters::new(4, DeadLetterFn(|_| Ok(())))),
+    );
+    let (result, snapshot) = run(flow).await;
+    assert_eq!(result.unwrap().len(), COUNT as usize / 2);
+    assert_eq!(snapshot.total().outcome(Kind::DeadLettered), COUNT / 2);
+}
+
 /// Keeps what it gets until a barrier of its source comes.
 #[derive(Default)]
 struct ByBarrier {

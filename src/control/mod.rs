@@ -61,6 +61,7 @@ pub use admission::{
 };
 pub use batch_size::{BatchHandle, BatchSample, BatchSize};
 pub use batch_window::{BatchLimits, BatchWindow, Room};
+pub(crate) use breaker::Pass;
 pub use breaker::{
     Breaker, BreakerCounts, BreakerEvent, BreakerEventKind, BreakerHandle, BreakerSettings,
     BreakerSnapshot, BreakerState, BreakerWindow, Call, NotPermitted, Permit, Ticket, Trigger,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Flow, Pipeline};
 use crate::control::WhenOpen;
-use crate::operator::calls::{CallGate, Tally, tallied};
+use crate::operator::calls::{CallGate, Tallied, Tally, tallied};
 use crate::operator::map_async::MapAsync;
 use crate::operator::map_blocking::Blocking;
 use crate::operator::map_parallel::{BATCH, BATCHES_A_LANE, MOST_LANES, MapParallel};
@@ -13,12 +13,6 @@ use crate::operator::sinks::for_each_async::ForEachAsync;
 use crate::operator::unordered::Unordered;
 use crate::operator::{Calls, Concurrency};
 use crate::topology::NodeSpec;
-
-fn spec(kind: &'static str, concurrency: Concurrency) -> NodeSpec {
-    NodeSpec::new(kind)
-        .holds(concurrency.window)
-        .note(format!("{} in flight", concurrency.limit))
-}
 
 impl Calls {
     /// The declaration of a stage that runs them.
@@ -68,7 +62,7 @@ impl<T: Send + 'static> Flow<T> {
     /// - *settles when* the closure or its future panics: that element fails, when its turn comes,
     ///   and the others go on
     /// - *holds* at most the reorder window
-    /// - *costs* a poll of each future; one allocation a slot, ever
+    /// - *costs* a poll of each future; one allocation a slot, ever; on terms, a lock or two besides
     ///
     /// # Example
     /// ```
@@ -95,10 +89,9 @@ impl<T: Send + 'static> Flow<T> {
             return flow.then(spec, |input| MapAsync::new(input, concurrency, f));
         };
         flow.then(spec, |input| {
-            MapAsync::new(input, concurrency, move |value| {
-                let begun = tally.begin();
-                tallied(begun, f(value))
-            })
+            let shared = tally.clone();
+            let calls = move |value| tallied(tally.begin(), f(value));
+            Tallied::new(MapAsync::new(input, concurrency, calls), shared)
         })
     }
 
@@ -161,33 +154,52 @@ impl<T: Send + 'static> Flow<T> {
     /// assert_eq!(ends.block_on()?, [1, 30]);
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
-    pub fn map_async_unordered<U, F, Fut>(self, calls: impl Into<Calls>, mut f: F) -> Flow<U>
+    pub fn map_async_unordered<U, F, Fut>(self, calls: impl Into<Calls>, f: F) -> Flow<U>
     where
         U: Send + 'static,
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = U> + Send + 'static,
     {
-        let calls = calls.into();
-        let (spec, concurrency) = (calls.spec("map_async_unordered"), calls.concurrency());
+        self.unordered("map_async_unordered", calls.into(), |_| None::<()>, f)
+    }
+
+    fn unordered<K, U, G, F, Fut>(
+        self,
+        kind: &'static str,
+        calls: Calls,
+        key: G,
+        mut f: F,
+    ) -> Flow<U>
+    where
+        K: Ord + Clone + Send + 'static,
+        U: Send + 'static,
+        G: FnMut(&T) -> Option<K> + Send + 'static,
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = U> + Send + 'static,
+    {
+        let (spec, concurrency) = (calls.spec(kind), calls.concurrency());
         let (flow, tally) = self.gated(&calls);
-        let no_key = |_: &T| None::<()>;
         let Some(tally) = tally else {
-            return flow.then(spec, |input| Unordered::new(input, concurrency, no_key, f));
+            return flow.then(spec, |input| Unordered::new(input, concurrency, key, f));
         };
         flow.then(spec, |input| {
-            Unordered::new(input, concurrency, no_key, move |value| {
-                let begun = tally.begin();
-                tallied(begun, f(value))
-            })
+            let shared = tally.clone();
+            let calls = move |value| tallied(tally.begin(), f(value));
+            let stage = Unordered::new(input, concurrency, key, calls).on_terms(&shared);
+            Tallied::new(stage, shared)
         })
     }
 
     /// Runs a future for each element, several at once, but one at a time for each key: results of
     /// one key keep their order, and no key waits for another.
     ///
-    /// Elements of a key that is busy wait inside the window of [`Concurrency`]; make it larger than
-    /// the limit where keys repeat, so that others can be found behind them. Any number of keys is
-    /// allowed, and nothing is kept of a key that has no element inside.
+    /// Elements of a key that is busy wait inside the window of [`Concurrency`] or [`Calls`]; make it
+    /// larger than the limit where keys repeat, so that others can be found behind them. Any number of
+    /// keys is allowed, and nothing is kept of a key that has no element inside.
+    ///
+    /// An element that waits behind its key takes no place of a shared limit and no permit of a breaker.
+    /// When it is its turn it takes over the place of the one before it; a breaker that is open then
+    /// keeps it waiting, as a retry.
     ///
     /// - *emits when* any element inside has its result;
     /// - *back-pressures when* the window is full, or downstream does;
@@ -213,7 +225,7 @@ impl<T: Send + 'static> Flow<T> {
     /// ```
     pub fn map_async_keyed<K, U, G, F, Fut>(
         self,
-        concurrency: impl Into<Concurrency>,
+        calls: impl Into<Calls>,
         mut key: G,
         f: F,
     ) -> Flow<U>
@@ -224,10 +236,8 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = U> + Send + 'static,
     {
-        let concurrency = concurrency.into();
-        let spec = spec("map_async_keyed", concurrency);
         let key = move |value: &T| Some(key(value));
-        self.then(spec, |input| Unordered::new(input, concurrency, key, f))
+        self.unordered("map_async_keyed", calls.into(), key, f)
     }
 
     /// Runs a closure that blocks its thread, on up to that many threads, and hands on the results in
@@ -342,10 +352,8 @@ impl<T: Send + 'static> Flow<T> {
         let Some(tally) = tally else {
             return flow.to_named(spec, ForEachAsync::new(limit, f));
         };
-        let sink = ForEachAsync::new(limit, move |value| {
-            let begun = tally.begin();
-            tallied(begun, f(value))
-        });
-        flow.to_named(spec, sink)
+        let shared = tally.clone();
+        let calls = move |value| tallied(tally.begin(), f(value));
+        flow.to_named(spec, Tallied::new(ForEachAsync::new(limit, calls), shared))
     }
 }

@@ -12,7 +12,8 @@ use crate::topology::{NodeSpec, Plan};
 /// shared by as many stages as name it. See [`dead_letter`](crate::dead_letter).
 ///
 /// The sink runs as an island of the run of the stages that name it; stages that share it become
-/// part of one graph, and run together.
+/// part of one graph, and run together. Flows that are built as a run goes on (groups, restarted flows)
+/// come and go apart from it: each makes dead letters of its own, and shared ones are refused.
 ///
 /// # Example
 /// ```
@@ -60,7 +61,7 @@ impl DeadLetters {
             NodeSpec::new("dead_letters").boundary().holds(capacity),
             false,
         );
-        let spec = NodeSpec::new("dead_letter_sink").holds(BATCH);
+        let spec = NodeSpec::new("dead_letter_sink").holds(BATCH).letters();
         let stage = plan.add(spec, &[&queue], false);
         plan.close(&stage);
         let (letters, source) = Letters::new(capacity, Arc::clone(&queue));

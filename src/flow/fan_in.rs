@@ -55,7 +55,8 @@ impl<T: Send + 'static> Flow<T> {
     /// - *cancels when* downstream does: all inputs.
     /// - *settles when* never, but for what a source has gone back behind (cancelled).
     /// - *holds* nothing. Barriers are aligned: an input that gave one is not asked again until all
-    ///   live inputs gave theirs.
+    ///   live inputs gave theirs. Inputs of which some give barriers and others never are refused, but
+    ///   for values at hand, which end.
     /// - *costs* one call a chunk.
     ///
     /// # Example
@@ -69,7 +70,7 @@ impl<T: Send + 'static> Flow<T> {
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
     pub fn merge(self, others: impl IntoIterator<Item = Flow<T>>) -> Flow<T> {
-        let spec = NodeSpec::new("merge").changes_count();
+        let spec = NodeSpec::new("merge").changes_count().aligns();
         Joined::of(self, others).then(spec, Merge::fair)
     }
 
@@ -111,6 +112,7 @@ impl<T: Send + 'static> Flow<T> {
             .collect();
         let spec = NodeSpec::new("merge_prioritized")
             .changes_count()
+            .aligns()
             .note(format!("weights {weights:?}"));
         Joined::of(self, others).then(spec, |inputs| Merge::weighted(inputs, &weights))
     }

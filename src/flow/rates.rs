@@ -378,6 +378,10 @@ impl<T: Send + 'static> Flow<T> {
         side: impl Into<Buffer>,
     ) -> (Flow<T>, Flow<T>) {
         let breaker = breaker.clone();
-        self.divert(side, move |_| breaker.check(time::now()).is_err())
+        self.divert(side, move |_| {
+            let refuses = breaker.check(time::now()).is_err();
+            breaker.refuse(usize::from(refuses));
+            refuses
+        })
     }
 }

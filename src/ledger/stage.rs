@@ -39,6 +39,7 @@ pub(crate) struct StageLedger {
     held: AtomicU64,
     held_bytes: AtomicU64,
     held_peak: AtomicU64,
+    alerts: AtomicU64,
     /// Deliveries by class, the one outcome that is frequent when all is well.
     delivered: [AtomicU64; Class::COUNT + 1],
     settled: Mutex<BTreeMap<StageKey, u64>>,
@@ -148,6 +149,11 @@ impl StageLedger {
         }
     }
 
+    /// So many alerts there were in all.
+    pub(crate) fn alert(&self, alerts: u64) {
+        self.alerts.store(alerts, Ordering::Relaxed);
+    }
+
     pub(crate) fn probe(&self, probe: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.probe.set(Probe(Box::new(probe)));
     }
@@ -227,6 +233,7 @@ impl StageLedger {
             held: self.held(),
             held_bytes: read(&self.held_bytes),
             held_peak: read(&self.held_peak),
+            alerts: read(&self.alerts),
             settled,
             latency: self.latency.read(),
         }
@@ -250,6 +257,9 @@ pub struct StageCounts {
     pub held_bytes: u64,
     /// The most elements ever inside.
     pub held_peak: u64,
+    /// Emergencies that the admission this stage goes by has gone through. Stages that share one show the
+    /// same.
+    pub alerts: u64,
     /// Elements that ended here, by class, kind and reason.
     pub settled: BTreeMap<StageKey, u64>,
     /// How long elements that were delivered here took from their source, by class.
@@ -303,6 +313,7 @@ impl StageCounts {
         self.held += other.held;
         self.held_bytes += other.held_bytes;
         self.held_peak = self.held_peak.max(other.held_peak);
+        self.alerts = self.alerts.max(other.alerts);
         for (key, count) in &other.settled {
             *self.settled.entry(*key).or_default() += count;
         }

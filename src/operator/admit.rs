@@ -19,6 +19,7 @@ pub(crate) fn admit<T: Send>(
             admission.offer(class.unwrap_or_default(), count);
         }
         admission.tick(cx.now());
+        cx.ledger().alert(admission.alerts());
         if admission.admits_all() {
             return;
         }

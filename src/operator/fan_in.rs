@@ -8,6 +8,11 @@ use crate::mark::{Barrier, Mark};
 use crate::outcome::{Outcome, Reason};
 use crate::position::{Generation, SourceId};
 
+/// Of so many sources that went back an input is expected to hear. Sources come and go where flows are
+/// restarted, and of most an input never hears, because nothing of them comes by it: the oldest is
+/// forgotten. A mark that came by after so many others would be handed on twice.
+const REMEMBERED: usize = 1024;
+
 /// What a join remembers of the marks its inputs gave.
 ///
 /// # Invariants
@@ -20,18 +25,15 @@ pub(crate) struct Align {
     /// By input: the barriers it gave and that were not handed on. There is more than one where no
     /// element lay between, so that a source's window bounds them.
     given: Vec<VecDeque<Barrier>>,
-    /// The last rewind of each source that passed.
-    passed: Vec<(SourceId, Generation)>,
     /// By input: the rewinds that passed and this input has not given yet.
-    behind: Vec<Vec<(SourceId, Generation)>>,
+    behind: Vec<VecDeque<(SourceId, Generation)>>,
 }
 
 impl Align {
     pub(crate) fn new(inputs: usize) -> Align {
         Align {
             given: vec![VecDeque::new(); inputs],
-            passed: Vec::new(),
-            behind: vec![Vec::new(); inputs],
+            behind: vec![VecDeque::new(); inputs],
         }
     }
 
@@ -59,13 +61,13 @@ impl Align {
 
     fn rewind(&mut self, input: usize, source: SourceId, generation: Generation) -> Option<Mark> {
         if let Some(behind) = self.behind.get_mut(input) {
+            let known = behind
+                .iter()
+                .any(|(of, at)| *of == source && *at >= generation);
             behind.retain(|(of, at)| *of != source || *at > generation);
-        }
-        let known = self.passed.iter_mut().find(|(of, _)| *of == source);
-        match known {
-            Some((_, at)) if *at >= generation => return None,
-            Some((_, at)) => *at = generation,
-            None => self.passed.push((source, generation)),
+            if known {
+                return None;
+            }
         }
         for given in &mut self.given {
             given.retain_mut(|barrier| !barrier.forget(source));
@@ -77,9 +79,19 @@ impl Align {
             .filter(|(index, _)| *index != input)
         {
             behind.retain(|(of, _)| *of != source);
-            behind.push((source, generation));
+            behind.push_back((source, generation));
+            if behind.len() > REMEMBERED {
+                behind.pop_front();
+            }
         }
         Some(Mark::Rewind(source, generation))
+    }
+
+    /// Nothing comes from this input any more.
+    pub(crate) fn end(&mut self, input: usize) {
+        if let Some(behind) = self.behind.get_mut(input) {
+            behind.clear();
+        }
     }
 
     /// The barrier to hand on, once every input gave one or ended.
@@ -135,6 +147,20 @@ mod tests {
     fn barrier(source: u32, epoch: u64) -> Mark {
         let token = CommitToken::new(SourceId::new(source), Epoch(epoch), ());
         Mark::Barrier(Barrier::new(token))
+    }
+
+    #[test]
+    fn sources_that_come_and_go_do_not_pile_up() {
+        let mut align = Align::new(3);
+        for source in 0..3000 {
+            let mark = || Mark::Rewind(SourceId::new(source), Generation(1));
+            assert!(align.take(0, mark()).is_some(), "the first");
+            assert!(align.take(1, mark()).is_none(), "and no other");
+            assert!(align.behind[1].is_empty());
+            assert!(align.behind[2].len() <= REMEMBERED);
+        }
+        align.end(2);
+        assert!(align.behind[2].is_empty());
     }
 
     #[test]

@@ -100,6 +100,9 @@ impl<T: Send> Operator<T> for Merge<T> {
                     }
                 }
                 Fill::Pending | Fill::Done => {
+                    if matches!(fill, Fill::Done) {
+                        self.align.end(index);
+                    }
                     idle += 1;
                     self.next_turn();
                     if !out.is_empty() {

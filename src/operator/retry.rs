@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::calls::{Begun, Tally};
+use super::calls::{Begun, Tallied, Tally};
 use super::fallible::{Attempt, Decide, Failure, OnError};
 use super::map::Map;
 use super::map_async::{Concurrency, MapAsync};
@@ -58,12 +58,18 @@ impl<E> Copy for Timeout<E> {}
 
 async fn within<U, E>(
     timeout: Option<Timeout<E>>,
-    begun: Option<Begun>,
+    mut begun: Option<Begun>,
     future: impl Future<Output = Result<U, E>>,
 ) -> Result<U, (E, Reason)> {
+    let call = async {
+        match &mut begun {
+            Some(begun) => begun.during(future).await,
+            None => future.await,
+        }
+    };
     let result = match timeout {
-        None => future.await,
-        Some(Timeout { span, error }) => match time::timeout(span, future).await {
+        None => call.await,
+        Some(Timeout { span, error }) => match time::timeout(span, call).await {
             Ok(result) => result,
             Err(timed_out) => {
                 begun.into_iter().for_each(Begun::time_out);
@@ -95,6 +101,19 @@ struct State<T, E, C> {
 }
 
 impl<T, E, C> Tries<T, E, C> {
+    /// A place among the running, if those are fewer than may be inside. Who has to wait for it gives
+    /// the permit back that it came with.
+    async fn running(&self, permitted: &mut bool) -> Option<SemaphorePermit<'_>> {
+        let places = self.places.as_ref()?;
+        if let Ok(place) = places.try_acquire() {
+            return Some(place);
+        }
+        if let Some(tally) = self.tally.as_ref().filter(|_| std::mem::take(permitted)) {
+            tally.return_permit();
+        }
+        places.acquire().await.ok()
+    }
+
     fn with<R>(&self, f: impl FnOnce(&mut State<T, E, C>) -> R) -> R {
         match self.state.lock() {
             Ok(mut state) => f(&mut state),
@@ -147,15 +166,20 @@ where
 {
     tries.with(|state| state.policy().on_call());
     let mut count = 0;
-    let (_place, mut begun) = tries.tally.as_ref().map(Tally::begin).unzip();
+    let tally = tries.tally.as_ref();
+    let _place = tally.map(Tally::place);
+    let mut permitted = true;
     loop {
         let result = {
-            let _place = match &tries.places {
-                Some(places) => places.acquire().await.ok(),
+            let _running = tries.running(&mut permitted).await;
+            // While it waits, for others or for its next try, it is no call in flight.
+            let begun = match tally {
+                Some(tally) if std::mem::take(&mut permitted) => Some(tally.begin_in_place()),
+                Some(tally) => Some(tally.begin_again().await),
                 None => None,
             };
             let future = tries.with(|state| (state.call)(&value));
-            within(tries.timeout, begun.take(), future).await
+            within(tries.timeout, begun, future).await
         };
         count += 1;
         let failed = match result {
@@ -164,9 +188,6 @@ where
         };
         let at = tries.with(|state| state.judge(&value, failed, count))?;
         time::sleep_until(at).await;
-        if let Some(tally) = &tries.tally {
-            begun = Some(tally.begin_again().await);
-        }
     }
 }
 
@@ -175,6 +196,7 @@ fn calls<T, U, F, Fut>(
     input: Input<T>,
     concurrency: Concurrency,
     unordered: bool,
+    tally: Option<Tally>,
     f: F,
 ) -> Box<dyn Operator<U>>
 where
@@ -183,11 +205,16 @@ where
     F: FnMut(T) -> Fut + Send + 'static,
     Fut: Future<Output = U> + Send + 'static,
 {
-    if unordered {
-        let no_key = |_: &T| None::<()>;
-        return Box::new(Unordered::new(input, concurrency, no_key, f));
+    let no_key = |_: &T| None::<()>;
+    match (unordered, tally) {
+        (false, None) => Box::new(MapAsync::new(input, concurrency, f)),
+        (false, Some(tally)) => Box::new(Tallied::new(MapAsync::new(input, concurrency, f), tally)),
+        (true, None) => Box::new(Unordered::new(input, concurrency, no_key, f)),
+        (true, Some(tally)) => {
+            let stage = Unordered::new(input, concurrency, no_key, f).on_terms(&tally);
+            Box::new(Tallied::new(stage, tally))
+        }
     }
-    Box::new(MapAsync::new(input, concurrency, f))
 }
 
 #[allow(
@@ -222,10 +249,10 @@ where
         state: Mutex::new(state),
         timeout,
         places: (limit < window).then(|| Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
-        tally,
+        tally: tally.clone(),
     });
     let inside = Concurrency::limit(window);
-    calls(input, inside, unordered, move |value| {
+    calls(input, inside, unordered, tally, move |value| {
         tried(Arc::clone(&tries), value)
     })
 }
@@ -301,12 +328,12 @@ where
             tally,
         );
     }
-    calls(input, concurrency, unordered, move |value: T| {
-        let (place, begun) = tally.as_ref().map(Tally::begin).unzip();
+    let shared = tally.clone();
+    calls(input, concurrency, unordered, shared, move |value: T| {
+        let begun = tally.as_ref().map(Tally::begin);
         let payload = encode.as_mut().map(|encode| encode(&value));
         let future = f(value);
         async move {
-            let _place = place;
             let result = within(timeout, begun, future).await;
             result.map_err(|(error, reason)| Box::new(Failure::first(error, reason, payload)))
         }

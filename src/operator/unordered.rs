@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 
+use super::calls::Tally;
 use super::in_flight::InFlight;
 use super::pace::Patience;
 use super::{Context, Control, Demand, Fill, Held, Input, Operator, guard};
@@ -26,17 +27,26 @@ pub(crate) struct Unordered<T, U, K, F, Fut: Future, G> {
     key_of: G,
     flight: InFlight<Fut, (Meta, Option<K>)>,
     /// What may start as soon as there is a place.
-    runnable: VecDeque<(Element<T>, Option<K>)>,
+    runnable: VecDeque<Runnable<T, K>>,
     /// By key that runs or may: the elements behind it.
     behind: BTreeMap<K, VecDeque<Element<T>>>,
     /// How many elements `behind` holds.
     waiting: usize,
     ready: Queue<U>,
     window: usize,
+    /// The terms on which calls begin, if there are any.
+    tally: Option<Tally>,
     mark: Option<Mark>,
     /// The input failed: told when what came before it has gone.
     failed: Option<Stop>,
     done: bool,
+}
+
+struct Runnable<T, K> {
+    element: Element<T>,
+    key: Option<K>,
+    /// It waited behind its key: it has the place of the one before it, and needs a permit anew.
+    parked: bool,
 }
 
 impl<T, U, K, F, Fut: Future, G> Unordered<T, U, K, F, Fut, G> {
@@ -52,10 +62,17 @@ impl<T, U, K, F, Fut: Future, G> Unordered<T, U, K, F, Fut, G> {
             waiting: 0,
             ready: Queue::default(),
             window: concurrency.window,
+            tally: None,
             mark: None,
             failed: None,
             done: false,
         }
+    }
+
+    /// Its calls begin on those terms.
+    pub(crate) fn on_terms(mut self, tally: &Tally) -> Self {
+        self.tally = Some(tally.clone());
+        self
     }
 
     fn inside(&self) -> usize {
@@ -74,9 +91,14 @@ where
     fn release(&mut self, key: Option<K>) {
         let Some(key) = key else { return };
         match self.behind.get_mut(&key).and_then(VecDeque::pop_front) {
-            Some(next) => {
+            Some(element) => {
                 self.waiting -= 1;
-                self.runnable.push_back((next, Some(key)));
+                self.tally.iter().for_each(Tally::take_over);
+                self.runnable.push_back(Runnable {
+                    element,
+                    key: Some(key),
+                    parked: true,
+                });
             }
             None => {
                 self.behind.remove(&key);
@@ -109,9 +131,16 @@ where
 
     fn start(&mut self, cx: &mut Context<'_, '_>) {
         while self.flight.room() > 0 {
-            let Some((Element { value, meta }, key)) = self.runnable.pop_front() else {
+            if let Some(Runnable { parked: true, .. }) = self.runnable.front()
+                && let Some(tally) = &self.tally
+                && tally.poll_resume(cx).is_pending()
+            {
+                return;
+            }
+            let Some(Runnable { element, key, .. }) = self.runnable.pop_front() else {
                 return;
             };
+            let Element { value, meta } = element;
             let mut belongs = Some((meta, key));
             let f = &mut self.f;
             let result = self
@@ -130,22 +159,38 @@ where
             runnable,
             behind,
             waiting,
+            tally,
             ..
         } = self;
         for element in buf.drain() {
             let Ok(key) = guard(|| key_of(&element.value)) else {
+                tally.iter().for_each(Tally::park);
                 cx.settle(element.meta, Outcome::Failed(Reason::Panicked));
                 continue;
             };
             if let Some(key) = &key {
                 if let Some(queue) = behind.get_mut(key) {
+                    tally.iter().for_each(Tally::park);
                     queue.push_back(element);
                     *waiting += 1;
                     continue;
                 }
                 behind.insert(key.clone(), VecDeque::new());
             }
-            runnable.push_back((element, key));
+            runnable.push_back(Runnable {
+                element,
+                key,
+                parked: false,
+            });
+        }
+    }
+
+    /// An element is dropped that could have started.
+    fn drop_runnable(&self, parked: bool) {
+        match &self.tally {
+            Some(tally) if parked => tally.free(),
+            Some(tally) => tally.park(),
+            None => {}
         }
     }
 
@@ -164,12 +209,13 @@ where
         }
         self.waiting -= dropped.len();
         let mut freed = Vec::new();
-        for (element, key) in std::mem::take(&mut self.runnable) {
-            if of(&element.meta) {
-                dropped.push(element.meta);
-                freed.push(key);
+        for one in std::mem::take(&mut self.runnable) {
+            if of(&one.element.meta) {
+                self.drop_runnable(one.parked);
+                dropped.push(one.element.meta);
+                freed.push(one.key);
             } else {
-                self.runnable.push_back((element, key));
+                self.runnable.push_back(one);
             }
         }
         self.flight.cancel(
@@ -221,8 +267,9 @@ where
         let outcome = cx.leftover();
         self.flight
             .cancel(|_, _| true, |_, (meta, _)| cx.settle(meta, outcome));
-        for (element, _) in self.runnable.drain(..) {
-            cx.settle(element.meta, outcome);
+        for one in std::mem::take(&mut self.runnable) {
+            self.drop_runnable(one.parked);
+            cx.settle(one.element.meta, outcome);
         }
         for element in std::mem::take(&mut self.behind).into_values().flatten() {
             cx.settle(element.meta, outcome);

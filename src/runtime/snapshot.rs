@@ -282,6 +282,9 @@ impl fmt::Display for Snapshot {
             if counts.made + counts.merged > 0 {
                 write!(f, " made {} merged {}", counts.made, counts.merged)?;
             }
+            if counts.alerts > 0 {
+                write!(f, " alerts {}", counts.alerts)?;
+            }
             for settlement in counts.settlements() {
                 let class = settlement
                     .class

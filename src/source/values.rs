@@ -12,6 +12,7 @@ use crate::operator::sources::failed::Failed;
 use crate::operator::sources::iter::Iter;
 use crate::operator::sources::stream::StreamSource;
 use crate::operator::sources::tick::{Tick, TickSource};
+use crate::topology::NodeSpec;
 
 /// The elements of an iterator, which is asked for as many as are wanted and no more.
 ///
@@ -36,7 +37,13 @@ where
     I::IntoIter: Send + 'static,
     I::Item: Send + 'static,
 {
-    Flow::from_source("iter", Iter::new(iter.into_iter()))
+    let iter = iter.into_iter();
+    let spec = NodeSpec::from("iter");
+    let spec = match iter.size_hint() {
+        (_, Some(_)) => spec.ends(),
+        _ => spec,
+    };
+    Flow::from_source(spec, Iter::new(iter))
 }
 
 /// The elements of any stream, which is polled only while there is demand.

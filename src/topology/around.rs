@@ -18,6 +18,8 @@ pub(crate) struct Around {
     rewinds: bool,
     /// All sources before it keep the original bytes.
     pub(super) origin: bool,
+    /// The number below which stages were declared before the flow was built.
+    pub(super) since: u32,
     /// A stage behind it that cannot go back, and why.
     fixed: Option<(String, &'static str)>,
 }
@@ -35,6 +37,7 @@ impl Graph {
             guarantee: self.guarantee,
             rewinds: self.after(self.rewinding()).contains(&id),
             origin: self.source_without_origin(id).is_none(),
+            since: super::plan::next_stage(),
             fixed,
         }
     }

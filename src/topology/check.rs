@@ -51,6 +51,8 @@ impl Graph {
             return Err(Refused::Deadlock { stage, why });
         }
         self.check_dead_letters()?;
+        self.check_shared_letters()?;
+        self.check_barriers()?;
         self.check_windows()?;
         if let Some(guarantee) = self.guarantee {
             self.check_guarantee(guarantee)?;
@@ -134,6 +136,22 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// Flows that are built as the run goes on come and go; a sink of dead letters that was declared
+    /// outside would run as part of the first and end with it.
+    fn check_shared_letters(&self) -> Result<(), Refused> {
+        let shared = |node: &&Node| node.spec.letters && node.stage.id < self.around.since;
+        match self.nodes.iter().find(shared) {
+            None => Ok(()),
+            Some(node) => Err(Refused::Setting {
+                stage: self.name_of(node.stage.id),
+                what: "flows that are built as the run goes on (groups, restarted flows) cannot \
+                       share dead letters that were declared outside: make `DeadLetters::new(..)` \
+                       where the flow is built"
+                    .to_owned(),
+            }),
+        }
     }
 
     /// A source before a stage with no stage between that gives elements their origin.

@@ -9,6 +9,7 @@
 //! It runs nothing. [`runtime`](crate::runtime) takes what it holds.
 
 mod around;
+mod barriers;
 mod check;
 mod deadlock;
 mod graph;

@@ -37,6 +37,12 @@ pub struct NodeSpec {
     pub(crate) takes: Option<Takes>,
     /// The user declared that buffers hold what its inputs differ by.
     pub(crate) balanced: bool,
+    /// It hands on a barrier when each of its inputs gave one.
+    pub(crate) aligns: bool,
+    /// A source that ends by itself, without waiting for anything.
+    pub(crate) ends: bool,
+    /// A sink of dead letters that stages share.
+    pub(crate) letters: bool,
     /// A hand-off between islands: drawn as an edge with a bound.
     pub(crate) boundary: bool,
     /// It gives its elements their origin.
@@ -66,6 +72,9 @@ impl NodeSpec {
             copies: false,
             takes: None,
             balanced: false,
+            aligns: false,
+            ends: false,
+            letters: false,
             boundary: false,
             origin: false,
             needs_origin: false,
@@ -120,6 +129,24 @@ impl NodeSpec {
     #[must_use]
     pub fn threads(mut self) -> NodeSpec {
         self.threads = true;
+        self
+    }
+
+    /// A source that ends by itself and waits for nothing until then: values at hand. A join with sources
+    /// that give barriers waits for that end; one with other sources that give none is refused.
+    #[must_use]
+    pub fn ends(mut self) -> NodeSpec {
+        self.ends = true;
+        self
+    }
+
+    pub(crate) fn aligns(mut self) -> NodeSpec {
+        self.aligns = true;
+        self
+    }
+
+    pub(crate) fn letters(mut self) -> NodeSpec {
+        self.letters = true;
         self
     }
 

@@ -35,6 +35,11 @@ impl fmt::Debug for Plan {
 /// Stage numbers are unique in the process: flows are declared apart and joined later.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
+/// The number that the next stage will have.
+pub(super) fn next_stage() -> u32 {
+    NEXT.load(Ordering::Relaxed)
+}
+
 impl Plan {
     pub(crate) fn new() -> Plan {
         Plan(Arc::new(Mutex::new(Slot::Graph(Box::default()))))

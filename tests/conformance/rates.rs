@@ -90,6 +90,12 @@ conformance! {
         |flow| flow.map_async(Calls::limit(3).breaker(&breaker()), call), doubled, |suite| suite;
     map_async_unordered_under_a_limit:
         |flow| flow.map_async_unordered(&limit(), call), doubled, |suite| suite.unordered();
+    map_async_keyed_on_terms:
+        |flow| {
+            let calls = Calls::under(&limit()).window(9).breaker(&breaker());
+            flow.map_async_keyed(calls, |n| n % 2, call)
+        },
+        doubled, |suite| suite.unordered();
     try_map_async_behind_a_breaker:
         |flow| {
             let calls = Calls::under(&limit()).window(8).breaker(&breaker());

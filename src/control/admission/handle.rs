@@ -137,9 +137,14 @@ impl AdmissionHandle {
 
     /// A call has ended and took so long; not `well` is one that failed: it took its time for nothing.
     pub fn served(&self, service: Duration, well: bool) {
+        self.served_together(service, u64::from(well));
+    }
+
+    /// Calls have ended that took so long together; so many of them ended well.
+    pub(crate) fn served_together(&self, busy: Duration, well: u64) {
         let mut served = lock(&self.0.served);
-        served.busy += service;
-        served.completed += u64::from(well);
+        served.busy += busy;
+        served.completed += well;
     }
 
     /// Judges the window if it has ended. Cheap while it has not.
@@ -190,6 +195,12 @@ impl AdmissionHandle {
         window.completed = std::mem::take(&mut served.completed);
         window.workers = served.workers;
         window
+    }
+
+    /// How many emergencies it went through; 0 without a mode for them.
+    #[must_use]
+    pub fn alerts(&self) -> u64 {
+        self.0.emergency.as_ref().map_or(0, EmergencyHandle::alerts)
     }
 
     /// What an element that comes now has to expect; nothing is known before the first window.

@@ -123,7 +123,7 @@ pub struct BreakerCounts {
     pub error: u64,
     /// Calls that were ignored.
     pub ignored: u64,
-    /// Calls that were refused.
+    /// Calls that were refused; in a stage, elements.
     pub not_permitted: u64,
     /// Permits that were dropped without a report.
     pub abandoned: u64,
@@ -193,6 +193,16 @@ impl EventLog {
             }
             outbox.push_back(event);
         }
+    }
+
+    /// Whether somebody sees the events of single calls.
+    pub(super) fn tells_of_calls(&self) -> bool {
+        self.with_calls || self.outbox.is_some()
+    }
+
+    /// Numbers so many events that nobody sees.
+    pub(super) fn skip(&mut self, events: u64) {
+        self.next += events;
     }
 
     pub(super) fn last(&self) -> impl DoubleEndedIterator<Item = &BreakerEvent> + '_ {

@@ -91,18 +91,17 @@ impl Flight {
         }
     }
 
-    /// A call that was started then is no longer in flight.
-    pub(super) fn end(&mut self, started: Time) {
+    /// So many calls that were started then are no longer in flight.
+    pub(super) fn end(&mut self, started: Time, calls: usize) {
         let bucket = self.bucket(started);
         if bucket < self.first {
-            self.aged = self.aged.saturating_sub(1);
+            self.aged = self.aged.saturating_sub(calls);
             return;
         }
-        if let Some(count) = self.place(bucket)
-            && *count > 0
-        {
-            *count -= 1;
-            self.young_sum -= 1;
+        if let Some(count) = self.place(bucket) {
+            let ended = calls.min(*count as usize);
+            *count -= ended as u32;
+            self.young_sum -= ended;
         }
     }
 
@@ -122,8 +121,17 @@ impl Flight {
         while self.place(self.oldest).is_some_and(|count| *count == 0) {
             self.oldest += 1;
         }
-        let end_ns = (self.oldest + 1).saturating_mul(1 << self.shift);
-        Some(Time::from_nanos(end_ns.saturating_add(self.age_ns)))
+        Some(self.aged_after(self.oldest))
+    }
+
+    /// When a call that starts then will have aged.
+    pub(super) fn aged_at(&self, started: Time) -> Time {
+        self.aged_after(self.bucket(started))
+    }
+
+    fn aged_after(&self, bucket: u64) -> Time {
+        let end_ns = (bucket + 1).saturating_mul(1 << self.shift);
+        Time::from_nanos(end_ns.saturating_add(self.age_ns))
     }
 
     /// Forgets all calls and says how many there were.
@@ -164,7 +172,7 @@ mod tests {
                         model.push(now);
                     }
                     1 if !model.is_empty() => {
-                        flight.end(Time::from_nanos(model.swap_remove(which.index(model.len()))));
+                        flight.end(Time::from_nanos(model.swap_remove(which.index(model.len()))), 1);
                     }
                     _ => {}
                 }

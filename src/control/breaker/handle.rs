@@ -7,6 +7,8 @@
 //!   generation and which bucket of time it counts, and one increment that finds both unchanged lets
 //!   a call through. Who takes the lock empties it into the machine, before anything is judged.
 //! - `gate` says until when calls are refused, whatever happens: a load and a count refuse.
+//!
+//! Stages begin and report many calls at once (`batch`), and so take the lock once a turn.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,31 +29,35 @@ type Listener = Box<dyn Fn(&BreakerEvent) + Send + Sync>;
 /// A breaker that is shared: clones are the same one.
 ///
 /// A call that is let through while nothing changes costs a load and two increments, a refusal a load
-/// and one increment; a report takes the lock.
+/// and one increment; a report takes the lock. A stage that begins calls on
+/// [terms](crate::operator::Calls) takes it once for all calls that end in a turn.
 #[derive(Clone)]
 pub struct BreakerHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
     gate: AtomicU64,
-    starts: AtomicU64,
+    pub(super) starts: AtomicU64,
     /// Refusals the machine was not told of yet.
-    refused: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// When somebody must look, in nanoseconds, if calls begin without the lock until then and nothing
+    /// else happens.
+    pub(super) look_by: AtomicU64,
     /// A bucket of time is 2 to the power of that nanoseconds wide.
-    shift: u32,
+    pub(super) shift: u32,
     settings: BreakerSettings,
     inner: Mutex<Inner>,
     listener: Option<Listener>,
 }
 
-struct Inner {
-    breaker: Breaker,
+pub(super) struct Inner {
+    pub(super) breaker: Breaker,
     /// The generation and the whole number of the bucket for which `starts` counts.
     generation: u64,
     bucket: u64,
     /// Tasks that wait until a call may begin: one for each stage that pauses at most.
-    waiting: Waiters,
+    pub(super) waiting: Waiters,
 }
 
 impl BreakerHandle {
@@ -88,10 +94,12 @@ impl BreakerHandle {
         }
         let shift = breaker.shift();
         let (generation, bucket) = (breaker.generation(), now.as_nanos() >> shift);
+        let look_by = breaker.look_by(true).map_or(u64::MAX, Time::as_nanos);
         let shared = Shared {
             gate: AtomicU64::new(gate::NONE),
             starts: AtomicU64::new(starts::none_yet(generation, bucket)),
             refused: AtomicU64::new(0),
+            look_by: AtomicU64::new(look_by),
             shift,
             settings,
             inner: Mutex::new(Inner {
@@ -278,7 +286,7 @@ impl Shared {
 
     /// Brings the machine up to date, changes it, and publishes what follows for those who do without
     /// the lock; then wakes who waits, and tells the listener.
-    fn locked_whole<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
+    pub(super) fn locked_whole<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
         let mut inner = lock(&self.inner);
         self.gather(&mut inner);
         let result = f(&mut inner);
@@ -348,13 +356,19 @@ impl Shared {
         if self.gate.load(Ordering::Relaxed) != refuses {
             self.gate.store(refuses, Ordering::Release);
         }
-        if (generation, bucket) == (inner.generation, inner.bucket) {
-            return;
-        }
         let without_lock = matches!(
             breaker.state(),
             BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly
         );
+        let look_by = breaker
+            .look_by(without_lock)
+            .map_or(u64::MAX, Time::as_nanos);
+        if self.look_by.load(Ordering::Relaxed) != look_by {
+            self.look_by.store(look_by, Ordering::Release);
+        }
+        if (generation, bucket) == (inner.generation, inner.bucket) {
+            return;
+        }
         let word = if without_lock {
             starts::none_yet(generation, bucket)
         } else {

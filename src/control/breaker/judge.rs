@@ -46,9 +46,19 @@ impl Breaker {
         ]
     }
 
+    /// Whether nothing was seen that can break a rule: all shares are 0. What a healthy destination
+    /// costs is this.
+    pub(super) fn is_spotless(&self) -> bool {
+        let sum = self.window.sum();
+        sum.failed == 0 && sum.slow == 0 && self.flight.aged() == 0 && self.high_scores == 0
+    }
+
     pub(super) fn judge(&mut self) {
         match self.state {
             BreakerState::Closed => {
+                if self.is_spotless() {
+                    return;
+                }
                 if let Some((trigger, seen)) = self.first_broken(&TRIGGERS) {
                     self.exceeded(trigger, seen);
                     self.open(trigger.because());

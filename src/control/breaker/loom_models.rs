@@ -10,7 +10,7 @@ use std::time::Duration;
 use loom::future::block_on;
 use loom::thread;
 
-use super::{BreakerHandle, BreakerSettings, BreakerState};
+use super::{BreakerHandle, BreakerSettings, BreakerState, Call};
 use crate::time::Time;
 
 /// Runs a model and asserts that it was run in at least so many orders.
@@ -93,6 +93,51 @@ fn no_call_is_lost_that_begins_while_the_state_changes() {
 fn no_call_is_lost_that_begins_while_time_goes_on() {
     for swap in [false, true] {
         explore(4, move || starts_model(swap, |breaker| breaker.tick(at(1))));
+    }
+}
+
+/// A stage asks by which state its calls would be let through, and they begin by it, while another
+/// thread changes the state or the time.
+fn pass_model(swap: bool, change: impl FnOnce(&BreakerHandle) + Send + 'static) {
+    let handle = handle();
+    let (calls, changes) = (handle.clone(), handle.clone());
+    let call = move || {
+        let pass = calls.pass(at(0));
+        pass.into_iter().for_each(|pass| calls.begin(pass, 2));
+        let ended = pass.map(|pass| (pass, Call::Success(MS)));
+        calls.report(at(0), ended.into_iter());
+        pass
+    };
+    let change = move || change(&changes);
+    let pass = if swap {
+        let other = thread::spawn(change);
+        let pass = call();
+        other.join().unwrap();
+        pass
+    } else {
+        let other = thread::spawn(call);
+        change();
+        other.join().unwrap()
+    };
+    let out = usize::from(pass.is_some());
+    let snapshot = handle.snapshot(at(2));
+    assert_eq!(snapshot.in_flight, out);
+    assert_eq!(snapshot.counts.permitted, 2 * out as u64);
+    assert_eq!(snapshot.counts.success, out as u64);
+    handle.report(at(2), pass.map(|pass| (pass, Call::Abandoned)).into_iter());
+    assert_eq!(handle.snapshot(at(2)).in_flight, 0);
+}
+
+#[test]
+fn no_call_is_lost_that_begins_by_what_a_stage_was_told() {
+    for swap in [false, true] {
+        explore(4, move || {
+            pass_model(swap, |breaker| breaker.force_open(at(0)))
+        });
+        explore(4, move || pass_model(swap, |breaker| breaker.tick(at(1))));
+        explore(4, move || {
+            pass_model(swap, |breaker| drop(breaker.snapshot(at(0))))
+        });
     }
 }
 

@@ -110,10 +110,7 @@ impl Breaker {
             self.refused(1);
             return Err(refusal);
         }
-        if self.state == BreakerState::HalfOpen {
-            self.trial.on_start(self.seen);
-        }
-        self.started(self.generation, self.seen, 1);
+        self.grant(1);
         Ok(Ticket {
             generation: self.generation,
             started: self.seen,
@@ -162,9 +159,34 @@ impl Breaker {
         self.event(BreakerEventKind::NotPermitted { calls });
     }
 
+    /// So many calls begin now, as far as there is room for them: 1 or more where one
+    /// [is let through](Breaker::check).
+    pub(super) fn grant(&mut self, want: usize) -> usize {
+        let calls = match self.state {
+            BreakerState::HalfOpen => {
+                let room = self.trial.permits().saturating_sub(self.flight.in_flight());
+                want.min(room)
+            }
+            _ => want,
+        };
+        if calls > 0 {
+            if self.state == BreakerState::HalfOpen {
+                self.trial.on_start(self.seen);
+            }
+            self.started(self.generation, self.seen, calls);
+        }
+        calls
+    }
+
     /// A call ended.
     pub fn report(&mut self, now: Time, ticket: Ticket, call: Call) {
         self.look(now);
+        self.ended(ticket.generation, ticket.started, call);
+    }
+
+    /// A call ended, at the time that was looked at last. Each is judged by itself: the call that
+    /// breaks a rule opens it, and those reported behind it are late.
+    pub(super) fn ended(&mut self, generation: u64, started: Time, call: Call) {
         let (failed, service) = match call {
             Call::Success(service) => {
                 self.counts.success += 1;
@@ -191,12 +213,12 @@ impl Breaker {
                 (false, None)
             }
         };
-        if ticket.generation != self.generation {
+        if generation != self.generation {
             self.late = self.late.saturating_sub(1);
             self.counts.late += u64::from(call != Call::Unused);
             return;
         }
-        self.flight.end(ticket.started);
+        self.flight.end(started, 1);
         if call == Call::Unused && self.flight.in_flight() == 0 {
             self.trial.on_unused();
         }
@@ -209,6 +231,29 @@ impl Breaker {
             self.trial.on_end(one);
         }
         self.judge();
+    }
+
+    /// Whether calls of that generation may end well without being judged: nothing was seen that can
+    /// break a rule, and no log tells of each.
+    pub(super) fn is_indifferent(&self, generation: u64) -> bool {
+        self.state == BreakerState::Closed
+            && generation == self.generation
+            && self.is_spotless()
+            && !self.log.tells_of_calls()
+    }
+
+    /// So many calls ended well, none of them slow, at the time that was looked at last: while it
+    /// [is indifferent](Breaker::is_indifferent).
+    pub(super) fn ended_well(&mut self, started: Time, calls: usize) {
+        let well = Tally {
+            calls,
+            ..Tally::default()
+        };
+        self.counts.success += calls as u64;
+        self.log.skip(calls as u64);
+        self.flight.end(started, calls);
+        self.window.add(self.seen, well);
+        self.recent.add(self.seen, well);
     }
 
     /// The score of the pressure, 0 to 1. It matters only where
@@ -251,6 +296,13 @@ impl Breaker {
             BreakerState::Closed | BreakerState::MetricsOnly => aging,
             BreakerState::ForcedOpen | BreakerState::Disabled => None,
         }
+    }
+
+    /// The same, and where calls may begin unseen in this bucket of time, when those will have aged.
+    pub(super) fn look_by(&mut self, unseen: bool) -> Option<Time> {
+        let aging = (unseen && self.state != BreakerState::Disabled)
+            .then(|| self.flight.aged_at(self.seen));
+        self.deadline().into_iter().chain(aging).min()
     }
 
     /// Brings everything up to `now`.

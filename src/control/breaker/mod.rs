@@ -77,6 +77,7 @@ use std::fmt;
 
 use crate::time::Time;
 
+mod batch;
 mod event;
 mod flight;
 mod handle;
@@ -94,6 +95,7 @@ mod loom_models;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use batch::Pass;
 pub use event::{BreakerCounts, BreakerEvent, BreakerEventKind, Trigger};
 pub use handle::BreakerHandle;
 pub use machine::{Breaker, Call, Ticket};
@@ -188,4 +190,27 @@ pub struct BreakerSnapshot {
     pub open_for: std::time::Duration,
     /// How often each thing happened.
     pub counts: BreakerCounts,
+}
+
+impl BreakerSnapshot {
+    /// Whether every call that was let through was reported once: to be asked when nothing under this
+    /// breaker runs any more.
+    ///
+    /// # Errors
+    /// What is wrong: permits that somebody keeps or lost, or more reports than permits.
+    pub fn check_idle(&self) -> Result<(), String> {
+        let counts = &self.counts;
+        let ended = counts.success + counts.error + counts.ignored + counts.abandoned;
+        if ended > counts.permitted {
+            let more = ended - counts.permitted;
+            return Err(format!(
+                "{more} calls were reported that were never let through"
+            ));
+        }
+        let out = (counts.permitted - ended).max(self.in_flight as u64);
+        match out {
+            0 => Ok(()),
+            out => Err(format!("{out} permits were never reported")),
+        }
+    }
 }

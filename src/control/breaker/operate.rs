@@ -38,8 +38,14 @@ impl Breaker {
         self.command(now, BreakerState::MetricsOnly);
     }
 
-    /// Closes, from whatever state, and forgets the calls seen and how often it opened before.
+    /// Closes, from whatever state, and forgets the calls seen and how often it opened before. Calls in
+    /// flight judge nothing any more.
     pub fn reset(&mut self, now: Time) {
+        if self.state == BreakerState::Closed {
+            self.look(now);
+            self.generation += 1;
+            self.late += self.flight.clear();
+        }
         self.command(now, BreakerState::Closed);
         self.window.clear();
         self.recent.clear();

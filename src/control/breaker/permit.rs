@@ -10,11 +10,21 @@ use super::words::starts;
 use crate::time::Time;
 
 /// In which generation a call was let through.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Generation {
     Whole(u64),
     /// Its lower bits.
     Low(u64),
+}
+
+impl Generation {
+    /// The whole number, which is not long before `latest`.
+    pub(super) fn whole(self, latest: u64) -> u64 {
+        match self {
+            Generation::Whole(whole) => whole,
+            Generation::Low(low) => starts::whole(low, latest),
+        }
+    }
 }
 
 /// The right to make one call. Report how it ended; dropping it says that nobody will ever know, as
@@ -72,12 +82,8 @@ impl Permit {
         };
         let (generation, started) = (self.generation, self.started);
         shared.locked(|breaker| {
-            let generation = match generation {
-                Generation::Whole(whole) => whole,
-                Generation::Low(low) => starts::whole(low, breaker.generation()),
-            };
             let ticket = Ticket {
-                generation,
+                generation: generation.whole(breaker.generation()),
                 started,
             };
             breaker.report(now.unwrap_or(breaker.seen()), ticket, call);

@@ -17,10 +17,20 @@ pub(super) mod starts {
 
     /// Whether one more may be let through whose time is in that bucket.
     pub(in super::super) fn admits(word: u64, bucket: u64) -> bool {
+        admits_many(word, bucket, 1)
+    }
+
+    /// Whether so many more may.
+    pub(in super::super) fn admits_many(word: u64, bucket: u64, calls: u64) -> bool {
         let bucket = bucket & ((1 << BUCKET_BITS) - 1);
         word >> 63 == 1
             && word >> 12 & ((1 << BUCKET_BITS) - 1) == bucket
-            && word & COUNT_MASK < COUNT_MASK
+            && calls <= COUNT_MASK - (word & COUNT_MASK)
+    }
+
+    /// Whether calls are let through without the lock.
+    pub(in super::super) fn is_open_to_all(word: u64) -> bool {
+        word >> 63 == 1
     }
 
     pub(in super::super) fn generation(word: u64) -> u64 {

@@ -24,8 +24,9 @@ type Listener = Box<dyn Fn(&EmergencyEvent) + Send + Sync>;
 /// look at the clock ([`EmergencyHandle::tick`]); once a window the load becomes the offers a second of
 /// all of them together. Asking whether a class passes is one load.
 ///
-/// An alert is told to the listener and logged as a warning; the way back is logged as well. How many
-/// there were is [`EmergencySnapshot::episodes`].
+/// An alert is told to the listener and logged as a warning ([`tracing`]); the way back is logged as
+/// well. How many there were is [`EmergencyHandle::alerts`]; a run counts those of an admission at the
+/// stages that go by it ([`StageCounts::alerts`](crate::ledger::StageCounts::alerts)).
 ///
 /// # Example
 /// ```
@@ -52,6 +53,8 @@ struct Shared {
     /// The number of the lowest class that passes.
     lowest: AtomicU8,
     capacity: AtomicU64,
+    /// How many episodes there were.
+    episodes: AtomicU64,
     /// Since the window began.
     offered: AtomicU64,
     /// When the window ends, in nanoseconds.
@@ -109,6 +112,7 @@ impl EmergencyHandle {
         let shared = Shared {
             lowest: AtomicU8::new(emergency.lowest().index() as u8),
             capacity: AtomicU64::new(emergency.capacity()),
+            episodes: AtomicU64::new(0),
             offered: AtomicU64::new(0),
             window_ends: AtomicU64::new((now + window).as_nanos()),
             window,
@@ -200,6 +204,14 @@ impl EmergencyHandle {
         self.shared.lowest.store(lowest, Ordering::Relaxed);
         let capacity = emergency.capacity();
         self.shared.capacity.store(capacity, Ordering::Relaxed);
+        let episodes = emergency.snapshot().episodes;
+        self.shared.episodes.store(episodes, Ordering::Relaxed);
+    }
+
+    /// How many alerts there were.
+    #[must_use]
+    pub fn alerts(&self) -> u64 {
+        self.shared.episodes.load(Ordering::Relaxed)
     }
 
     fn tell(&self, event: &EmergencyEvent) {

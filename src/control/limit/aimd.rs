@@ -35,20 +35,7 @@ impl Default for AimdBuilder {
 }
 
 impl AimdBuilder {
-    /// The limit to begin with, in calls: least to most. Default 20.
-    #[must_use]
-    pub fn initial(mut self, calls: usize) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// The lowest and the highest limit, in calls: 1 to 1 000 000. Default 1 to 200.
-    #[must_use]
-    pub fn bounds(mut self, least: usize, most: usize) -> Self {
-        self.least = least;
-        self.most = most;
-        self
-    }
+    range_setters!(20, 1, 200);
 
     /// What a cut leaves of the limit: 0.5 or more, below 1. Default 0.9.
     #[must_use]

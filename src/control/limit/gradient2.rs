@@ -41,20 +41,7 @@ impl Default for Gradient2Builder {
 }
 
 impl Gradient2Builder {
-    /// The limit to begin with, in calls: least to most. Default 20.
-    #[must_use]
-    pub fn initial(mut self, calls: usize) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// The lowest and the highest limit, in calls: 1 to 1 000 000. Default 20 to 200.
-    #[must_use]
-    pub fn bounds(mut self, least: usize, most: usize) -> Self {
-        self.least = least;
-        self.most = most;
-        self
-    }
+    range_setters!(20, 20, 200);
 
     /// How many times the long average latency may be before the limit shrinks: 1 to 100. Default
     /// 1.5.

@@ -39,20 +39,7 @@ impl Default for MeanLatencyBuilder {
 }
 
 impl MeanLatencyBuilder {
-    /// The limit to begin with, in calls: least to most. Default 100.
-    #[must_use]
-    pub fn initial(mut self, calls: usize) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// The lowest and the highest limit, in calls: 1 to 1 000 000. Default 10 to 200.
-    #[must_use]
-    pub fn bounds(mut self, least: usize, most: usize) -> Self {
-        self.least = least;
-        self.most = most;
-        self
-    }
+    range_setters!(100, 10, 200);
 
     /// An average over `slow` shrinks the limit, one under `fast` lets it grow; `fast` is not above
     /// `slow`. Default 100 ms and 1000 ms.

@@ -55,6 +55,31 @@
 //! # Ok(()) }
 //! ```
 
+/// The setters that the builders of all limits share, with their defaults.
+macro_rules! range_setters {
+    ($initial:literal, $least:literal, $most:literal) => {
+        #[doc = concat!(
+            "The limit to begin with, in calls: least to most. Default ", $initial, "."
+        )]
+        #[must_use]
+        pub fn initial(mut self, calls: usize) -> Self {
+            self.initial = calls;
+            self
+        }
+
+        #[doc = concat!(
+            "The lowest and the highest limit, in calls: 1 to 1 000 000. Default ", $least, " to ",
+            $most, "."
+        )]
+        #[must_use]
+        pub fn bounds(mut self, least: usize, most: usize) -> Self {
+            self.least = least;
+            self.most = most;
+            self
+        }
+    };
+}
+
 mod aimd;
 mod base;
 mod fixed;

@@ -2,14 +2,14 @@
 
 use std::task::Poll;
 
-use super::tally::Tally;
+use super::tally::{Ends, Tally};
 use crate::chunk::Chunk;
-use crate::control::{BreakerState, LimitMember, Permit, WhenOpen};
+use crate::control::{BreakerHandle, BreakerState, Pass, WhenOpen};
 use crate::error::Stop;
 use crate::operator::pace::Patience;
 use crate::operator::{Context, Control, Demand, Fill, Held, Input, Operator};
 use crate::outcome::{Outcome, Reason};
-use crate::time::{Sleep, Time, poll_until};
+use crate::time::Time;
 
 /// Calls that begin under a breaker before it is looked at again: it learns of each before many more.
 const UNREPORTED: usize = 8;
@@ -19,17 +19,20 @@ const REFUSED: usize = 64;
 pub(crate) struct CallGate<T> {
     input: Input<T>,
     tally: Tally,
-    member: Option<LimitMember>,
     /// The workers that the admission was told of.
     workers: usize,
-    timer: Option<Sleep>,
+    ends: Ends,
 }
 
 /// What the breaker says to the next calls.
+#[derive(Clone, Copy)]
 enum Permits {
     /// There is none.
     Free,
-    Some(Vec<Permit>),
+    /// All calls may begin; they are counted when they do.
+    All(Pass),
+    /// So many are let through, and counted.
+    Some(Pass, usize),
     /// It is tried: the element comes first, then its permit. A permit that is held while none comes
     /// would have what stands before this stage send all another way, and none to be tried with.
     OneByOne,
@@ -42,26 +45,22 @@ enum Permits {
 impl<T> CallGate<T> {
     pub(crate) fn new(input: Input<T>, tally: Tally) -> CallGate<T> {
         CallGate {
-            member: tally.limit().map(crate::control::LimitHandle::join),
             input,
             tally,
             workers: 0,
-            timer: None,
+            ends: Ends::default(),
         }
     }
 
-    /// Gives back the places of calls that ended, and tells the limit what was seen of them.
-    fn settle_up(&mut self, now: Time) {
-        let (freed, sample) = self.tally.take(now);
-        if let Some(member) = &mut self.member {
-            member.give_back(freed);
-            member.on_sample(now, &sample);
-        }
+    /// Tells what was seen of calls, and gives back the places of those that ended.
+    fn settle_up(&mut self, cx: &Context<'_, '_>) -> Time {
+        let now = self.tally.tell(cx, &mut self.ends, true).now;
         if let Some(admission) = self.tally.admission() {
             let workers = self.tally.workers();
             admission.workers(self.workers, workers);
             self.workers = workers;
         }
+        now
     }
 
     /// Asks the breaker for so many permits.
@@ -69,60 +68,48 @@ impl<T> CallGate<T> {
         let Some(breaker) = self.tally.breaker() else {
             return Permits::Free;
         };
-        let mut permits = Vec::new();
-        let mut when_open = breaker.when_open();
-        if self.tally.is_draining() {
-            when_open = when_open.while_draining();
+        if let Some(pass) = breaker.pass(now) {
+            return Permits::All(pass);
         }
-        if want == 0 && when_open == WhenOpen::Reject && breaker.check(now).is_err() {
+        let when_open = if self.tally.is_draining() {
+            breaker.when_open().while_draining()
+        } else {
+            breaker.when_open()
+        };
+        if want == 0 {
             // Calls that hang may take up all room: what comes behind them is shed all the same.
-            return Permits::Reject;
+            return match when_open {
+                WhenOpen::Reject if breaker.check(now).is_err() => Permits::Reject,
+                _ => Permits::Free,
+            };
         }
-        let is_trial = || breaker.state() == BreakerState::HalfOpen;
-        if want > 0 && when_open == WhenOpen::Reject {
+        if when_open == WhenOpen::Reject {
             match breaker.check(now) {
                 Err(_) => return Permits::Reject,
-                Ok(()) if is_trial() => return Permits::OneByOne,
+                Ok(()) if breaker.state() == BreakerState::HalfOpen => return Permits::OneByOne,
                 Ok(()) => {}
             }
         }
-        while permits.len() < want {
-            let permit = match when_open {
-                WhenOpen::Reject => breaker.try_acquire(now).ok(),
-                // Who has one does not wait for another: a permit that is given back unused would
-                // wake it for ever.
-                _ if !permits.is_empty() && breaker.check(now).is_err() => None,
-                _ => match breaker.poll_acquire(cx.task(), now) {
-                    Poll::Ready(permit) => Some(permit),
-                    Poll::Pending => None,
-                },
-            };
-            match permit {
-                Some(permit) => permits.push(permit),
-                None if permits.is_empty() && when_open == WhenOpen::Reject => {
-                    return Permits::Reject;
-                }
-                None if permits.is_empty() => return Permits::Pause,
-                None => break,
-            }
+        let task = (when_open != WhenOpen::Reject).then(|| cx.task());
+        match breaker.grant(task, now, want) {
+            Ok((pass, calls)) => Permits::Some(pass, calls),
+            Err(_) if when_open == WhenOpen::Reject => Permits::Reject,
+            Err(_) => Permits::Pause,
         }
-        Permits::Some(permits)
     }
 
-    /// Has the breaker look at what only time changes, and this task woken when it must look again.
-    fn watch(&mut self, cx: &mut Context<'_, '_>) {
-        let Some(breaker) = self.tally.breaker().cloned() else {
-            return;
-        };
-        while let Some(at) = breaker.deadline() {
-            if poll_until(&mut self.timer, at, cx.task()).is_pending() {
-                return;
-            }
-            breaker.tick(cx.clock());
-            if breaker.deadline() == Some(at) {
-                // It has looked, and will look again at the next call.
-                return;
-            }
+    /// So many elements came: as many calls begin. By what they are let through.
+    fn count(&self, permits: Permits, count: usize) -> Option<Pass> {
+        let breaker = self.tally.breaker()?;
+        match permits {
+            Permits::All(pass) if count > 0 => breaker.begin(pass, count),
+            Permits::Some(_, calls) if count == calls => {}
+            Permits::Some(pass, calls) => breaker.unused(pass, calls.saturating_sub(count)),
+            _ => {}
+        }
+        match permits {
+            Permits::All(pass) | Permits::Some(pass, _) => Some(pass),
+            _ => None,
         }
     }
 
@@ -137,8 +124,8 @@ impl<T> CallGate<T> {
         let Some(breaker) = self.tally.breaker().filter(|_| !out.is_empty()) else {
             return Ok(filled);
         };
-        if let Ok(permit) = breaker.try_acquire(now) {
-            self.tally.pass(vec![permit]);
+        if let Ok((pass, count)) = breaker.grant(None, now, 1) {
+            self.tally.pass(cx.clock(), Some(pass), count);
             return Ok(filled);
         }
         // Another stage was faster.
@@ -148,44 +135,33 @@ impl<T> CallGate<T> {
     }
 
     /// Sheds what comes while the breaker refuses.
-    fn refuse(&mut self, cx: &mut Context<'_, '_>, out: &mut Chunk<T>) -> Result<Fill, Stop> {
+    fn refuse(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        breaker: &BreakerHandle,
+        out: &mut Chunk<T>,
+    ) -> Result<Fill, Stop> {
         let mut patience = Patience::default();
         loop {
             let fill = self.input.fill(cx, out, Demand::items(REFUSED))?;
             if !out.is_empty() {
+                breaker.refuse(out.len());
                 cx.settle_chunk(out, Outcome::Shed(Reason::BreakerOpen));
             }
             if !matches!(fill, Fill::More) {
                 return Ok(fill);
             }
-            let now = cx.clock();
-            let refuses = |breaker: &crate::control::BreakerHandle| breaker.check(now).is_err();
-            if !self.tally.breaker().is_some_and(refuses) || patience.is_over(cx) {
+            if breaker.check(cx.clock()).is_ok() || patience.is_over(cx) {
                 cx.waker().wake_by_ref();
                 return Ok(Fill::Pending);
             }
         }
     }
 
-    /// Leases places for so many calls. Fewer, or none, where there are not so many.
-    fn lease(&mut self, cx: &mut Context<'_, '_>, want: usize) -> usize {
-        let Some(member) = &mut self.member else {
-            return want;
-        };
-        if want == 0 {
-            member.decline();
-            return 0;
-        }
-        match member.poll_lease(cx.task(), want) {
-            Poll::Ready(places) => places,
-            Poll::Pending => 0,
-        }
-    }
-
-    fn unlease(&mut self, places: usize) {
-        if let Some(member) = &mut self.member {
-            member.give_back(places);
-        }
+    /// Leases no place: those it has not used, and what it waits for, are for others.
+    fn step_aside(&self, cx: &mut Context<'_, '_>, places: usize) {
+        self.tally.unlease(places);
+        self.tally.lease(cx, 0);
     }
 }
 
@@ -196,46 +172,46 @@ impl<T: Send> Operator<T> for CallGate<T> {
         out: &mut Chunk<T>,
         want: Demand,
     ) -> Result<Fill, Stop> {
-        let now = cx.clock();
-        self.settle_up(now);
-        self.watch(cx);
+        let now = self.settle_up(cx);
         let mut most = want.items.min(Chunk::<T>::MAX);
         if self.tally.breaker().is_some() {
             most = most.min(UNREPORTED);
         }
-        let places = self.lease(cx, most);
-        let permits = match self.permits(cx, now, places) {
-            Permits::Reject => {
-                self.unlease(places);
-                self.lease(cx, 0);
-                return self.refuse(cx, out);
-            }
+        let places = self.tally.lease(cx, most);
+        let permits = self.permits(cx, now, places);
+        let room = match permits {
+            Permits::Free | Permits::All(_) => places,
+            Permits::Some(_, calls) => calls,
             Permits::Pause => {
-                self.unlease(places);
-                self.lease(cx, 0);
+                self.step_aside(cx, places);
                 return self.input.fill(cx, out, Demand::NONE);
             }
             Permits::OneByOne => {
                 let filled = self.try_one(cx, out, now);
-                self.unlease(places.saturating_sub(out.len()));
+                self.tally.unlease(places.saturating_sub(out.len()));
                 if out.is_empty() {
-                    self.lease(cx, 0);
+                    self.tally.lease(cx, 0);
                 }
                 return filled;
             }
-            Permits::Free => None,
-            Permits::Some(permits) => Some(permits),
+            Permits::Reject => {
+                self.step_aside(cx, places);
+                return match self.tally.breaker().cloned() {
+                    Some(breaker) => self.refuse(cx, &breaker, out),
+                    None => Ok(Fill::Pending),
+                };
+            }
         };
-        let room = permits.as_ref().map_or(places, Vec::len);
         let filled = self.input.fill(cx, out, want.at_most(room));
         let count = out.len();
-        if let Some(mut permits) = permits {
-            permits.drain(count.min(room)..).for_each(Permit::unused);
-            self.tally.pass(permits);
+        let pass = self.count(permits, count);
+        if count > 0 {
+            // What upstream took for them is none of their service.
+            self.tally.pass(cx.clock(), pass, count);
         }
-        self.unlease(places.saturating_sub(count));
+        self.tally.unlease(places.saturating_sub(count));
         if places > 0 && count == 0 {
-            self.lease(cx, 0);
+            self.tally.lease(cx, 0);
         }
         filled
     }

@@ -4,14 +4,20 @@
 //! elements than may be begun, and a tally that both share says how calls ended: by it the limit is
 //! adapted, and the breaker judges.
 
+mod aloft;
+mod begun;
 mod gate;
+mod seen;
+mod tallied;
 mod tally;
 
 use crate::control::{AdmissionHandle, BreakerHandle, LimitHandle, WhenOpen};
 use crate::operator::Concurrency;
 
+pub(crate) use begun::{Begun, tallied};
 pub(crate) use gate::CallGate;
-pub(crate) use tally::{Begun, Tally, tallied};
+pub(crate) use tallied::Tallied;
+pub(crate) use tally::Tally;
 
 /// How many calls may run at once, and on which terms they begin.
 ///
@@ -19,6 +25,10 @@ pub(crate) use tally::{Begun, Tally, tallied};
 /// several stages may share; a [`BreakerHandle`] keeps calls from a destination that fails, is slow or
 /// does not answer. Both see every *try* as a call of its own: a retried element is several. While it
 /// waits between two tries it keeps its place.
+///
+/// Both are told what ended together, at the end of the stage's turn at the latest, by one reading of the
+/// clock: calls that are ready without ever waiting share the time that they took one after the other. The
+/// breaker judges each call by itself all the same, in their order.
 ///
 /// # Example
 /// ```
@@ -83,7 +93,8 @@ impl Calls {
     /// for. To divert them put [`divert_while_open`](crate::flow::Flow::divert_while_open) before the
     /// stage; to defer them, a buffer by class that does: what is not asked for fills it.
     ///
-    /// At most 8 calls begin between two looks at it.
+    /// At most 8 calls begin between two looks at it. Each element that it keeps away counts as
+    /// [`not_permitted`](crate::control::BreakerCounts::not_permitted).
     #[must_use]
     pub fn breaker(mut self, breaker: &BreakerHandle) -> Calls {
         self.breaker = Some(breaker.clone());

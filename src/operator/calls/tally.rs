@@ -1,72 +1,72 @@
-//! What a gate and the calls behind it share: permits on their way, and how calls ended.
+//! What a gate, the stage behind it and its calls share: how calls began, and how they ended.
+//!
+//! All of it happens within the turns of one task, so the lock is there for the compiler's sake and is
+//! never waited for. The clock is read once a turn, not once a call: what ended between two readings is
+//! told to breaker, limit and admission together, at the second of them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
 use std::time::Duration;
 
+use super::begun::{Begun, How};
+use super::seen::{Ended, Start, State};
 use super::{Calls, Places};
-use crate::control::{AdmissionHandle, BreakerHandle, LimitHandle, Permit, Sample};
+use crate::control::{AdmissionHandle, BreakerHandle, Call, LimitHandle, LimitMember, Pass};
+use crate::operator::Context;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
-use crate::time::{self, Sleep, Time, poll_until};
+use crate::time::Time;
 
-/// Shared by the gate of a stage and its calls.
+/// Shared by the gate of a stage, the stage, and its calls.
 #[derive(Clone)]
 pub(crate) struct Tally(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
     draining: AtomicBool,
-    limit: Option<LimitHandle>,
-    workers: usize,
+    member: Option<Mutex<LimitMember>>,
+    /// How many may run at once, as the limit was last seen.
+    workers: AtomicUsize,
     breaker: Option<BreakerHandle>,
     admission: Option<AdmissionHandle>,
 }
 
+/// Room for what has ended, used again at each turn.
 #[derive(Default)]
-struct State {
-    /// For the elements that passed the gate and whose calls have not begun yet, in their order.
-    permits: VecDeque<Permit>,
-    /// Elements that have ended: their places are free.
-    freed: usize,
-    /// When each call in flight began, by its number.
-    flying: BTreeMap<u64, Time>,
-    next: u64,
-    seen: Sample,
-    service: Duration,
+pub(super) struct Ends(Vec<Ended>);
+
+/// How it is when all is told.
+pub(super) struct Turn {
+    pub(super) now: Time,
+    pub(super) in_flight: usize,
 }
 
-/// A call in flight. Dropped, it was abandoned.
-pub(crate) struct Begun {
-    tally: Tally,
-    number: u64,
-    started: Time,
-    permit: Option<Permit>,
-    ended: bool,
+impl Shared {
+    fn report(&self, now: Time, ended: &[Ended]) {
+        if let Some(breaker) = &self.breaker
+            && !ended.is_empty()
+        {
+            let of = |one: &Ended| one.pass.map(|pass| (pass, one.call()));
+            breaker.report(now, ended.iter().filter_map(of));
+        }
+    }
 }
-
-/// The place of an element, for all its tries.
-pub(crate) struct Place(Tally);
 
 impl Tally {
     pub(super) fn new(calls: &Calls) -> Tally {
-        let limit = match &calls.limit {
+        let member = match &calls.limit {
             Places::Fixed(_) => None,
-            Places::Shared(limit) => Some(limit.clone()),
+            Places::Shared(limit) => Some(LimitHandle::join(limit)),
         };
+        let workers = member.as_ref().map_or(calls.most(), LimitMember::limit);
         Tally(Arc::new(Shared {
             state: Mutex::new(State::default()),
             draining: AtomicBool::new(false),
-            limit,
-            workers: calls.most(),
+            member: member.map(Mutex::new),
+            workers: AtomicUsize::new(workers),
             breaker: calls.breaker.clone(),
             admission: calls.admission.clone(),
         }))
-    }
-
-    pub(super) fn limit(&self) -> Option<&LimitHandle> {
-        self.0.limit.as_ref()
     }
 
     pub(super) fn breaker(&self) -> Option<&BreakerHandle> {
@@ -77,9 +77,9 @@ impl Tally {
         self.0.admission.as_ref()
     }
 
-    /// How many may run at once now.
+    /// How many may run at once.
     pub(super) fn workers(&self) -> usize {
-        self.limit().map_or(self.0.workers, LimitHandle::limit)
+        self.0.workers.load(Ordering::Relaxed)
     }
 
     pub(super) fn drain(&self) {
@@ -90,170 +90,161 @@ impl Tally {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// The permits of elements that pass the gate now.
-    pub(super) fn pass(&self, permits: impl IntoIterator<Item = Permit>) {
-        lock(&self.0.state).permits.extend(permits);
+    /// The stage gets its turn.
+    pub(super) fn look(&self, now: Time) {
+        lock(&self.0.state).look(now);
     }
 
-    /// Places that were freed since it was asked last, and what was seen of calls.
-    pub(super) fn take(&self, now: Time) -> (usize, Sample) {
-        let mut state = lock(&self.0.state);
+    /// Tells what has ended since the clock was read last, and gives back the places of it. The clock is
+    /// read if something has. `always`: the limit is told of the calls in flight, too.
+    pub(super) fn tell(&self, cx: &Context<'_, '_>, buf: &mut Ends, always: bool) -> Turn {
+        let shared = &self.0;
+        let mut state = lock(&shared.state);
+        let in_flight = state.in_flight;
+        let none = state.ended.is_empty();
+        let now = if none { cx.now() } else { cx.clock() };
+        let turn = Turn { now, in_flight };
+        if none && state.freed == 0 && !(always && in_flight > 0) {
+            return turn;
+        }
+        state.look(now);
+        std::mem::swap(&mut state.ended, &mut buf.0);
         let freed = std::mem::take(&mut state.freed);
-        let mut sample = std::mem::take(&mut state.seen);
-        let service = std::mem::take(&mut state.service);
-        let answered = u32::try_from(sample.answered()).unwrap_or(u32::MAX);
-        sample.service = service.checked_div(answered).unwrap_or_default();
-        sample.in_flight = state.flying.len();
-        let oldest = state.flying.first_key_value();
-        sample.oldest = oldest.map_or(Duration::ZERO, |(_, started)| now.since(*started));
-        state.seen.in_flight_peak = state.flying.len();
-        (freed, sample)
-    }
-
-    /// The first call of an element that passed the gate.
-    pub(crate) fn begin(&self) -> (Place, Begun) {
-        let place = Place(self.clone());
-        let mut state = lock(&self.0.state);
-        let permit = state.permits.pop_front();
-        let begun = self.start(&mut state, permit);
-        (place, begun)
-    }
-
-    /// Another call for an element that has its place: begins when the breaker permits it. While the
-    /// run drains it does not wait for that.
-    pub(crate) async fn begin_again(&self) -> Begun {
-        let mut permit = None;
-        if let Some(breaker) = self.breaker() {
-            let mut timer = None;
-            permit = poll_fn(|task| self.poll_permit(task, breaker, &mut timer)).await;
-        }
-        self.start(&mut lock(&self.0.state), permit)
-    }
-
-    fn poll_permit(
-        &self,
-        task: &mut Context<'_>,
-        breaker: &BreakerHandle,
-        timer: &mut Option<Sleep>,
-    ) -> Poll<Option<Permit>> {
-        loop {
-            let now = time::now();
-            if let Poll::Ready(permit) = breaker.poll_acquire(task, now) {
-                return Poll::Ready(Some(permit));
-            }
-            if self.is_draining() {
-                return Poll::Ready(None);
-            }
-            let Some(at) = breaker.deadline() else {
-                return Poll::Pending;
-            };
-            if poll_until(timer, at, task).is_pending() {
-                return Poll::Pending;
-            }
-            breaker.tick(time::now());
-        }
-    }
-
-    fn start(&self, state: &mut State, permit: Option<Permit>) -> Begun {
-        let started = time::now();
-        let number = state.next;
-        state.next += 1;
-        state.flying.insert(number, started);
-        state.seen.in_flight_peak = state.seen.in_flight_peak.max(state.flying.len());
-        Begun {
-            tally: self.clone(),
-            number,
-            started,
-            permit,
-            ended: false,
-        }
-    }
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum How {
-    Success,
-    Failure,
-    /// Too much was asked of where it went: it took too long.
-    Dropped,
-    Abandoned,
-}
-
-impl Begun {
-    /// It ended as that result says.
-    pub(crate) fn end<U, E>(self, result: &Result<U, E>) {
-        if result.is_ok() {
-            self.succeed();
-        } else {
-            self.finish(How::Failure);
-        }
-    }
-
-    /// It ended well.
-    pub(crate) fn succeed(self) {
-        self.finish(How::Success);
-    }
-
-    /// It took longer than it may, and was given up.
-    pub(crate) fn time_out(self) {
-        self.finish(How::Dropped);
-    }
-
-    fn finish(mut self, how: How) {
-        self.tell(how);
-    }
-
-    fn tell(&mut self, how: How) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        let now = time::now();
-        let service = now.since(self.started);
-        if let Some(permit) = self.permit.take() {
-            match how {
-                How::Success => permit.success(now, service),
-                How::Failure | How::Dropped => permit.failure(now, service),
-                How::Abandoned => drop(permit),
-            }
-        }
-        if how != How::Abandoned
-            && let Some(admission) = self.tally.admission()
+        let seen = state.sample(now);
+        drop(state);
+        shared.report(now, &buf.0);
+        buf.0.clear();
+        if let Some(admission) = &shared.admission
+            && seen.sample.count > 0
         {
-            admission.served(service, how == How::Success);
+            admission.served_together(Duration::from_nanos(seen.busy_ns), seen.well);
         }
-        let mut state = lock(&self.tally.0.state);
-        state.flying.remove(&self.number);
-        if how == How::Abandoned {
-            return;
+        if let Some(member) = &shared.member {
+            let mut member = lock(member);
+            member.turn(now, freed, &seen.sample);
+            shared.workers.store(member.limit(), Ordering::Relaxed);
         }
-        state.seen.count += 1;
-        match how {
-            How::Dropped => state.seen.drops += 1,
-            How::Failure => state.seen.failures += 1,
-            How::Success | How::Abandoned => {}
+        turn
+    }
+
+    /// Leases places for so many calls. Fewer, or none, where there are not so many.
+    pub(super) fn lease(&self, cx: &mut Context<'_, '_>, want: usize) -> usize {
+        let Some(member) = &self.0.member else {
+            return want;
+        };
+        let mut member = lock(member);
+        if want == 0 {
+            member.decline();
+            return 0;
         }
-        if how != How::Dropped {
-            state.service += service;
+        let leased = member.poll_lease(cx.task(), want);
+        self.0.workers.store(member.limit(), Ordering::Relaxed);
+        match leased {
+            Poll::Ready(places) => places,
+            Poll::Pending => 0,
         }
+    }
+
+    /// No element came for so many places.
+    pub(super) fn unlease(&self, places: usize) {
+        if let Some(member) = &self.0.member
+            && places > 0
+        {
+            lock(member).give_back(places);
+        }
+    }
+
+    /// So many elements pass the gate now, let through by that.
+    pub(super) fn pass(&self, now: Time, pass: Option<Pass>, count: usize) {
+        let mut state = lock(&self.0.state);
+        state.look(now);
+        state.passes.extend(pass.map(|pass| (pass, count)));
+    }
+
+    /// An element that passed the gate has to wait for another of this stage: its place and its permit
+    /// are free for others meanwhile.
+    pub(crate) fn park(&self) {
+        self.free();
+        self.return_permit();
+    }
+
+    /// An element that passed the gate will need a permit later, not now.
+    pub(crate) fn return_permit(&self) {
+        let pass = lock(&self.0.state).next_pass();
+        if let (Some(pass), Some(breaker)) = (pass, self.breaker()) {
+            breaker.unused(pass, 1);
+        }
+    }
+
+    /// A parked element takes over the place of one that has just ended.
+    pub(crate) fn take_over(&self) {
+        let mut state = lock(&self.0.state);
+        state.freed = state.freed.saturating_sub(1);
+    }
+
+    /// A parked element has a place again. Ready when the breaker permits its call, too; while the run
+    /// drains that is not waited for. The stage is woken as for its gate.
+    pub(crate) fn poll_resume(&self, cx: &mut Context<'_, '_>) -> Poll<()> {
+        let Some(breaker) = self.breaker() else {
+            return Poll::Ready(());
+        };
+        let now = cx.now();
+        match breaker.grant(Some(cx.task()), now, 1) {
+            Ok((pass, _)) => lock(&self.0.state).passes.push_front((pass, 1)),
+            Err(_) if self.is_draining() => {}
+            Err(_) => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
+    /// The first call of an element that passed the gate; it frees its place when it ends.
+    pub(crate) fn begin(&self) -> Begun {
+        Begun::new(self)
+    }
+
+    /// A first call waits, and is in flight.
+    pub(super) fn take_off(&self) -> (Option<Pass>, Start) {
+        let mut state = lock(&self.0.state);
+        (state.next_pass(), state.take_off())
+    }
+
+    /// Another call of an element that keeps its place.
+    pub(super) fn start(&self) -> Start {
+        lock(&self.0.state).take_off()
+    }
+
+    /// A call that was in flight has ended.
+    pub(super) fn land(&self, pass: Option<Pass>, start: Start, how: How, frees: bool) {
+        lock(&self.0.state).land(pass, start, how, frees);
+    }
+
+    /// A first call has ended that was never in flight.
+    pub(super) fn end_at_once(&self, how: How, frees: bool) {
+        lock(&self.0.state).end_at_once(how, frees);
+    }
+
+    /// A place is free: that of an element without a call in flight.
+    pub(crate) fn free(&self) {
+        lock(&self.0.state).freed += 1;
     }
 }
 
-impl Drop for Begun {
+impl Drop for Shared {
+    /// The run is over: what was not told yet is told, and what passed the gate and never began is given
+    /// up.
     fn drop(&mut self) {
-        self.tell(How::Abandoned);
+        let mut state = lock(&self.state);
+        let now = state.looked;
+        state.look(now);
+        let ended = std::mem::take(&mut state.ended);
+        let passes = std::mem::take(&mut state.passes);
+        drop(state);
+        self.report(now, &ended);
+        if let Some(breaker) = &self.breaker {
+            for (pass, calls) in passes {
+                let given_up = std::iter::repeat_n((pass, Call::Abandoned), calls);
+                breaker.report(now, given_up);
+            }
+        }
     }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.0.0.state).freed += 1;
-    }
-}
-
-/// A call that cannot fail, with its place.
-pub(crate) async fn tallied<F: Future>((_place, begun): (Place, Begun), call: F) -> F::Output {
-    let output = call.await;
-    begun.succeed();
-    output
 }

@@ -21,6 +21,9 @@ pub(super) struct QueueSource<T> {
 impl<T> QueueSource<T> {
     /// Brings what was refused into the accounts.
     fn account(&self, cx: &mut Context<'_, '_>) {
+        if let Some(admission) = self.shared.admission.get() {
+            cx.ledger().alert(admission.alerts());
+        }
         let refused = std::mem::take(&mut lock(&self.shared.state).refused);
         for ((class, reason), count) in refused {
             let outcome = match reason {

@@ -127,6 +127,7 @@ impl<T> Shared<T> {
         if let Some(breaker) = self.breaker.get()
             && breaker.check(now).is_err()
         {
+            breaker.refuse(1);
             return Some(Reason::BreakerOpen);
         }
         let admission = self.admission.get()?;

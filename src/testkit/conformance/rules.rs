@@ -13,7 +13,7 @@ use crate::outcome::Kind;
 use crate::random::Seeded;
 use crate::runtime::Snapshot;
 use crate::testkit::{Trace, fuzzed};
-use crate::topology::Topology;
+use crate::topology::{NodeSpec, Topology};
 
 /// How a run is brought to its end.
 #[derive(Clone, Copy)]
@@ -544,7 +544,9 @@ fn declare<O: Clone + PartialEq + fmt::Debug + Send + 'static>(
     answer: Answer,
     seen: &Shared<O>,
 ) -> Pipeline<()> {
-    let source = Flow::from_source(SOURCE, ScriptSource::new(script, seen))
+    // Scripts end: what is joined with another flow may give barriers where that gives none.
+    let spec = NodeSpec::from(SOURCE).ends();
+    let source = Flow::from_source(spec, ScriptSource::new(script, seen))
         .on_unresolved(answer)
         .barrier_every(script.barrier_every)
         .allow_loss();

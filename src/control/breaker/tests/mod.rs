@@ -1,6 +1,7 @@
 //! The machine: when it opens, for how long, and when it closes.
 #![allow(clippy::unwrap_used)]
 
+mod batch;
 mod handle;
 mod known_failures;
 mod properties;

@@ -57,6 +57,21 @@ pub struct LimitHandleSnapshot {
     pub waiting: usize,
 }
 
+impl LimitHandleSnapshot {
+    /// Whether all places came back: to be asked when nothing under this limit runs any more.
+    ///
+    /// # Errors
+    /// What is wrong: a member that was never dropped, with the places it has.
+    pub fn check_idle(&self) -> Result<(), String> {
+        match (self.members, self.leased) {
+            (0, 0) => Ok(()),
+            (members, leased) => Err(format!(
+                "{members} stages have not left it, and {leased} places are leased"
+            )),
+        }
+    }
+}
+
 struct Pool {
     limit: Box<dyn Limit>,
     leased: usize,
@@ -157,6 +172,8 @@ impl LimitHandle {
             id,
             held: 0,
             told: 0,
+            waits: false,
+            limit: pool.limit.limit(),
         }
     }
 
@@ -221,6 +238,10 @@ pub struct LimitMember {
     held: usize,
     /// Calls in flight in its last sample.
     told: usize,
+    /// It asked for a place in vain and has not asked again since.
+    waits: bool,
+    /// The limit as it was when the lock was last taken.
+    limit: usize,
 }
 
 impl LimitMember {
@@ -238,6 +259,10 @@ impl LimitMember {
     pub fn poll_lease(&mut self, task: &mut Context<'_>, want: usize) -> Poll<usize> {
         let mut pool = wake_lock(&self.pool.0);
         let places = Pool::lease(&mut pool, self.id, want);
+        self.limit = pool.limit.limit();
+        if want > 0 {
+            self.waits = places == 0;
+        }
         if places > 0 {
             self.held += places;
             return Poll::Ready(places);
@@ -253,6 +278,10 @@ impl LimitMember {
 
     /// Wants no place now: whom it kept waiting behind it, and what was handed over to it, go on.
     pub fn decline(&mut self) {
+        if !std::mem::take(&mut self.waits) {
+            // Places are handed over to those that wait alone.
+            return;
+        }
         let mut pool = wake_lock(&self.pool.0);
         pool.waiting.retain(|(id, _)| *id != self.id);
         let handed = pool.take_handed(self.id);
@@ -275,7 +304,15 @@ impl LimitMember {
     /// What this stage saw since its last sample. To its calls in flight those of the other members are
     /// added, as they told last: the limit judges them all together.
     pub fn on_sample(&mut self, now: Time, sample: &Sample) {
+        self.turn(now, 0, sample);
+    }
+
+    /// Gives back so many places, and tells what was seen.
+    pub(crate) fn turn(&mut self, now: Time, places: usize, sample: &Sample) {
+        let places = places.min(self.held);
+        self.held -= places;
         let mut pool = wake_lock(&self.pool.0);
+        pool.leased -= places;
         let others = pool.in_flight - self.told;
         let all = Sample {
             in_flight: others + sample.in_flight,
@@ -285,7 +322,13 @@ impl LimitMember {
         pool.in_flight = all.in_flight;
         self.told = sample.in_flight;
         pool.limit.on_sample(now, &all);
+        self.limit = pool.limit.limit();
         hand_over(&mut pool);
+    }
+
+    /// The limit when it was last asked for places or told of calls.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// The places it holds.

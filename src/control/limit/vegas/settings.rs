@@ -34,20 +34,7 @@ impl Default for VegasBuilder {
 }
 
 impl VegasBuilder {
-    /// The limit to begin with, in calls: least to most. Default 20.
-    #[must_use]
-    pub fn initial(mut self, calls: usize) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// The lowest and the highest limit, in calls: 1 to 1 000 000. Default 1 to 1000.
-    #[must_use]
-    pub fn bounds(mut self, least: usize, most: usize) -> Self {
-        self.least = least;
-        self.most = most;
-        self
-    }
+    range_setters!(20, 1, 1000);
 
     /// The queue to keep inside the service, in calls, each times log10 of the limit (at least 1):
     /// below `alpha` the limit grows, over `beta` it is cut back to `alpha`. 0 < alpha <= beta <=
