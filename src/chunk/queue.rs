@@ -12,8 +12,8 @@ use crate::mark::Mark;
 /// holds it has.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    values: Blocks<T>,
-    columns: Columns,
+    pub(super) values: Blocks<T>,
+    pub(super) columns: Columns,
     /// Marks, each with the number of elements that must have been taken before it.
     marks: VecDeque<(u64, Mark)>,
     taken: u64,
@@ -65,6 +65,11 @@ impl<T> Queue<T> {
             }
         }
         sum
+    }
+
+    /// The attributes of all.
+    pub(crate) fn columns(&self) -> &Columns {
+        &self.columns
     }
 
     pub(crate) fn front(&self) -> Option<&T> {
@@ -150,10 +155,7 @@ impl<T> Queue<T> {
     pub(crate) fn pop_back(&mut self) -> Option<Element<T>> {
         let count = self.values.len().checked_sub(1)?;
         let value = self.values.pop_back()?;
-        let mut kept = Columns::default();
-        self.columns.move_front(count, &mut kept);
-        let meta = self.columns.pop().unwrap_or_default();
-        self.columns = kept;
+        let meta = self.columns.pop_back().unwrap_or_default();
         let end = self.taken + count as u64;
         for (at, _) in &mut self.marks {
             *at = (*at).min(end);

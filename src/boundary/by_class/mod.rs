@@ -2,17 +2,23 @@
 //!
 //! The elements lie in a [`PriorityQueue`] behind one lock, so that any of them can still make way.
 //! What its policies come to is done here: elements are shed, wait with the producer, are put aside
-//! in a [`Deferral`], or go to a side output; what is put aside and has to leave does so too. The consumer takes only as many as it is asked for:
-//! what it took ahead could make way for nobody.
+//! in a [`Deferral`], or go to a side output; what is put aside and has to leave does so too. The
+//! consumer takes only as many as it is asked for: what it took ahead could make way for nobody.
+//!
+//! A chunk for all of which there is room goes into the lanes in one step, in columns, and neighbours
+//! that are served alike leave in one: only where something must be decided is an element looked at.
 
 mod consumer;
+mod lane;
 mod policy;
 mod producer;
+mod waiting;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::link::Link;
-use crate::chunk::Element;
+use crate::chunk::{Chunk, Element};
 use crate::class::Class;
 use crate::control::{
     AdmissionHandle, Codel, Deferral, Deferred, Evicted, Forecast, Invalid, Leaving, Offer, Placed,
@@ -25,6 +31,7 @@ use crate::position::SourceId;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::time::Time;
 pub(crate) use consumer::ClassSource;
+use lane::Lane;
 pub use policy::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use producer::ClassSink;
 
@@ -39,6 +46,8 @@ struct Shared<T> {
     /// What is inside, without the lock: elements, and their bytes.
     items: AtomicU64,
     bytes: AtomicU64,
+    /// Free places in the queue, as of the last time the lock was held.
+    free: AtomicU64,
     /// There is something the producer must look at: a message, or that the consumer left.
     attention: AtomicBool,
     admission: Option<AdmissionHandle>,
@@ -46,15 +55,17 @@ struct Shared<T> {
     told: AtomicU64,
 }
 
+type Lanes<T> = PriorityQueue<Element<T>, Lane<T>>;
+
 struct State<T> {
-    queue: PriorityQueue<Element<T>>,
+    queue: Lanes<T>,
     deferral: Option<Deferral<Element<T>>>,
     /// One for each class: under strict order the wait of one says nothing of another's.
     codel: Option<[Codel; Class::COUNT]>,
     /// Marks at the head of all elements: the producer waited until there was none before them.
     marks: Vec<crate::mark::Mark>,
     /// With the producer, waiting for room or for the side output: they count as inside.
-    waiting: usize,
+    waiting: Held,
     /// Something was put aside when the producer last looked.
     aside: bool,
     evicted: Vec<Evicted<Element<T>>>,
@@ -69,6 +80,10 @@ struct State<T> {
 /// Elements on their way out of the boundary, to be settled or diverted once the lock is let go.
 struct Leaves<T> {
     settled: Vec<(Element<T>, Outcome)>,
+    /// To be served after their deadline.
+    expired: Chunk<T>,
+    /// To be served after they waited too long.
+    stale: Chunk<T>,
     diverted: Vec<Element<T>>,
 }
 
@@ -76,6 +91,8 @@ impl<T> Default for Leaves<T> {
     fn default() -> Leaves<T> {
         Leaves {
             settled: Vec::new(),
+            expired: Chunk::default(),
+            stale: Chunk::default(),
             diverted: Vec::new(),
         }
     }
@@ -90,6 +107,8 @@ impl<T> Leaves<T> {
         for (element, outcome) in self.settled.drain(..) {
             cx.settle(element.meta, outcome);
         }
+        cx.settle_chunk(&mut self.expired, Outcome::Expired);
+        cx.settle_chunk(&mut self.stale, Outcome::Shed(Reason::QueueDelay));
     }
 }
 
@@ -114,7 +133,7 @@ impl<T> State<T> {
         ClassQueueSnapshot {
             queue: self.queue.snapshot(),
             deferral: self.deferral.as_ref().map(Deferral::snapshot),
-            waiting: self.waiting,
+            waiting: self.waiting.items,
         }
     }
 
@@ -132,6 +151,16 @@ impl<T> State<T> {
         }
     }
 
+    /// Whether so many elements of a class that waited equally long are given up instead of served, and
+    /// of how many of them that is said. While a lower class is held nobody is.
+    fn judge(&mut self, now: Time, class: Class, wait: Duration, count: usize) -> (bool, usize) {
+        let Some(codel) = &mut self.codel else {
+            return (false, count);
+        };
+        let (stale, count) = codel[class.index()].are_stale(now, wait, count);
+        (stale && !self.queue.holds_below(class), count)
+    }
+
     /// Whether it would be served after its deadline.
     fn is_too_late(&self, now: Time, element: &Element<T>) -> bool {
         self.forecast.is_some_and(|forecast| {
@@ -147,6 +176,32 @@ impl<T> State<T> {
         };
         self.queue.settings().policy(class) == WhenNoRoom::Defer
             && deferral.is_above(pressure.score(now))
+    }
+
+    /// Queues all of a chunk in one step, if nothing has to be decided about any of its elements:
+    /// there is room for all, none is too late, and none is to be put aside.
+    fn offer_all(&mut self, now: Time, chunk: &mut Chunk<T>) -> bool
+    where
+        T: 'static,
+    {
+        let earliest = chunk.columns.earliest_deadline();
+        if earliest != Time::MAX {
+            let ahead = self.queue.len() + chunk.len();
+            let late = |forecast: &Forecast| forecast.is_too_late(now, ahead, earliest);
+            if earliest <= now || self.forecast.as_ref().is_some_and(late) {
+                return false;
+            }
+        }
+        let added = chunk.columns.by_class();
+        let mut classes = (0..Class::COUNT as u8).filter_map(Class::new);
+        if self.pressure.is_some()
+            && classes.any(|class| added[class.index()].0 > 0 && self.defers_now(now, class))
+        {
+            return false;
+        }
+        self.queue.offer_all(&added, |lanes| {
+            Lane::append(lanes, now, chunk, &added);
+        })
     }
 
     /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has
@@ -313,13 +368,20 @@ impl<T> Shared<T> {
             }
         };
         if let Some(admission) = &self.admission {
-            let queued = state.queue.len() + state.waiting;
-            let told = self.told.swap(queued as u64, Ordering::Relaxed);
-            admission.queue(told as usize, queued);
+            let queued = state.queue.len() + state.waiting.items;
+            let told = self.told.load(Ordering::Relaxed) as usize;
+            if told != queued {
+                self.told.store(queued as u64, Ordering::Relaxed);
+                admission.queue(told, queued);
+            }
         }
-        let inside = items + state.waiting + state.spilled.len();
+        let spilled: u64 = state.spilled.iter().map(bytes_of).sum();
+        let inside = items + state.waiting.items + state.spilled.len();
         self.items.store(inside as u64, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
+        self.bytes
+            .store(bytes + state.waiting.bytes + spilled, Ordering::Relaxed);
+        let free = state.queue.settings().max_items() - state.queue.len();
+        self.free.store(free as u64, Ordering::Relaxed);
     }
 
     /// Looks at what the admission knows, before elements are offered.
@@ -349,7 +411,7 @@ impl<T> Shared<T> {
 
 /// The policies of a boundary by class, made as declared.
 pub(crate) struct Policies<T> {
-    queue: PriorityQueue<Element<T>>,
+    queue: Lanes<T>,
     deferral: Option<Deferral<Element<T>>>,
     codel: Option<[Codel; Class::COUNT]>,
     admission: Option<AdmissionHandle>,
@@ -366,7 +428,7 @@ impl<T> Policies<T> {
             };
             let deferral = |settings| Deferral::new(settings, Time::ZERO);
             Ok(Policies {
-                queue: PriorityQueue::new(buffer.settings)?,
+                queue: PriorityQueue::with_lanes(buffer.settings)?,
                 deferral: buffer.deferral.map(deferral).transpose()?,
                 codel: buffer.stale.map(codel).transpose()?,
                 admission: buffer.admission.clone(),
@@ -387,13 +449,14 @@ pub(crate) fn by_class<T: Send + 'static>(
     stage: &Arc<Stage>,
     side: Option<Outlet<T>>,
 ) -> (ClassSink<T>, ClassSource<T>) {
+    let free = AtomicU64::new(policies.queue.settings().max_items() as u64);
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             queue: policies.queue,
             deferral: policies.deferral,
             codel: policies.codel,
             marks: Vec::new(),
-            waiting: 0,
+            waiting: Held::NONE,
             aside: false,
             evicted: Vec::new(),
             spilled: Vec::new(),
@@ -403,6 +466,7 @@ pub(crate) fn by_class<T: Send + 'static>(
         }),
         items: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
+        free,
         attention: AtomicBool::new(false),
         admission: policies.admission,
         told: AtomicU64::new(0),

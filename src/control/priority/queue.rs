@@ -1,29 +1,27 @@
 //! The lanes, and the decision of an offer.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::class::Class;
-use crate::control::{Adjustment, History, Invalid, Scheduler};
+use crate::control::{Adjustment, History, Invalid, Scheduler, Turn};
 use crate::time::Time;
 
 use super::{
     Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PrioritySettings,
-    PrioritySnapshot, Served, Victims, WhenNoRoom,
+    PrioritySnapshot, Served, Store, Stretch, Victims, WhenNoRoom,
 };
 
-#[derive(Clone, Debug)]
-struct Lane<P> {
-    /// The oldest in front, but for what comes back from elsewhere.
-    entries: VecDeque<Entry<P>>,
-    seen: LaneSnapshot,
-}
-
 /// A bounded queue that serves the dearest first and gives up the cheapest. See the [module](super).
+///
+/// `S` is how the elements of one class lie: one by one here, in columns where a boundary keeps them.
 #[derive(Clone, Debug)]
-pub struct PriorityQueue<P> {
+pub struct PriorityQueue<P, S = VecDeque<Entry<P>>> {
     settings: PrioritySettings,
-    lanes: [Lane<P>; Class::COUNT],
+    /// Of each class, the oldest in front, but for what comes back from elsewhere.
+    lanes: [S; Class::COUNT],
+    seen: [LaneSnapshot; Class::COUNT],
     /// Bit `n` is set if lane `n` holds something.
     waiting: u8,
     scheduler: Scheduler,
@@ -34,12 +32,13 @@ pub struct PriorityQueue<P> {
     next_number: u64,
     overloaded: bool,
     history: History,
+    payload: PhantomData<fn() -> P>,
 }
 
 /// Since when the oldest of that lane waits.
-fn oldest<P>(lanes: &[Lane<P>; Class::COUNT], class: Class) -> Time {
-    let front = lanes[class.index()].entries.front();
-    front.map_or(Time::MAX, |entry| entry.offer.since)
+fn oldest<P, S: Store<P>>(lanes: &[S; Class::COUNT], class: Class) -> Time {
+    let front = lanes[class.index()].front();
+    front.map_or(Time::MAX, |front| front.since)
 }
 
 impl<P> PriorityQueue<P> {
@@ -48,13 +47,18 @@ impl<P> PriorityQueue<P> {
     /// # Errors
     /// As [`PrioritySettings::check`].
     pub fn new(settings: PrioritySettings) -> Result<PriorityQueue<P>, Invalid> {
+        PriorityQueue::with_lanes(settings)
+    }
+}
+
+impl<P, S: Store<P>> PriorityQueue<P, S> {
+    /// An empty queue whose elements lie that way.
+    pub(crate) fn with_lanes(settings: PrioritySettings) -> Result<PriorityQueue<P, S>, Invalid> {
         settings.check()?;
         Ok(PriorityQueue {
             settings,
-            lanes: std::array::from_fn(|_| Lane {
-                entries: VecDeque::new(),
-                seen: LaneSnapshot::default(),
-            }),
+            lanes: std::array::from_fn(|_| S::default()),
+            seen: [LaneSnapshot::default(); Class::COUNT],
             waiting: 0,
             scheduler: Scheduler::new(settings.aging)?,
             items: 0,
@@ -64,6 +68,7 @@ impl<P> PriorityQueue<P> {
             next_number: 0,
             overloaded: false,
             history: History::default(),
+            payload: PhantomData,
         })
     }
 
@@ -77,7 +82,7 @@ impl<P> PriorityQueue<P> {
     ) -> Placed<P> {
         let at = offer.class.index();
         if !self.has_room(offer.class, offer.bytes) && !self.make_way(offer, evicted) {
-            let seen = &mut self.lanes[at].seen;
+            let seen = &mut self.seen[at];
             return match self.settings.when_no_room[at] {
                 WhenNoRoom::Wait(longest) if now.since(offer.since) < longest => {
                     seen.told_to_wait += 1;
@@ -106,21 +111,69 @@ impl<P> PriorityQueue<P> {
     }
 
     fn insert(&mut self, offer: Offer, payload: P) {
-        self.waiting |= 1 << offer.class.index();
-        let lane = &mut self.lanes[offer.class.index()];
-        lane.entries.push_back(Entry {
+        self.lanes[offer.class.index()].push_back(Entry {
             payload,
             offer,
             number: self.next_number,
         });
-        lane.seen.queued += 1;
-        lane.seen.items += 1;
-        lane.seen.bytes += offer.bytes;
-        self.next_number += 1;
-        self.items += 1;
-        self.bytes += offer.bytes;
+        // Asked only where the oldest of all classes makes way.
+        self.next_number += u64::from(self.settings.victims == Victims::Oldest);
+        self.came(offer.class.index(), 1, offer.bytes);
+        self.note_peak();
+    }
+
+    /// So many elements of that class are held more.
+    fn came(&mut self, class: usize, count: usize, bytes: u64) {
+        self.waiting |= 1 << class;
+        let seen = &mut self.seen[class];
+        seen.queued += count as u64;
+        seen.items += count;
+        seen.bytes += bytes;
+        self.items += count;
+        self.bytes += bytes;
+    }
+
+    fn note_peak(&mut self) {
         self.peak_items = self.peak_items.max(self.items);
         self.peak_bytes = self.peak_bytes.max(self.bytes);
+    }
+
+    /// Adds so many elements of each class with so many bytes, if all fit without anything making way
+    /// and no order among all classes has to be kept; `put` puts them into the lanes. False if nothing
+    /// was done.
+    pub(crate) fn offer_all(
+        &mut self,
+        added: &[(usize, u64); Class::COUNT],
+        put: impl FnOnce(&mut [S; Class::COUNT]),
+    ) -> bool {
+        if self.settings.victims == Victims::Oldest || !self.have_room(added) {
+            return false;
+        }
+        put(&mut self.lanes);
+        for (class, (count, bytes)) in added.iter().enumerate().filter(|(_, (n, _))| *n > 0) {
+            self.came(class, *count, *bytes);
+        }
+        self.note_peak();
+        true
+    }
+
+    /// Whether all of them fit, so many of each class, without anything making way.
+    fn have_room(&self, added: &[(usize, u64); Class::COUNT]) -> bool {
+        let items: usize = added.iter().map(|(count, _)| count).sum();
+        let bytes = added
+            .iter()
+            .fold(self.bytes, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        if self.items + items > self.settings.items || bytes > self.settings.bytes {
+            return false;
+        }
+        let Some(places) = &self.settings.places else {
+            return true;
+        };
+        let mut held = 0;
+        (0..Class::COUNT).rev().all(|class| {
+            held += self.seen[class].items + added[class].0;
+            held <= places[class] as usize
+        })
     }
 
     /// Whether an element of that class and size fits now without anything making way.
@@ -146,7 +199,7 @@ impl<P> PriorityQueue<P> {
         };
         let mut held = 0;
         (0..Class::COUNT).rev().all(|class| {
-            held += self.lanes[class].seen.items;
+            held += self.seen[class].items;
             class > at || held - less_items < places[class] as usize
         })
     }
@@ -166,8 +219,8 @@ impl<P> PriorityQueue<P> {
             .clone()
             .filter(|class| self.settings.evictable[*class])
         {
-            items += self.lanes[class].seen.items;
-            bytes += self.lanes[class].seen.bytes;
+            items += self.seen[class].items;
+            bytes += self.seen[class].bytes;
         }
         if !self.would_fit(at, offer.bytes, items, bytes) {
             return false;
@@ -176,7 +229,7 @@ impl<P> PriorityQueue<P> {
             let Some(entry) = self.victim(victims.clone()) else {
                 return false;
             };
-            let seen = &mut self.lanes[entry.offer.class.index()].seen;
+            let seen = &mut self.seen[entry.offer.class.index()];
             let to = match self.settings.when_no_room[entry.offer.class.index()] {
                 WhenNoRoom::Defer => Away::Defer,
                 WhenNoRoom::Divert => Away::Divert,
@@ -194,27 +247,30 @@ impl<P> PriorityQueue<P> {
         let mut held = classes
             .filter(|class| self.settings.evictable[*class])
             .filter_map(|class| {
-                let front = self.lanes[class].entries.front()?;
-                Some((class, front.number))
+                if self.waiting & (1 << class) == 0 {
+                    return None;
+                }
+                let number = self.lanes[class].front_number();
+                Some((class, number))
             });
         let (class, _) = match self.settings.victims {
             Victims::LowestClass => held.next_back()?,
             Victims::Oldest => held.min_by_key(|(_, number)| *number)?,
         };
-        let entry = self.lanes[class].entries.pop_front()?;
-        self.left(class, entry.offer.bytes);
+        let entry = self.lanes[class].pop_front()?;
+        self.left(class, 1, entry.offer.bytes);
         Some(entry)
     }
 
-    /// An element of that class is no longer held.
-    fn left(&mut self, class: usize, bytes: u64) {
-        let seen = &mut self.lanes[class].seen;
-        seen.items -= 1;
+    /// So many elements of that class are no longer held.
+    fn left(&mut self, class: usize, count: usize, bytes: u64) {
+        let seen = &mut self.seen[class];
+        seen.items -= count;
         seen.bytes -= bytes;
         if seen.items == 0 {
             self.waiting &= !(1 << class);
         }
-        self.items -= 1;
+        self.items -= count;
         self.bytes -= bytes;
     }
 
@@ -232,13 +288,11 @@ impl<P> PriorityQueue<P> {
         let since = |class| oldest(&self.lanes, class);
         let turn = self.scheduler.peek(now, self.waiting, since)?;
         let class = turn.class.index();
-        let entries = &self.lanes[class].entries;
-        let entry = if self.newest_first(class) {
-            entries.back()
+        if self.newest_first(class) {
+            self.lanes[class].back()
         } else {
-            entries.front()
-        };
-        entry.map(|entry| entry.offer)
+            self.lanes[class].front()
+        }
     }
 
     /// Takes out the element whose turn it is.
@@ -247,20 +301,48 @@ impl<P> PriorityQueue<P> {
         let turn = self.scheduler.next(now, self.waiting, since)?;
         let class = turn.class.index();
         let newest_first = self.newest_first(class);
-        let entries = &mut self.lanes[class].entries;
+        let lane = &mut self.lanes[class];
         let entry = if newest_first {
-            entries.pop_back()?
+            lane.pop_back()?
         } else {
-            entries.pop_front()?
+            lane.pop_front()?
         };
-        self.left(class, entry.offer.bytes);
-        let seen = &mut self.lanes[class].seen;
-        seen.served += 1;
-        seen.aged += u64::from(turn.aged);
+        self.served(turn, 1, entry.offer.bytes);
         Some(Served {
             entry,
             aged: turn.aged,
         })
+    }
+
+    fn served(&mut self, turn: Turn, count: usize, bytes: u64) {
+        let class = turn.class.index();
+        self.left(class, count, bytes);
+        let seen = &mut self.seen[class];
+        seen.served += count as u64;
+        seen.aged += if turn.aged { count as u64 } else { 0 };
+    }
+
+    /// The next turns that are alike: at most so many elements of one class that wait since the same
+    /// time, the oldest first. `None` if there is nothing, or if the newest of a class is next.
+    pub(crate) fn stretch(&self, now: Time, most: usize) -> Option<Stretch<'_, S>> {
+        let since = |class| oldest(&self.lanes, class);
+        let (turn, count) = self.scheduler.peek_run(now, self.waiting, most, since)?;
+        let class = turn.class.index();
+        let lane = &self.lanes[class];
+        (!self.newest_first(class)).then(|| Stretch {
+            turn,
+            count: count.min(lane.alike()),
+            since: lane.front().map_or(now, |front| front.since),
+            lane,
+        })
+    }
+
+    /// Takes those turns, as many as that; `take` takes the elements out of the front of their lane and
+    /// says how many bytes they have.
+    pub(crate) fn serve(&mut self, turn: Turn, count: usize, take: impl FnOnce(&mut S) -> u64) {
+        self.scheduler.take(turn, count);
+        let bytes = take(&mut self.lanes[turn.class.index()]);
+        self.served(turn, count, bytes);
     }
 
     /// Takes out the elements for which the closure says so, the highest class first, in the order
@@ -268,16 +350,16 @@ impl<P> PriorityQueue<P> {
     pub fn remove(&mut self, mut is_out: impl FnMut(&Entry<P>) -> bool) -> Vec<Entry<P>> {
         let mut out = Vec::new();
         for class in 0..Class::COUNT {
-            for _ in 0..self.lanes[class].entries.len() {
-                let Some(entry) = self.lanes[class].entries.pop_front() else {
+            for _ in 0..self.seen[class].items {
+                let Some(entry) = self.lanes[class].pop_front() else {
                     break;
                 };
                 if is_out(&entry) {
-                    self.left(class, entry.offer.bytes);
-                    self.lanes[class].seen.removed += 1;
+                    self.left(class, 1, entry.offer.bytes);
+                    self.seen[class].removed += 1;
                     out.push(entry);
                 } else {
-                    self.lanes[class].entries.push_back(entry);
+                    self.lanes[class].push_back(entry);
                 }
             }
         }
@@ -327,8 +409,8 @@ impl<P> PriorityQueue<P> {
     /// grants, and where its lane serves the newest first): those of its class and above.
     #[must_use]
     pub fn ahead_of(&self, class: Class) -> usize {
-        let above = self.lanes.iter().take(class.index() + 1);
-        above.map(|lane| lane.entries.len()).sum()
+        let above = self.seen.iter().take(class.index() + 1);
+        above.map(|lane| lane.items).sum()
     }
 
     /// Whether an element of a lower class is held that could make way.
@@ -336,15 +418,15 @@ impl<P> PriorityQueue<P> {
     pub fn holds_below(&self, class: Class) -> bool {
         let below = class.index() + 1..Class::COUNT;
         let mut could = below.filter(|class| self.settings.evictable[*class]);
-        could.any(|class| !self.lanes[class].entries.is_empty())
+        could.any(|class| self.seen[class].items > 0)
     }
 
     /// How long the element that waits longest has waited, over all classes: what a queue delay is
     /// taken from. It looks at the front of each lane.
     #[must_use]
     pub fn longest_wait(&self, now: Time) -> Duration {
-        let fronts = self.lanes.iter().filter_map(|lane| lane.entries.front());
-        let since = fronts.map(|entry| entry.offer.since).min();
+        let fronts = self.lanes.iter().filter_map(Store::front);
+        let since = fronts.map(|front| front.since).min();
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
@@ -368,7 +450,7 @@ impl<P> PriorityQueue<P> {
             bytes: self.bytes,
             peak_items: self.peak_items,
             peak_bytes: self.peak_bytes,
-            lanes: std::array::from_fn(|class| self.lanes[class].seen),
+            lanes: self.seen,
         }
     }
 }
