@@ -156,6 +156,9 @@ mod tests {
     use super::*;
     use crate::time::Time;
 
+    /// Value, class, deadline, bytes.
+    type Seen = (u64, Option<Class>, Time, u64);
+
     /// Class, whether it has a deadline, whether it was weighed.
     type Kind = (Option<u8>, bool, bool);
 
@@ -186,12 +189,14 @@ mod tests {
             ), 1..4),
         ) {
             let mut lanes: [Queue<u64>; Class::COUNT] = Default::default();
-            let mut expected: [Vec<(u64, Option<Class>, Time, u64)>; Class::COUNT] = Default::default();
+            let mut expected: [Vec<Seen>; Class::COUNT] = Default::default();
             let mut first = 0;
             for (mut kinds, bare) in chunks {
                 if bare {
                     // Columns that no element has.
-                    kinds.iter_mut().for_each(|kind| *kind = (kind.0, false, false));
+                    for kind in &mut kinds {
+                        *kind = (kind.0, false, false);
+                    }
                 }
                 let mut whole = chunk(&kinds, first);
                 let mut counted: ByClass = [(0, 0); Class::COUNT];

@@ -33,7 +33,7 @@ impl<T: Send + 'static> ClassSource<T> {
     }
 
     /// Serves what is asked for.
-    fn serve(
+    pub(super) fn serve(
         state: &mut State<T>,
         now: Time,
         out: &mut Chunk<T>,
@@ -110,6 +110,8 @@ impl<T: Send + 'static> ClassSource<T> {
         freed: bool,
     ) {
         shared.publish(&state);
+        // The next that is put aside is the first again.
+        state.aside &= !state.has_none_aside();
         let spills = !state.spilled.is_empty();
         if spills {
             producer.follow(&state.link.producer);

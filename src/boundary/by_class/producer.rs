@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use super::policy::waiting_bytes;
 use super::waiting::{Waiter, Waiting};
 use super::{Leaves, Shared, State, WAITING, bytes_of, class_of};
 use crate::boundary::bell::Bell;
@@ -26,6 +27,8 @@ pub(crate) struct ClassSink<T> {
     spills: bool,
     /// Free places are for elements of whatever class and size.
     fills: bool,
+    /// Bytes that may wait here.
+    waiting_bytes: u64,
     /// The waker that `Link::producer` holds.
     registered: Option<Waker>,
     consumer: Bell,
@@ -39,6 +42,7 @@ impl<T: Send + 'static> ClassSink<T> {
         let state = lock(&shared.state);
         let spills = side.is_some() && state.deferral.is_some();
         let fills = state.queue.settings().fits_any();
+        let waiting_bytes = waiting_bytes(state.queue.settings());
         drop(state);
         ClassSink {
             shared,
@@ -48,6 +52,7 @@ impl<T: Send + 'static> ClassSink<T> {
             leaves: Leaves::default(),
             spills,
             fills,
+            waiting_bytes,
             registered: None,
             consumer: Bell::default(),
             marked_side: false,
@@ -288,17 +293,36 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
                 self.registered = Some(cx.waker().clone());
             }
         }
-        let waiting = self.waiting.held().items;
-        if !side_is_free || waiting >= WAITING {
+        if !side_is_free {
             return Poll::Pending;
         }
-        let free = self.shared.free.load(Ordering::Relaxed) as usize;
-        let room = if waiting == 0 && self.fills {
-            free.max(WAITING)
-        } else {
-            WAITING - waiting
+        let waiting = self.waiting.held();
+        if waiting.items >= WAITING || waiting.bytes >= self.waiting_bytes {
+            return Poll::Pending;
+        }
+        let ahead = Demand {
+            items: WAITING - waiting.items,
+            bytes: self.waiting_bytes - waiting.bytes,
         };
-        Poll::Ready(Ok(Some(Demand::items(room))))
+        let demand = match self.fills {
+            _ if waiting.items > 0 => ahead,
+            true => {
+                let free = self.shared.free.load(Ordering::Relaxed) as usize;
+                Demand::items(free.max(ahead.items))
+            }
+            // Where sizes count, what is free is known behind the lock alone.
+            false if ahead.bytes < u64::MAX => {
+                let state = lock(&self.shared.state);
+                let most = state.queue.settings().max_bytes();
+                let free = most.saturating_sub(state.queue.bytes());
+                Demand {
+                    bytes: free.max(ahead.bytes),
+                    ..ahead
+                }
+            }
+            false => ahead,
+        };
+        Poll::Ready(Ok(Some(demand)))
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {

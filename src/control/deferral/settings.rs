@@ -95,6 +95,11 @@ impl DeferralSettings {
         self
     }
 
+    /// Whether order is kept within a key.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.order_per_key
+    }
+
     /// The share of the source's window.
     pub(crate) fn share(&self) -> f64 {
         self.share

@@ -350,20 +350,42 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
     pub fn remove(&mut self, mut is_out: impl FnMut(&Entry<P>) -> bool) -> Vec<Entry<P>> {
         let mut out = Vec::new();
         for class in 0..Class::COUNT {
-            for _ in 0..self.seen[class].items {
-                let Some(entry) = self.lanes[class].pop_front() else {
-                    break;
-                };
-                if is_out(&entry) {
-                    self.left(class, 1, entry.offer.bytes);
-                    self.seen[class].removed += 1;
-                    out.push(entry);
-                } else {
-                    self.lanes[class].push_back(entry);
-                }
-            }
+            let before = out.len();
+            self.take_out(class, &mut is_out, &mut out);
+            self.seen[class].removed += (out.len() - before) as u64;
         }
         out
+    }
+
+    /// Has the elements of a class make way for which the closure says so, and go elsewhere.
+    pub(crate) fn evict(
+        &mut self,
+        class: Class,
+        is_out: impl FnMut(&Entry<P>) -> bool,
+    ) -> Vec<Entry<P>> {
+        let mut out = Vec::new();
+        self.take_out(class.index(), is_out, &mut out);
+        self.seen[class.index()].evicted_elsewhere += out.len() as u64;
+        out
+    }
+
+    fn take_out(
+        &mut self,
+        class: usize,
+        mut is_out: impl FnMut(&Entry<P>) -> bool,
+        out: &mut Vec<Entry<P>>,
+    ) {
+        for _ in 0..self.seen[class].items {
+            let Some(entry) = self.lanes[class].pop_front() else {
+                return;
+            };
+            if is_out(&entry) {
+                self.left(class, 1, entry.offer.bytes);
+                out.push(entry);
+            } else {
+                self.lanes[class].push_back(entry);
+            }
+        }
     }
 
     /// Tells lanes in [adaptive order](LaneOrder::Adaptive) whether there is more than can be served.

@@ -1,0 +1,345 @@
+//! What is behind the lock of a boundary by class: its queue, and what its policies come to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lane::Lane;
+use super::leaves::Leaves;
+use super::policy::Key;
+use super::{ClassQueueSnapshot, Lanes, MOSTLY, bytes_of, class_of};
+use crate::boundary::link::Link;
+use crate::chunk::{Chunk, Element};
+use crate::class::Class;
+use crate::control::{
+    Away, Codel, Deferral, Deferred, Evicted, Forecast, Leaving, Offer, Placed, PressureHandle,
+    WhenNoRoom,
+};
+use crate::operator::{Held, guard};
+use crate::outcome::{Outcome, Reason};
+use crate::position::SourceId;
+use crate::time::Time;
+
+pub(super) struct State<T> {
+    pub(super) queue: Lanes<T>,
+    pub(super) deferral: Option<Deferral<Element<T>>>,
+    /// One for each class: under strict order the wait of one says nothing of another's.
+    pub(super) codel: Option<[Codel; Class::COUNT]>,
+    /// Marks at the head of all elements: the producer waited until there was none before them.
+    pub(super) marks: Vec<crate::mark::Mark>,
+    /// With the producer, waiting for room or for the side output: they count as inside.
+    pub(super) waiting: Held,
+    /// Something is put aside that the consumer was woken for.
+    pub(super) aside: bool,
+    pub(super) evicted: Vec<Evicted<Element<T>>>,
+    /// Spilled when they were looked at from downstream: the producer has the side output.
+    pub(super) spilled: Vec<Element<T>>,
+    /// What an element that comes now has to expect, where that is known.
+    pub(super) forecast: Option<Forecast>,
+    pub(super) pressure: Option<PressureHandle>,
+    /// The key within which order is kept through deferral.
+    pub(super) key: Option<Arc<Key<T>>>,
+    pub(super) link: Link,
+}
+
+impl<T> State<T> {
+    /// Without any policy but the queue's.
+    pub(super) fn new(queue: Lanes<T>) -> State<T> {
+        State {
+            queue,
+            deferral: None,
+            codel: None,
+            marks: Vec::new(),
+            waiting: Held::NONE,
+            aside: false,
+            evicted: Vec::new(),
+            spilled: Vec::new(),
+            forecast: None,
+            pressure: None,
+            key: None,
+            link: Link::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.has_none_aside() && self.spilled.is_empty()
+    }
+
+    pub(super) fn has_none_aside(&self) -> bool {
+        self.deferral.as_ref().is_none_or(Deferral::is_empty)
+    }
+
+    pub(super) fn snapshot(&self) -> ClassQueueSnapshot {
+        ClassQueueSnapshot {
+            queue: self.queue.snapshot(),
+            deferral: self.deferral.as_ref().map(Deferral::snapshot),
+            waiting: self.waiting.items,
+        }
+    }
+
+    /// Elements queued and put aside.
+    pub(super) fn held(&self) -> usize {
+        self.queue.len() + self.deferral.as_ref().map_or(0, Deferral::len)
+    }
+
+    /// What is begun now is mostly served by then: it is in vain to begin what must be done before.
+    /// While there is room for everybody an element is given its chance.
+    pub(super) fn served_by(&self, now: Time) -> Time {
+        match &self.forecast {
+            Some(forecast) if self.queue.is_overloaded() => now + forecast.service * MOSTLY,
+            _ => now,
+        }
+    }
+
+    /// Whether so many elements of a class that waited equally long are given up instead of served, and
+    /// of how many of them that is said. While a lower class is held nobody is.
+    pub(super) fn judge(
+        &mut self,
+        now: Time,
+        class: Class,
+        wait: Duration,
+        count: usize,
+    ) -> (bool, usize) {
+        let Some(codel) = &mut self.codel else {
+            return (false, count);
+        };
+        let (stale, count) = codel[class.index()].are_stale(now, wait, count);
+        (stale && !self.queue.holds_below(class), count)
+    }
+
+    /// Whether it would be served after its deadline.
+    fn is_too_late(&self, now: Time, element: &Element<T>) -> bool {
+        self.forecast.is_some_and(|forecast| {
+            let ahead = self.queue.ahead_of(class_of(element));
+            forecast.is_too_late(now, ahead, element.meta.deadline)
+        })
+    }
+
+    /// Whether there is too much to do elsewhere for a class that can be done later.
+    fn defers_now(&self, now: Time, class: Class) -> bool {
+        let (Some(pressure), Some(deferral)) = (&self.pressure, &self.deferral) else {
+            return false;
+        };
+        self.queue.settings().policy(class) == WhenNoRoom::Defer
+            && deferral.is_above(pressure.score(now))
+    }
+
+    /// Queues all of a chunk in one step, if nothing has to be decided about any of its elements:
+    /// there is room for all, none is too late, and none is to be put aside.
+    pub(super) fn offer_all(&mut self, now: Time, chunk: &mut Chunk<T>) -> bool
+    where
+        T: 'static,
+    {
+        if self.key.is_some() && !self.has_none_aside() {
+            return false;
+        }
+        let earliest = chunk.columns.earliest_deadline();
+        if earliest != Time::MAX {
+            let ahead = self.queue.len() + chunk.len();
+            let late = |forecast: &Forecast| forecast.is_too_late(now, ahead, earliest);
+            if earliest <= now || self.forecast.as_ref().is_some_and(late) {
+                return false;
+            }
+        }
+        let added = chunk.columns.by_class();
+        let mut classes = (0..Class::COUNT as u8).filter_map(Class::new);
+        if self.pressure.is_some()
+            && classes.any(|class| added[class.index()].0 > 0 && self.defers_now(now, class))
+        {
+            return false;
+        }
+        self.queue.offer_all(&added, |lanes| {
+            Lane::append(lanes, now, chunk, &added);
+        })
+    }
+
+    /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has
+    /// waited enough.
+    pub(super) fn offer(
+        &mut self,
+        now: Time,
+        since: Time,
+        element: Element<T>,
+        leaves: &mut Leaves<T>,
+    ) -> Option<(Element<T>, Time)> {
+        if element.meta.deadline <= now || self.is_too_late(now, &element) {
+            leaves.settle(element, Outcome::Expired);
+            return None;
+        }
+        if self.defers_now(now, class_of(&element)) {
+            self.leave(now, element, Away::Defer, Reason::NoRoom, leaves);
+            return None;
+        }
+        if self.key.is_some() && !self.has_none_aside() {
+            let Some(key) = key_of(self.key.as_deref(), &element) else {
+                leaves.settle(element, Outcome::Failed(Reason::Panicked));
+                return None;
+            };
+            let deferral = self.deferral.as_ref();
+            if key.is_some_and(|key| deferral.is_some_and(|aside| aside.must_defer(key))) {
+                self.put_aside(now, element, key, leaves);
+                return None;
+            }
+        }
+        let offer = Offer::new(class_of(&element), bytes_of(&element), since);
+        let placed = self.queue.offer(now, offer, element, &mut self.evicted);
+        let mut evicted = std::mem::take(&mut self.evicted);
+        let mut followed = Vec::new();
+        for Evicted { entry, to } in evicted.drain(..) {
+            let class = entry.offer.class;
+            let key = self.leave(now, entry.payload, to, Reason::Evicted, leaves);
+            followed.extend(key.map(|key| (class, key)));
+        }
+        self.evicted = evicted;
+        for (class, key) in followed {
+            self.put_followers_aside(now, class, key, leaves);
+        }
+        match placed {
+            Placed::Queued => {}
+            Placed::Wait(element, until) => return Some((element, until)),
+            Placed::Refused(element, _) => {
+                leaves.settle(element, Outcome::Shed(Reason::NoRoom));
+            }
+            Placed::Defer(element) => {
+                self.leave(now, element, Away::Defer, Reason::NoRoom, leaves);
+            }
+            Placed::Divert(element) => {
+                self.leave(now, element, Away::Divert, Reason::NoRoom, leaves);
+            }
+        }
+        None
+    }
+
+    /// Lets an element go that way. Returns the key by which others must follow it.
+    fn leave(
+        &mut self,
+        now: Time,
+        element: Element<T>,
+        way: Away,
+        why: Reason,
+        leaves: &mut Leaves<T>,
+    ) -> Option<u64> {
+        match way {
+            Away::Divert => leaves.diverted.push(element),
+            Away::Defer if self.deferral.is_some() => {
+                let Some(key) = key_of(self.key.as_deref(), &element) else {
+                    leaves.settle(element, Outcome::Failed(Reason::Panicked));
+                    return None;
+                };
+                self.put_aside(now, element, key, leaves);
+                return key;
+            }
+            _ => leaves.settle(element, Outcome::Shed(why)),
+        }
+        None
+    }
+
+    /// Puts aside what is queued of that class and key, which would pass the one that is aside.
+    fn put_followers_aside(&mut self, now: Time, class: Class, key: u64, leaves: &mut Leaves<T>) {
+        let deferral = self.deferral.as_ref();
+        if !deferral.is_some_and(|aside| aside.must_defer(key)) {
+            return;
+        }
+        let of = self.key.clone();
+        let follows = |element: &Element<T>| key_of(of.as_deref(), element) == Some(Some(key));
+        for entry in self.queue.evict(class, |entry| follows(&entry.payload)) {
+            self.put_aside(now, entry.payload, Some(key), leaves);
+        }
+    }
+
+    fn put_aside(
+        &mut self,
+        now: Time,
+        element: Element<T>,
+        key: Option<u64>,
+        leaves: &mut Leaves<T>,
+    ) {
+        let Some(deferral) = &mut self.deferral else {
+            return;
+        };
+        let mut facts =
+            Deferred::new(class_of(&element), bytes_of(&element)).deadline(element.meta.deadline);
+        facts.key = key;
+        let mut spilled = Vec::new();
+        if let Err(element) = deferral.defer(now, facts, element, &mut spilled) {
+            leaves.settle(element, Outcome::Shed(Reason::NoRoom));
+        }
+        // The oldest made way for it.
+        let spilled = spilled.into_iter().map(|aside| aside.payload);
+        leaves.diverted.extend(spilled);
+    }
+
+    /// How full the queue is, or how great the pressure, whichever is more: 0 to 1.
+    fn pressure(&self, now: Time) -> f64 {
+        let fullness = self.queue.len() as f64 / self.queue.settings().max_items() as f64;
+        let outside = self.pressure.as_ref().map(|pressure| pressure.score(now));
+        fullness.max(outside.unwrap_or(0.0))
+    }
+
+    /// Offers again what was put aside, as far as there is room and time for it.
+    pub(super) fn reoffer(&mut self, now: Time, leaves: &mut Leaves<T>) {
+        loop {
+            let pressure = self.pressure(now);
+            let Some(deferral) = &mut self.deferral else {
+                return;
+            };
+            match deferral.next(now, pressure) {
+                None => return,
+                Some(Leaving::Expire(aside)) => leaves.settle(aside.payload, Outcome::Expired),
+                Some(Leaving::Spill(aside)) => self.spilled.push(aside.payload),
+                Some(Leaving::Reoffer(aside)) => {
+                    if self.queue.has_room(aside.facts.class, aside.facts.bytes) {
+                        let offer = Offer::new(aside.facts.class, aside.facts.bytes, now);
+                        let _ = self
+                            .queue
+                            .offer(now, offer, aside.payload, &mut self.evicted);
+                        continue;
+                    }
+                    match deferral.put_back(aside) {
+                        None => return,
+                        Some(Leaving::Spill(aside)) => self.spilled.push(aside.payload),
+                        Some(Leaving::Reoffer(aside) | Leaving::Expire(aside)) => {
+                            leaves.settle(aside.payload, Outcome::Expired);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes out what is held of a source, or all.
+    pub(super) fn remove(
+        &mut self,
+        of: Option<SourceId>,
+        outcome: Outcome,
+        leaves: &mut Leaves<T>,
+    ) {
+        let is_out =
+            |element: &Element<T>| of.is_none_or(|source| element.meta.receipt.is_of(source));
+        for entry in self.queue.remove(|entry| is_out(&entry.payload)) {
+            leaves.settle(entry.payload, outcome);
+        }
+        if let Some(deferral) = &mut self.deferral {
+            for aside in deferral.remove(|aside| is_out(&aside.payload)) {
+                leaves.settle(aside.payload, outcome);
+            }
+        }
+        for element in std::mem::take(&mut self.spilled) {
+            if is_out(&element) {
+                leaves.settle(element, outcome);
+            } else {
+                self.spilled.push(element);
+            }
+        }
+    }
+}
+
+/// The key within which an element's order is kept, if it is; `None` if the closure panicked.
+fn key_of<T>(key: Option<&Key<T>>, element: &Element<T>) -> Option<Option<u64>> {
+    let Some(key) = key else {
+        return Some(None);
+    };
+    // Classes pass one another in any case.
+    let of_class = (class_of(element).index() as u64).rotate_right(3);
+    let key = guard(|| key(&element.value)).ok()?;
+    Some(Some(key.wrapping_add(of_class)))
+}
