@@ -14,7 +14,7 @@ mod leaves;
 mod policy;
 mod producer;
 mod state;
-#[cfg(test)]
+#[cfg(all(test, feature = "testkit"))]
 mod tests;
 mod waiting;
 
