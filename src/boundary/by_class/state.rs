@@ -182,17 +182,7 @@ impl<T> State<T> {
         }
         let offer = Offer::new(class_of(&element), bytes_of(&element), since);
         let placed = self.queue.offer(now, offer, element, &mut self.evicted);
-        let mut evicted = std::mem::take(&mut self.evicted);
-        let mut followed = Vec::new();
-        for Evicted { entry, to } in evicted.drain(..) {
-            let class = entry.offer.class;
-            let key = self.leave(now, entry.payload, to, Reason::Evicted, leaves);
-            followed.extend(key.map(|key| (class, key)));
-        }
-        self.evicted = evicted;
-        for (class, key) in followed {
-            self.put_followers_aside(now, class, key, leaves);
-        }
+        self.lead_away(now, leaves);
         match placed {
             Placed::Queued => {}
             Placed::Wait(element, until) => return Some((element, until)),
@@ -209,7 +199,61 @@ impl<T> State<T> {
         None
     }
 
-    /// Lets an element go that way. Returns the key by which others must follow it.
+    /// Lets those go that made way.
+    fn lead_away(&mut self, now: Time, leaves: &mut Leaves<T>) {
+        let mut evicted = std::mem::take(&mut self.evicted);
+        let (mut place, mut followed) = (0, Vec::new());
+        for Evicted { entry, to } in evicted.drain(..) {
+            if self.key.is_none() || to != Away::Defer {
+                self.leave(now, entry.payload, to, Reason::Evicted, leaves);
+            } else {
+                let class = entry.offer.class;
+                let key = self.put_before(now, &mut place, entry.payload, leaves);
+                followed.extend(key.map(|key| (class, key)));
+            }
+        }
+        self.evicted = evicted;
+        // What is queued behind them of their keys would pass them.
+        for (class, key) in followed {
+            let of = self.key.clone();
+            let follows = |element: &Element<T>| key_of(of.as_deref(), element) == Some(Some(key));
+            for entry in self.queue.evict(class, |entry| follows(&entry.payload)) {
+                self.put_before(now, &mut place, entry.payload, leaves);
+            }
+        }
+    }
+
+    /// Puts aside what was queued, before what of its key was put aside instead of being queued, and
+    /// behind so many that made way before it. Returns its key, unless it had to leave.
+    fn put_before(
+        &mut self,
+        now: Time,
+        place: &mut usize,
+        element: Element<T>,
+        leaves: &mut Leaves<T>,
+    ) -> Option<u64> {
+        let Some(key) = key_of(self.key.as_deref(), &element) else {
+            leaves.settle(element, Outcome::Failed(Reason::Panicked));
+            return None;
+        };
+        let facts = facts_of(&element, key);
+        match self
+            .deferral
+            .as_mut()?
+            .defer_at(*place, now, facts, element)
+        {
+            Ok(()) => {
+                *place += 1;
+                key
+            }
+            Err(element) => {
+                leaves.settle(element, Outcome::Shed(Reason::NoRoom));
+                None
+            }
+        }
+    }
+
+    /// Lets an element go that way.
     fn leave(
         &mut self,
         now: Time,
@@ -217,32 +261,14 @@ impl<T> State<T> {
         way: Away,
         why: Reason,
         leaves: &mut Leaves<T>,
-    ) -> Option<u64> {
+    ) {
         match way {
             Away::Divert => leaves.diverted.push(element),
-            Away::Defer if self.deferral.is_some() => {
-                let Some(key) = key_of(self.key.as_deref(), &element) else {
-                    leaves.settle(element, Outcome::Failed(Reason::Panicked));
-                    return None;
-                };
-                self.put_aside(now, element, key, leaves);
-                return key;
-            }
+            Away::Defer if self.deferral.is_some() => match key_of(self.key.as_deref(), &element) {
+                Some(key) => self.put_aside(now, element, key, leaves),
+                None => leaves.settle(element, Outcome::Failed(Reason::Panicked)),
+            },
             _ => leaves.settle(element, Outcome::Shed(why)),
-        }
-        None
-    }
-
-    /// Puts aside what is queued of that class and key, which would pass the one that is aside.
-    fn put_followers_aside(&mut self, now: Time, class: Class, key: u64, leaves: &mut Leaves<T>) {
-        let deferral = self.deferral.as_ref();
-        if !deferral.is_some_and(|aside| aside.must_defer(key)) {
-            return;
-        }
-        let of = self.key.clone();
-        let follows = |element: &Element<T>| key_of(of.as_deref(), element) == Some(Some(key));
-        for entry in self.queue.evict(class, |entry| follows(&entry.payload)) {
-            self.put_aside(now, entry.payload, Some(key), leaves);
         }
     }
 
@@ -256,9 +282,7 @@ impl<T> State<T> {
         let Some(deferral) = &mut self.deferral else {
             return;
         };
-        let mut facts =
-            Deferred::new(class_of(&element), bytes_of(&element)).deadline(element.meta.deadline);
-        facts.key = key;
+        let facts = facts_of(&element, key);
         let mut spilled = Vec::new();
         if let Err(element) = deferral.defer(now, facts, element, &mut spilled) {
             leaves.settle(element, Outcome::Shed(Reason::NoRoom));
@@ -330,6 +354,14 @@ impl<T> State<T> {
                 self.spilled.push(element);
             }
         }
+    }
+}
+
+fn facts_of<T>(element: &Element<T>, key: Option<u64>) -> Deferred {
+    let deadline = element.meta.deadline;
+    Deferred {
+        key,
+        ..Deferred::new(class_of(element), bytes_of(element)).deadline(deadline)
     }
 }
 

@@ -122,15 +122,15 @@ fn a_key_that_is_aside_holds_the_rest_of_it_back() {
         assert_eq!(
             snapshot.deferral.unwrap().items,
             5,
-            "3 went behind 1, which made way"
+            "1 made way, and comes before 3"
         );
         assert_eq!(
             pair.take(2).values(),
             [100, 102],
             "no other class is held back"
         );
-        assert_eq!(pair.take(9).values(), [0, 2, 4]);
-        assert_eq!(pair.take(9).values(), [1, 3]);
+        assert_eq!(pair.take(9).values(), [1, 3, 0]);
+        assert_eq!(pair.take(9).values(), [2, 4]);
         assert_eq!(pair.lost(), []);
     });
 }
@@ -176,6 +176,42 @@ fn a_close_has_all_that_is_aside_handed_on() {
         assert_eq!(pair.take(9).values(), [2, 3]);
         assert_eq!(pair.take(9).values(), [4, 5]);
         assert!(matches!(pair.take(9), Got::Done));
+        assert_eq!(pair.held(), Held::NONE);
+    });
+}
+
+#[test]
+fn what_spills_is_inside_until_the_producer_leads_it_away() {
+    in_simulation(async {
+        let settings = room_for(1).when_no_room(LOW, WhenNoRoom::Defer);
+        let deferral = DeferralSettings::items(2).ttl(20 * MS).spill();
+        let mut pair = Pair::new(ClassBuffer::new(settings).defer(deferral));
+        pair.send(weighing(LOW, 5, 0..3));
+        assert_eq!(pair.credit(), 64);
+        assert!(pair.take(0).is_pending());
+        pair.producer.woken();
+        time::sleep(21 * MS).await;
+        assert!(pair.take(0).is_pending());
+        assert_eq!(pair.producer.woken(), 1, "it has the side output");
+        assert_eq!(pair.snapshot().deferral.unwrap().items, 0);
+        assert_eq!(
+            pair.held(),
+            Held {
+                items: 3,
+                bytes: 15
+            }
+        );
+        assert_eq!(pair.take(9).values(), [0]);
+        assert_eq!(
+            pair.held(),
+            Held {
+                items: 2,
+                bytes: 10
+            }
+        );
+        pair.control(Control::Cancel);
+        let cancelled = Outcome::Cancelled(Reason::NotWanted);
+        assert_eq!(pair.lost(), [1, 2].map(|value| (value, cancelled)));
         assert_eq!(pair.held(), Held::NONE);
     });
 }

@@ -209,3 +209,65 @@ fn admission_is_told_how_much_waits_and_that_nothing_does_in_the_end() {
     drop(pair);
     assert!(queue_delay_ms() < 0.1);
 }
+
+#[test]
+fn what_would_be_served_too_late_does_not_come_in_and_is_not_begun_under_overload() {
+    use crate::control::{AdmissionHandle, AdmissionSettings};
+    in_simulation(async {
+        let admission = AdmissionHandle::new(AdmissionSettings::default()).unwrap();
+        admission.workers(0, 1);
+        // One is served a millisecond, ten times as many are offered.
+        for _ in 0..6 {
+            for _ in 0..10 {
+                admission.served(MS, true);
+            }
+            admission.offer(LOW, 100);
+            time::sleep(11 * MS).await;
+            admission.tick(time::now());
+        }
+        assert!(!admission.admits_all());
+        let mut pair = Pair::new(ClassBuffer::new(room_for(100)).feeding(&admission));
+        let due = |values: std::ops::Range<u64>, ms: u64| {
+            let mut elements = of(LOW, values);
+            for element in &mut elements {
+                element.meta.deadline = time::now() + Duration::from_millis(ms);
+            }
+            elements
+        };
+        pair.send(due(0..3, 1000));
+        assert_eq!(pair.snapshot().queue.items, 3);
+        pair.send(due(3..9, 5));
+        let lost = pair.lost();
+        assert!(
+            lost.len() > 2 && lost.contains(&(8, Outcome::Expired)),
+            "{lost:?}"
+        );
+        assert!(lost.iter().all(|(value, _)| *value > 3), "{lost:?}");
+        // The first three have plenty of time; the others less than three times the service.
+        let inside = pair.held().items as u64;
+        time::sleep(3 * MS).await;
+        assert_eq!(pair.take(99).values(), [0, 1, 2]);
+        let lost = pair.lost();
+        assert_eq!(lost.len() as u64, inside - 3);
+        assert!(lost.iter().all(|(_, how)| *how == Outcome::Expired));
+    });
+}
+
+#[test]
+fn lanes_turn_while_a_queue_stands() {
+    use crate::control::LaneOrder;
+    in_simulation(async {
+        let settings = room_for(100).order(LOW, LaneOrder::Adaptive);
+        // More than 2 ms for 5 ms: a queue stands. HIGH below keeps all from being given up.
+        let mut pair = Pair::new(ClassBuffer::new(settings).give_up_stale(2 * MS, 5 * MS));
+        pair.send(of(LOW, 0..20));
+        pair.send(of(Class::LOWEST, [99]));
+        for n in 0..3 {
+            time::sleep(4 * MS).await;
+            assert_eq!(pair.take(1).values(), [n]);
+        }
+        pair.send(of(LOW, [20]));
+        assert_eq!(pair.take(2).values(), [20, 19], "the newest first");
+        assert_eq!(pair.lost(), []);
+    });
+}
