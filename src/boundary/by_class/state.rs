@@ -170,7 +170,7 @@ impl<T> State<T> {
             return None;
         }
         if self.key.is_some() && !self.has_none_aside() {
-            let Some(key) = key_of(self.key.as_deref(), &element) else {
+            let Ok(key) = key_of(self.key.as_deref(), &element) else {
                 leaves.settle(element, Outcome::Failed(Reason::Panicked));
                 return None;
             };
@@ -216,7 +216,7 @@ impl<T> State<T> {
         // What is queued behind them of their keys would pass them.
         for (class, key) in followed {
             let of = self.key.clone();
-            let follows = |element: &Element<T>| key_of(of.as_deref(), element) == Some(Some(key));
+            let follows = |element: &Element<T>| key_of(of.as_deref(), element) == Ok(Some(key));
             for entry in self.queue.evict(class, |entry| follows(&entry.payload)) {
                 self.put_before(now, &mut place, entry.payload, leaves);
             }
@@ -232,7 +232,7 @@ impl<T> State<T> {
         element: Element<T>,
         leaves: &mut Leaves<T>,
     ) -> Option<u64> {
-        let Some(key) = key_of(self.key.as_deref(), &element) else {
+        let Ok(key) = key_of(self.key.as_deref(), &element) else {
             leaves.settle(element, Outcome::Failed(Reason::Panicked));
             return None;
         };
@@ -265,8 +265,8 @@ impl<T> State<T> {
         match way {
             Away::Divert => leaves.diverted.push(element),
             Away::Defer if self.deferral.is_some() => match key_of(self.key.as_deref(), &element) {
-                Some(key) => self.put_aside(now, element, key, leaves),
-                None => leaves.settle(element, Outcome::Failed(Reason::Panicked)),
+                Ok(key) => self.put_aside(now, element, key, leaves),
+                Err(_) => leaves.settle(element, Outcome::Failed(Reason::Panicked)),
             },
             _ => leaves.settle(element, Outcome::Shed(why)),
         }
@@ -365,13 +365,13 @@ fn facts_of<T>(element: &Element<T>, key: Option<u64>) -> Deferred {
     }
 }
 
-/// The key within which an element's order is kept, if it is; `None` if the closure panicked.
-fn key_of<T>(key: Option<&Key<T>>, element: &Element<T>) -> Option<Option<u64>> {
+/// The key within which an element's order is kept, if it is; or with what the closure panicked.
+fn key_of<T>(key: Option<&Key<T>>, element: &Element<T>) -> Result<Option<u64>, String> {
     let Some(key) = key else {
-        return Some(None);
+        return Ok(None);
     };
     // Classes pass one another in any case.
     let of_class = (class_of(element).index() as u64).rotate_right(3);
-    let key = guard(|| key(&element.value)).ok()?;
-    Some(Some(key.wrapping_add(of_class)))
+    let key = guard(|| key(&element.value))?;
+    Ok(Some(key.wrapping_add(of_class)))
 }

@@ -57,7 +57,6 @@ pub use offer::{Away, Entry, Evicted, Offer, OfferRefusal, Placed, Served};
 pub use queue::PriorityQueue;
 pub use snapshot::{LaneSnapshot, PrioritySnapshot};
 pub(crate) use store::Store;
-use store::Stretch;
 pub use when_full::{LaneOrder, PrioritySettings, Victims, WhenNoRoom};
 
 #[cfg(doc)]

@@ -1,5 +1,7 @@
 //! The lanes, and the decision of an offer.
 
+mod bulk;
+
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use crate::time::Time;
 
 use super::{
     Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PrioritySettings,
-    PrioritySnapshot, Served, Store, Stretch, Victims, WhenNoRoom,
+    PrioritySnapshot, Served, Store, Victims, WhenNoRoom,
 };
 
 /// A bounded queue that serves the dearest first and gives up the cheapest. See the [module](super).
@@ -136,44 +138,6 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
     fn note_peak(&mut self) {
         self.peak_items = self.peak_items.max(self.items);
         self.peak_bytes = self.peak_bytes.max(self.bytes);
-    }
-
-    /// Adds so many elements of each class with so many bytes, if all fit without anything making way
-    /// and no order among all classes has to be kept; `put` puts them into the lanes. False if nothing
-    /// was done.
-    pub(crate) fn offer_all(
-        &mut self,
-        added: &[(usize, u64); Class::COUNT],
-        put: impl FnOnce(&mut [S; Class::COUNT]),
-    ) -> bool {
-        if self.settings.victims == Victims::Oldest || !self.have_room(added) {
-            return false;
-        }
-        put(&mut self.lanes);
-        for (class, (count, bytes)) in added.iter().enumerate().filter(|(_, (n, _))| *n > 0) {
-            self.came(class, *count, *bytes);
-        }
-        self.note_peak();
-        true
-    }
-
-    /// Whether all of them fit, so many of each class, without anything making way.
-    fn have_room(&self, added: &[(usize, u64); Class::COUNT]) -> bool {
-        let items: usize = added.iter().map(|(count, _)| count).sum();
-        let bytes = added
-            .iter()
-            .fold(self.bytes, |sum, (_, bytes)| sum.saturating_add(*bytes));
-        if self.items + items > self.settings.items || bytes > self.settings.bytes {
-            return false;
-        }
-        let Some(places) = &self.settings.places else {
-            return true;
-        };
-        let mut held = 0;
-        (0..Class::COUNT).rev().all(|class| {
-            held += self.seen[class].items + added[class].0;
-            held <= places[class] as usize
-        })
     }
 
     /// Whether an element of that class and size fits now without anything making way.
@@ -322,29 +286,6 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
         seen.aged += if turn.aged { count as u64 } else { 0 };
     }
 
-    /// The next turns that are alike: at most so many elements of one class that wait since the same
-    /// time, the oldest first. `None` if there is nothing, or if the newest of a class is next.
-    pub(crate) fn stretch(&self, now: Time, most: usize) -> Option<Stretch<'_, S>> {
-        let since = |class| oldest(&self.lanes, class);
-        let (turn, count) = self.scheduler.peek_run(now, self.waiting, most, since)?;
-        let class = turn.class.index();
-        let lane = &self.lanes[class];
-        (!self.newest_first(class)).then(|| Stretch {
-            turn,
-            count: count.min(lane.alike()),
-            since: lane.front().map_or(now, |front| front.since),
-            lane,
-        })
-    }
-
-    /// Takes those turns, as many as that; `take` takes the elements out of the front of their lane and
-    /// says how many bytes they have.
-    pub(crate) fn serve(&mut self, turn: Turn, count: usize, take: impl FnOnce(&mut S) -> u64) {
-        self.scheduler.take(turn, count);
-        let bytes = take(&mut self.lanes[turn.class.index()]);
-        self.served(turn, count, bytes);
-    }
-
     /// Takes out the elements for which the closure says so, the highest class first, in the order
     /// of their arrival.
     pub fn remove(&mut self, mut is_out: impl FnMut(&Entry<P>) -> bool) -> Vec<Entry<P>> {
@@ -354,18 +295,6 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
             self.take_out(class, &mut is_out, &mut out);
             self.seen[class].removed += (out.len() - before) as u64;
         }
-        out
-    }
-
-    /// Has the elements of a class make way for which the closure says so, and go elsewhere.
-    pub(crate) fn evict(
-        &mut self,
-        class: Class,
-        is_out: impl FnMut(&Entry<P>) -> bool,
-    ) -> Vec<Entry<P>> {
-        let mut out = Vec::new();
-        self.take_out(class.index(), is_out, &mut out);
-        self.seen[class.index()].evicted_elsewhere += out.len() as u64;
         out
     }
 
