@@ -3,7 +3,7 @@
 //! `cargo bench --bench pressure -- [FILTER]`. Wanted: a refusal at most 10 ns; an element that passes
 //! admission and a buffer by class at most 15 ns more than one that passes a plain buffer
 //! (`element/admitted_over_plain`: rounds of both in turn, so that neither has the quieter machine).
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::future::{IntoFuture, ready};
 use std::hint::black_box;
@@ -121,7 +121,7 @@ fn over_plain(_: &mut Criterion) {
         .collect();
     over.sort_by(f64::total_cmp);
     // Where the median of all rounds there could be lies, 95 times in 100: ranks about the middle.
-    let spread = (0.98 * f64::from(rounds).sqrt()).ceil() as usize;
+    let spread = usize::isqrt(rounds);
     let middle = over.len() / 2;
     let (low, high) = (middle.saturating_sub(spread), middle + spread);
     println!(
