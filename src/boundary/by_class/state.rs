@@ -106,12 +106,14 @@ impl<T> State<T> {
         (stale && !self.queue.holds_below(class), count)
     }
 
-    /// Whether it would be served after its deadline.
+    /// Whether its deadline has passed, or will have when it is served.
     fn is_too_late(&self, now: Time, element: &Element<T>) -> bool {
-        self.forecast.is_some_and(|forecast| {
+        let deadline = element.meta.deadline;
+        let late = |forecast: &Forecast| {
             let ahead = self.queue.ahead_of(class_of(element));
-            forecast.is_too_late(now, ahead, element.meta.deadline)
-        })
+            forecast.is_too_late(now, ahead, deadline)
+        };
+        deadline != Time::MAX && (deadline <= now || self.forecast.as_ref().is_some_and(late))
     }
 
     /// Whether there is too much to do elsewhere for a class that can be done later.
@@ -161,7 +163,7 @@ impl<T> State<T> {
         element: Element<T>,
         leaves: &mut Leaves<T>,
     ) -> Option<(Element<T>, Time)> {
-        if element.meta.deadline <= now || self.is_too_late(now, &element) {
+        if self.is_too_late(now, &element) {
             leaves.settle(element, Outcome::Expired);
             return None;
         }

@@ -215,3 +215,18 @@ fn what_spills_is_inside_until_the_producer_leads_it_away() {
         assert_eq!(pair.held(), Held::NONE);
     });
 }
+
+#[test]
+fn its_bound_is_what_is_queued_put_aside_and_waits() {
+    let deferral = DeferralSettings::items(7).bytes(100);
+    let buffer = ClassBuffer::new(room_for(5).bytes(81)).defer(deferral);
+    assert_eq!((buffer.capacity(), buffer.capacity_bytes()), (12, 192));
+    assert_eq!(buffer.aside().map(|(items, _)| items), Some(7));
+    let plain = ClassBuffer::new(room_for(5));
+    assert_eq!((plain.capacity(), plain.capacity_bytes()), (5, u64::MAX));
+    assert_eq!(plain.aside(), None);
+    assert!(
+        format!("{:?}", plain.view()).contains("None"),
+        "not run yet"
+    );
+}

@@ -26,6 +26,8 @@ pub struct PriorityQueue<P, S = VecDeque<Entry<P>>> {
     seen: [LaneSnapshot; Class::COUNT],
     /// Bit `n` is set if lane `n` holds something.
     waiting: u8,
+    /// Bit `n` is set if elements of class `n` may make way.
+    evictable: u8,
     scheduler: Scheduler,
     items: usize,
     bytes: u64,
@@ -35,6 +37,15 @@ pub struct PriorityQueue<P, S = VecDeque<Entry<P>>> {
     overloaded: bool,
     history: History,
     payload: PhantomData<fn() -> P>,
+}
+
+/// The classes whose bits are set, the highest first.
+fn classes(mut bits: u8) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let class = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (class < Class::COUNT).then_some(class)
+    })
 }
 
 /// Since when the oldest of that lane waits.
@@ -62,6 +73,9 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
             lanes: std::array::from_fn(|_| S::default()),
             seen: [LaneSnapshot::default(); Class::COUNT],
             waiting: 0,
+            evictable: (0..Class::COUNT)
+                .filter(|class| settings.evictable[*class])
+                .fold(0, |bits, class| bits | 1 << class),
             scheduler: Scheduler::new(settings.aging)?,
             items: 0,
             bytes: 0,
@@ -177,20 +191,17 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
             Victims::Oldest if evicts => 0,
             Victims::Oldest => return false,
         };
-        let victims = from..Class::COUNT;
+        let victims = u8::MAX.checked_shl(from as u32).unwrap_or(0) & self.evictable;
         let (mut items, mut bytes) = (0, 0);
-        for class in victims
-            .clone()
-            .filter(|class| self.settings.evictable[*class])
-        {
+        for class in classes(self.waiting & victims) {
             items += self.seen[class].items;
             bytes += self.seen[class].bytes;
         }
-        if !self.would_fit(at, offer.bytes, items, bytes) {
+        if items == 0 || !self.would_fit(at, offer.bytes, items, bytes) {
             return false;
         }
         while !self.has_room(offer.class, offer.bytes) {
-            let Some(entry) = self.victim(victims.clone()) else {
+            let Some(entry) = self.victim(victims) else {
                 return false;
             };
             let seen = &mut self.seen[entry.offer.class.index()];
@@ -207,19 +218,11 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
     }
 
     /// Takes out the one that makes way next, of those classes.
-    fn victim(&mut self, classes: std::ops::Range<usize>) -> Option<Entry<P>> {
-        let mut held = classes
-            .filter(|class| self.settings.evictable[*class])
-            .filter_map(|class| {
-                if self.waiting & (1 << class) == 0 {
-                    return None;
-                }
-                let number = self.lanes[class].front_number();
-                Some((class, number))
-            });
-        let (class, _) = match self.settings.victims {
-            Victims::LowestClass => held.next_back()?,
-            Victims::Oldest => held.min_by_key(|(_, number)| *number)?,
+    fn victim(&mut self, victims: u8) -> Option<Entry<P>> {
+        let held = classes(self.waiting & victims);
+        let class = match self.settings.victims {
+            Victims::LowestClass => held.last()?,
+            Victims::Oldest => held.min_by_key(|class| self.lanes[*class].front_number())?,
         };
         let entry = self.lanes[class].pop_front()?;
         self.left(class, 1, entry.offer.bytes);
@@ -367,9 +370,8 @@ impl<P, S: Store<P>> PriorityQueue<P, S> {
     /// Whether an element of a lower class is held that could make way.
     #[must_use]
     pub fn holds_below(&self, class: Class) -> bool {
-        let below = class.index() + 1..Class::COUNT;
-        let mut could = below.filter(|class| self.settings.evictable[*class]);
-        could.any(|class| self.seen[class].items > 0)
+        let below = u8::MAX.checked_shl(class.index() as u32 + 1).unwrap_or(0);
+        self.waiting & self.evictable & below != 0
     }
 
     /// How long the element that waits longest has waited, over all classes: what a queue delay is
