@@ -21,7 +21,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let element = (0..3_u8, 0..4_u64, prop::option::weighted(0.2, 0..20_u64));
+    let element = (0..3_u8, 0..4_u64, prop::option::weighted(0.2, 0..8_u64));
     let plain = (0..3_u8).prop_map(|class| (class, 0, None));
     let step = prop_oneof![
         3 => proptest::collection::vec(element, 1..12).prop_map(Step::Chunk),
