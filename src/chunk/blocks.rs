@@ -76,12 +76,6 @@ impl<T> Blocks<T> {
         }
     }
 
-    pub(super) fn extend(&mut self, values: impl Iterator<Item = T>) {
-        for value in values {
-            self.push_back(value);
-        }
-    }
-
     pub(super) fn pop_front(&mut self) -> Option<T> {
         if self.front.is_empty()
             && let Some(block) = self.rest.pop_front()

@@ -12,8 +12,8 @@ use crate::mark::Mark;
 /// holds it has.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    pub(super) values: Blocks<T>,
-    pub(super) columns: Columns,
+    values: Blocks<T>,
+    columns: Columns,
     /// Marks, each with the number of elements that must have been taken before it.
     marks: VecDeque<(u64, Mark)>,
     taken: u64,

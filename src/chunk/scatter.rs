@@ -2,31 +2,27 @@
 
 use super::column::{Cells, Column};
 use super::columns::repeat;
-use super::{Chunk, Columns, Queue};
+use super::{Chunk, Columns};
 use crate::class::Class;
 
 /// How many elements of each class, and how many bytes they have.
 pub(crate) type ByClass = [(usize, u64); Class::COUNT];
 
-impl<T: 'static> Chunk<T> {
-    /// Moves each element to the end of the queue of its class; one without a class counts as
-    /// [`Class::default`]. `queue` is the queue in a lane.
-    pub(crate) fn scatter<L>(
-        &mut self,
-        lanes: &mut [L; Class::COUNT],
-        queue: impl Fn(&mut L) -> &mut Queue<T> + Copy,
-    ) {
+impl<T> Chunk<T> {
+    /// Moves each element to the end of the part of its class; one without a class counts as
+    /// [`Class::default`].
+    pub(crate) fn scatter(&mut self, parts: &mut [Chunk<T>; Class::COUNT]) {
         let mut runs = self.columns.classes();
         let (first, another) = (runs.next(), runs.next());
         drop(runs);
         if let (Some((class, _)), None) = (first, another) {
-            queue(&mut lanes[class.unwrap_or_default().index()]).append(self);
+            parts[class.unwrap_or_default().index()].append(self);
             return;
         }
         if self.len() > Self::MAX {
             for element in self.drain() {
                 let class = element.meta.class.unwrap_or_default();
-                queue(&mut lanes[class.index()]).push(element);
+                parts[class.index()].push(element);
             }
             return;
         }
@@ -38,58 +34,34 @@ impl<T: 'static> Chunk<T> {
             let index = class.unwrap_or_default().index();
             classes[start..start + count].fill(index as u8);
             start += count;
-            let queue = queue(&mut lanes[index]);
-            let before = queue.columns.len();
-            queue.columns.class.push(before, repeat(class, count));
-            queue.values.extend(values.by_ref().take(count));
+            let part = &mut parts[index];
+            let before = part.columns.len();
+            part.columns.class.push(before, repeat(class, count));
+            part.values.extend(values.by_ref().take(count));
         }
         drop(values);
         self.columns.class.clear();
-        self.columns
-            .scatter(&classes[..start], lanes, |lane| &mut queue(lane).columns);
+        self.columns.scatter(&classes[..start], parts);
     }
 }
 
 impl Columns {
     /// Moves the cells of all columns but the class to the columns of their class, in order.
-    fn scatter<L>(
-        &mut self,
-        classes: &[u8],
-        lanes: &mut [L; Class::COUNT],
-        of: impl Fn(&mut L) -> &mut Columns + Copy,
-    ) {
+    fn scatter<T>(&mut self, classes: &[u8], to: &mut [Chunk<T>; Class::COUNT]) {
         let mut counts = [0; Class::COUNT];
         for class in classes {
             counts[usize::from(*class)] += 1;
         }
-        let parts = Parts { classes, counts };
-        parts.deal(&mut self.receipt, lanes, |lane| {
-            let to = of(lane);
-            (&mut to.receipt, to.len)
-        });
-        parts.deal(&mut self.deadline, lanes, |lane| {
-            let to = of(lane);
-            (&mut to.deadline, to.len)
-        });
-        parts.deal(&mut self.since, lanes, |lane| {
-            let to = of(lane);
-            (&mut to.since, to.len)
-        });
-        parts.deal(&mut self.bytes, lanes, |lane| {
-            let to = of(lane);
-            (&mut to.bytes, to.len)
-        });
-        parts.deal(&mut self.origin, lanes, |lane| {
-            let to = of(lane);
-            (&mut to.origin, to.len)
-        });
-        parts.deal(&mut self.trace, lanes, |lane| {
-            let to = of(lane);
-            (&mut to.trace, to.len)
-        });
+        let cells = CellsByClass { classes, counts };
+        cells.deal(&mut self.receipt, to, |to| (&mut to.receipt, to.len));
+        cells.deal(&mut self.deadline, to, |to| (&mut to.deadline, to.len));
+        cells.deal(&mut self.since, to, |to| (&mut to.since, to.len));
+        cells.deal(&mut self.bytes, to, |to| (&mut to.bytes, to.len));
+        cells.deal(&mut self.origin, to, |to| (&mut to.origin, to.len));
+        cells.deal(&mut self.trace, to, |to| (&mut to.trace, to.len));
         self.len = 0;
-        for (lane, count) in lanes.iter_mut().zip(counts) {
-            of(lane).len += count;
+        for (part, count) in to.iter_mut().zip(counts) {
+            part.columns.len += count;
         }
     }
 
@@ -112,23 +84,23 @@ impl Columns {
 }
 
 /// Which class each cell of a chunk's columns is of.
-struct Parts<'a> {
+struct CellsByClass<'a> {
     classes: &'a [u8],
     counts: [usize; Class::COUNT],
 }
 
-impl Parts<'_> {
-    /// Moves each cell to the lane of its class. `to` is the column there, and how many elements it
+impl CellsByClass<'_> {
+    /// Moves each cell to the part of its class. `of` is the column there, and how many elements it
     /// had before.
-    fn deal<L, C: Cells>(
+    fn deal<T, C: Cells>(
         &self,
         column: &mut Column<C>,
-        lanes: &mut [L; Class::COUNT],
-        to: impl Fn(&mut L) -> (&mut Column<C>, usize),
+        parts: &mut [Chunk<T>; Class::COUNT],
+        of: impl Fn(&mut Columns) -> (&mut Column<C>, usize),
     ) {
         if column.is_absent() {
-            for (lane, count) in lanes.iter_mut().zip(self.counts) {
-                let (column, len) = to(lane);
+            for (part, count) in parts.iter_mut().zip(self.counts) {
+                let (column, len) = of(&mut part.columns);
                 column.grow(len, count);
             }
             return;
@@ -137,7 +109,7 @@ impl Parts<'_> {
         for run in column.drain() {
             let end = start + run.count();
             run.deal(&self.classes[start..end], |class, cells| {
-                let (column, len) = to(&mut lanes[class]);
+                let (column, len) = of(&mut parts[class].columns);
                 column.push(len, cells);
             });
             start = end;
@@ -180,15 +152,15 @@ mod tests {
     }
 
     proptest! {
-        /// The same as element by element, whatever is in the lanes already.
+        /// The same as element by element, whatever is in the parts already.
         #[test]
-        fn each_goes_to_the_lane_of_its_class(
+        fn each_goes_to_the_part_of_its_class(
             chunks in proptest::collection::vec((
                 proptest::collection::vec((prop::option::of(0..4_u8), any::<bool>(), any::<bool>()), 0..300),
                 any::<bool>(),
             ), 1..4),
         ) {
-            let mut lanes: [Queue<u64>; Class::COUNT] = Default::default();
+            let mut parts: [Chunk<u64>; Class::COUNT] = Default::default();
             let mut expected: [Vec<Seen>; Class::COUNT] = Default::default();
             let mut first = 0;
             for (mut kinds, bare) in chunks {
@@ -209,15 +181,13 @@ mod tests {
                 }
                 first += kinds.len() as u64;
                 prop_assert_eq!(whole.columns.by_class(), counted);
-                whole.scatter(&mut lanes, |lane| lane);
+                whole.scatter(&mut parts);
                 prop_assert!(whole.is_empty() && whole.columns.len() == 0);
             }
-            for (lane, expected) in lanes.iter_mut().zip(expected) {
-                prop_assert_eq!(lane.len(), expected.len());
-                let mut found = Vec::new();
-                while let Some(Element { value, meta }) = lane.pop() {
-                    found.push((value, meta.class, meta.deadline, meta.bytes));
-                }
+            for (part, expected) in parts.iter_mut().zip(expected) {
+                prop_assert_eq!(part.columns.len(), expected.len());
+                let seen = |Element { value, meta }| (value, meta.class, meta.deadline, meta.bytes);
+                let found: Vec<Seen> = part.drain().map(seen).collect();
                 prop_assert_eq!(found, expected);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{bytes_of, class_of};
-use crate::chunk::{ByClass, Chunk, Element, Queue};
+use crate::chunk::{Chunk, Element, Queue};
 use crate::class::Class;
 use crate::control::{Entry, Offer, Store};
 use crate::time::Time;
@@ -31,22 +31,23 @@ impl<T> Default for Lane<T> {
     }
 }
 
-impl<T: 'static> Lane<T> {
-    /// Adds all elements of a chunk to the lanes of their classes.
+impl<T> Lane<T> {
+    /// Adds all elements, which were parted by class.
     pub(super) fn append(
         lanes: &mut [Lane<T>; Class::COUNT],
         since: Time,
-        chunk: &mut Chunk<T>,
-        added: &ByClass,
+        parts: &mut [Chunk<T>; Class::COUNT],
     ) {
-        chunk.scatter(lanes, |lane| &mut lane.elements);
-        for (lane, (count, _)) in lanes.iter_mut().zip(added).filter(|(_, (n, _))| *n > 0) {
-            lane.note(since, 0, *count);
+        for (lane, part) in lanes
+            .iter_mut()
+            .zip(parts)
+            .filter(|(_, part)| !part.is_empty())
+        {
+            lane.note(since, 0, part.len());
+            lane.elements.append(part);
         }
     }
-}
 
-impl<T> Lane<T> {
     fn note(&mut self, since: Time, number: u64, count: usize) {
         match self.offered.back_mut() {
             Some(last) if last.since == since && last.number == number => last.count += count,

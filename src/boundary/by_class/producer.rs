@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::policy::waiting_bytes;
+use super::state::Arrivals;
 use super::waiting::{Waiter, Waiting};
 use super::{Leaves, Shared, State, WAITING, bytes_of, class_of};
 use crate::boundary::bell::Bell;
 use crate::chunk::{Chunk, Element};
+use crate::class::Class;
 use crate::error::{Cause, Stop};
 use crate::mark::Mark;
 use crate::operator::outlet::Outlet;
@@ -20,6 +22,8 @@ use crate::time::{Sleep, Time, poll_until};
 pub(crate) struct ClassSink<T> {
     shared: Arc<Shared<T>>,
     waiting: Waiting<T>,
+    /// A chunk that is being parted by class: empty between two of them.
+    parts: [Chunk<T>; Class::COUNT],
     timer: Option<Sleep>,
     side: Option<Outlet<T>>,
     leaves: Leaves<T>,
@@ -47,6 +51,7 @@ impl<T: Send + 'static> ClassSink<T> {
         ClassSink {
             shared,
             waiting: Waiting::default(),
+            parts: std::array::from_fn(|_| Chunk::default()),
             timer: None,
             side,
             leaves: Leaves::default(),
@@ -327,17 +332,33 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
         let now = cx.clock();
+        // Where all will come in, they are parted before the lock is taken: the consumer needs it.
+        let arrivals = Arrivals::of(chunk);
+        let free = self.shared.free.load(Ordering::Relaxed) as usize;
+        if self.waiting.is_empty() && arrivals.fit_in(free) {
+            chunk.scatter(&mut self.parts);
+        }
         let mut state = lock(&self.shared.state);
         if state.link.cancelled {
             let reason = state.link.cancelled_for;
             drop(state);
             let outcome = cx.cancelling(reason, |cx| cx.leftover());
-            cx.settle_chunk(chunk, outcome);
+            for part in self.parts.iter_mut().chain([chunk]) {
+                cx.settle_chunk(part, outcome);
+            }
             return;
         }
         self.shared.look(&mut state, now);
-        if !self.waiting.is_empty() || !state.offer_all(now, chunk) {
-            Self::offer_each(&mut state, now, chunk, &mut self.waiting, &mut self.leaves);
+        if self.waiting.is_empty() && state.takes_all(now, &arrivals) {
+            if !chunk.is_empty() {
+                chunk.scatter(&mut self.parts);
+            }
+            state.take_all(now, &arrivals, &mut self.parts);
+        } else {
+            let (waiting, leaves) = (&mut self.waiting, &mut self.leaves);
+            for part in self.parts.iter_mut().chain([chunk]) {
+                Self::offer_each(&mut state, now, part, waiting, leaves);
+            }
         }
         let outside = self.outside();
         Self::release(&self.shared, state, &mut self.consumer, outside);

@@ -8,7 +8,7 @@ use super::leaves::Leaves;
 use super::policy::Key;
 use super::{ClassQueueSnapshot, Lanes, MOSTLY, bytes_of, class_of};
 use crate::boundary::link::Link;
-use crate::chunk::{Chunk, Element};
+use crate::chunk::{ByClass, Chunk, Element};
 use crate::class::Class;
 use crate::control::{
     Away, Codel, Deferral, Deferred, Evicted, Forecast, Leaving, Offer, Placed, PressureHandle,
@@ -39,6 +39,30 @@ pub(super) struct State<T> {
     /// The key within which order is kept through deferral.
     pub(super) key: Option<Arc<Key<T>>>,
     pub(super) link: Link,
+}
+
+/// What is to be known of a chunk that comes.
+pub(super) struct Arrivals {
+    by_class: ByClass,
+    earliest_deadline: Time,
+}
+
+impl Arrivals {
+    pub(super) fn of<T>(chunk: &Chunk<T>) -> Arrivals {
+        Arrivals {
+            by_class: chunk.columns.by_class(),
+            earliest_deadline: chunk.columns.earliest_deadline(),
+        }
+    }
+
+    fn items(&self) -> usize {
+        self.by_class.iter().map(|(items, _)| items).sum()
+    }
+
+    /// Whether they come in where there are so many places, as far as is known without the lock.
+    pub(super) fn fit_in(&self, free: usize) -> bool {
+        self.items() <= free && self.earliest_deadline == Time::MAX
+    }
 }
 
 impl<T> State<T> {
@@ -125,33 +149,36 @@ impl<T> State<T> {
             && deferral.is_above(pressure.score(now))
     }
 
-    /// Queues all of a chunk in one step, if nothing has to be decided about any of its elements:
-    /// there is room for all, none is too late, and none is to be put aside.
-    pub(super) fn offer_all(&mut self, now: Time, chunk: &mut Chunk<T>) -> bool
-    where
-        T: 'static,
-    {
+    /// Whether nothing has to be decided about any element of a chunk: there is room for all, none is
+    /// too late, and none is to be put aside.
+    pub(super) fn takes_all(&self, now: Time, chunk: &Arrivals) -> bool {
         if self.key.is_some() && !self.has_none_aside() {
             return false;
         }
-        let earliest = chunk.columns.earliest_deadline();
+        let earliest = chunk.earliest_deadline;
         if earliest != Time::MAX {
-            let ahead = self.queue.len() + chunk.len();
+            let ahead = self.queue.len() + chunk.items();
             let late = |forecast: &Forecast| forecast.is_too_late(now, ahead, earliest);
             if earliest <= now || self.forecast.as_ref().is_some_and(late) {
                 return false;
             }
         }
-        let added = chunk.columns.by_class();
         let mut classes = (0..Class::COUNT as u8).filter_map(Class::new);
-        if self.pressure.is_some()
-            && classes.any(|class| added[class.index()].0 > 0 && self.defers_now(now, class))
-        {
-            return false;
-        }
-        self.queue.offer_all(&added, |lanes| {
-            Lane::append(lanes, now, chunk, &added);
-        })
+        let has = |class: Class| chunk.by_class[class.index()].0 > 0;
+        self.queue.fits_all(&chunk.by_class)
+            && (self.pressure.is_none()
+                || !classes.any(|class| has(class) && self.defers_now(now, class)))
+    }
+
+    /// Queues all of a chunk that was parted by class.
+    pub(super) fn take_all(
+        &mut self,
+        now: Time,
+        chunk: &Arrivals,
+        parts: &mut [Chunk<T>; Class::COUNT],
+    ) {
+        let put = |lanes: &mut _| Lane::append(lanes, now, parts);
+        self.queue.add_all(&chunk.by_class, put);
     }
 
     /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::leaves::Leaves;
-use super::super::state::State;
+use super::super::state::{Arrivals, State};
 use super::*;
 use crate::control::{
     Codel, Evicted, Forecast, LaneOrder, Offer, Placed, PriorityQueue, Victims, WhenNoRoom,
@@ -81,7 +81,17 @@ impl Whole {
         let mut chunk = Chunk::default();
         chunk.extend(elements);
         let mut leaves = Leaves::default();
-        if !self.0.offer_all(now, &mut chunk) {
+        let arrivals = Arrivals::of(&chunk);
+        if self.0.takes_all(now, &arrivals) {
+            let mut parts = std::array::from_fn(|_| Chunk::default());
+            chunk.scatter(&mut parts);
+            self.0.take_all(now, &arrivals, &mut parts);
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.is_empty() && part.columns.len() == 0)
+            );
+        } else {
             for element in chunk.drain() {
                 if let Some((element, _)) = self.0.offer(now, now, element, &mut leaves) {
                     left.push((element.value, "waits"));

@@ -9,27 +9,26 @@ use crate::control::priority::{Entry, Victims};
 use crate::time::Time;
 
 impl<P, S: Store<P>> PriorityQueue<P, S> {
-    /// Adds so many elements of each class with so many bytes, if all fit without anything making way
-    /// and no order among all classes has to be kept; `put` puts them into the lanes. False if nothing
-    /// was done.
-    pub(crate) fn offer_all(
+    /// Adds so many elements of each class with so many bytes, which [fit](Self::fits_all); `put` puts
+    /// them into the lanes.
+    pub(crate) fn add_all(
         &mut self,
         added: &[(usize, u64); Class::COUNT],
         put: impl FnOnce(&mut [S; Class::COUNT]),
-    ) -> bool {
-        if self.settings.victims == Victims::Oldest || !self.have_room(added) {
-            return false;
-        }
+    ) {
         put(&mut self.lanes);
         for (class, (count, bytes)) in added.iter().enumerate().filter(|(_, (n, _))| *n > 0) {
             self.came(class, *count, *bytes);
         }
         self.note_peak();
-        true
     }
 
-    /// Whether all of them fit, so many of each class, without anything making way.
-    fn have_room(&self, added: &[(usize, u64); Class::COUNT]) -> bool {
+    /// Whether all of them fit, so many of each class, without anything making way, and no order among
+    /// all classes has to be kept.
+    pub(crate) fn fits_all(&self, added: &[(usize, u64); Class::COUNT]) -> bool {
+        if self.settings.victims == Victims::Oldest {
+            return false;
+        }
         let items: usize = added.iter().map(|(count, _)| count).sum();
         let bytes = added
             .iter()
