@@ -107,7 +107,7 @@ impl ClassBuffer {
     /// let buffer = ClassBuffer::new(settings)
     ///     .defer(DeferralSettings::items(100))
     ///     .order_per_key(|(user, _): &(u32, u32)| *user);
-    /// let events = source::iter((0..100).map(|n| (n % 3, n)))
+    /// let events = source::iter((0..100_u32).map(|n| (n % 3, n)))
     ///     .classify(|_| Class::LOW)
     ///     .buffer_by_class(buffer)
     ///     .collect()
