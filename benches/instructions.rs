@@ -7,10 +7,12 @@
 use std::future::ready;
 use std::hint::black_box;
 
-use forebay::boundary::{Buffer, WhenFull};
+use forebay::boundary::{Buffer, ClassBuffer, WhenFull};
+use forebay::class::Class;
 use forebay::control::limit::Vegas;
 use forebay::control::{
     AdmissionHandle, AdmissionSettings, BreakerHandle, BreakerSettings, LimitHandle,
+    PrioritySettings,
 };
 use forebay::flow::{Flow, Pipeline};
 use forebay::operator::Calls;
@@ -84,10 +86,34 @@ fn drop_head() -> u64 {
     ))
 }
 
+/// A third of each class.
+fn classified(tracked: bool) -> Flow<u64> {
+    numbers(tracked).classify(|n| [Class::HIGH, Class::MEDIUM, Class::LOW][(n % 3) as usize])
+}
+
+#[library_benchmark]
+#[bench::untracked(false)]
+#[bench::tracked(true)]
+fn classified_1024(tracked: bool) -> u64 {
+    run(sum(classified(tracked).buffer(1024)))
+}
+
+// What an element costs that is let in, over the one of `classified_1024`.
+#[library_benchmark]
+#[bench::untracked(false)]
+#[bench::tracked(true)]
+fn admitted_by_class_1024(tracked: bool) -> u64 {
+    let admission = AdmissionHandle::new(AdmissionSettings::default()).unwrap();
+    let buffer = ClassBuffer::new(PrioritySettings::items(1024)).feeding(&admission);
+    run(sum(classified(tracked)
+        .admit(&admission)
+        .buffer_by_class(buffer)))
+}
+
 library_benchmark_group!(
     name = hot_paths;
     benchmarks = ten_maps, boundary_1024, map_async_ready_16, map_async_on_terms_16,
-        drop_head
+        drop_head, classified_1024, admitted_by_class_1024
 );
 
 main!(library_benchmark_groups = hot_paths);

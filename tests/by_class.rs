@@ -458,6 +458,88 @@ fn diverted_elements_leave_by_the_side() {
     assert_eq!(snapshot.total().outcome(Kind::Delivered), 8);
 }
 
+#[test]
+fn what_was_put_aside_too_long_leaves_by_the_side_and_an_end_waits_for_it() {
+    let settings = room_for(1).when_no_room(LOW, WhenNoRoom::Defer);
+    let deferral = DeferralSettings::items(3).ttl(20 * MS).spill();
+    let simulation = Simulation::new(3);
+    let (source, flow) = source_probe();
+    let (main, main_end) = sink_probe();
+    let (side, side_end) = sink_probe();
+    let flow = flow.classify(|(class, _): &Item| *class);
+    let buffer = ClassBuffer::new(settings).defer(deferral);
+    let (served, spilled) = flow.buffer_by_class_diverting(buffer, 1);
+    let pipeline = served.to(main_end).and(spilled.to(side_end));
+    let mut run = simulation.start(pipeline).unwrap();
+    source.send((1..=5).map(|n| (LOW, n)));
+    simulation.advance(MS);
+    let counts = || {
+        run.snapshot()
+            .stage("buffer_by_class")
+            .unwrap()
+            .counts
+            .clone()
+    };
+    assert_eq!(counts().held, 4, "the first of the four aside had to leave");
+    simulation.advance(30 * MS);
+    assert_eq!(counts().held, 4, "three wait for the side output now");
+    side.request(2);
+    assert_eq!(side.expect_any_n(2), [(LOW, 2), (LOW, 3)]);
+    simulation.advance(MS);
+    assert_eq!(counts().held, 2);
+    source.complete();
+    main.request(2);
+    main.expect_next((LOW, 1));
+    side.request(3);
+    assert_eq!(side.expect_any_n(2), [(LOW, 4), (LOW, 5)]);
+    main.expect_complete();
+    side.expect_complete();
+    run.join().unwrap();
+    let snapshot = run.snapshot();
+    snapshot.check().unwrap();
+    assert_eq!(snapshot.total().outcome(Kind::Delivered), 5);
+}
+
+#[test]
+fn a_source_that_goes_back_takes_what_waits_for_the_side_with_it() {
+    use forebay::operator::Answer;
+    use forebay::outcome::Outcome;
+    let settings = room_for(1).when_no_room(LOW, WhenNoRoom::Divert);
+    let simulation = Simulation::new(3);
+    let (main, main_end) = sink_probe();
+    let (side, side_end) = sink_probe();
+    let flow = forebay::testkit::replay(0..40_u32)
+        .window(64)
+        .allow_loss()
+        .on_unresolved(Answer::Rewind)
+        .classify(|_| LOW);
+    let (served, diverted) = flow.buffer_by_class_diverting(settings, 2);
+    let pipeline = served.to(main_end.by_hand()).and(diverted.to(side_end));
+    let run = simulation.start(pipeline).unwrap();
+    let counts = || {
+        let snapshot = run.snapshot();
+        snapshot.check().unwrap();
+        snapshot.stage("buffer_by_class").unwrap().counts.clone()
+    };
+    simulation.advance(MS);
+    main.request(1);
+    assert_eq!(main.expect_any(), 0);
+    let before = counts();
+    assert_eq!(
+        before.held,
+        before.entered - 3,
+        "two are in the side output"
+    );
+    assert!(before.held > 0, "{before:?}");
+    main.settle([Outcome::Failed(Reason::Error)]);
+    simulation.advance(MS);
+    assert_eq!(counts().reason(Reason::Rewound), before.held);
+    main.request(1);
+    let _rewind = main.expect_mark();
+    assert_eq!(main.expect_any(), 0, "it comes again");
+    drop(side);
+}
+
 fn refusal(buffer: impl Into<ClassBuffer>) -> String {
     let pipeline = source::iter(0..1_u32).buffer_by_class(buffer).collect();
     match pipeline.block_on() {
@@ -547,5 +629,123 @@ proptest! {
         unique.sort_unstable();
         unique.dedup();
         prop_assert_eq!(unique.len(), served.len(), "none twice");
+    }
+}
+
+/// What happens to a buffer that is driven step by step.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Elements: a class, bytes, a key.
+    Send(Vec<(u8, u64, u8)>),
+    Take(usize),
+    Pass(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let element = (0..3_u8, 0..9_u64, 0..3_u8);
+    let step = prop_oneof![
+        3 => proptest::collection::vec(element, 1..30).prop_map(Step::Send),
+        3 => (1..20_usize).prop_map(Step::Take),
+        1 => (1..8_u32).prop_map(Step::Pass),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+/// An element: its class, its bytes, its key, its number.
+type Weighed = (u8, u64, u8, u32);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Whatever comes and is taken: the stage's account balances after each step; nothing is given up
+    /// while something cheaper is held; neither elements nor bytes exceed what is declared; what is
+    /// inside is what came and has not left; each class is served in order, and each key of it, however
+    /// often it was put aside.
+    #[test]
+    fn the_laws_hold_after_every_step(
+        steps in steps(),
+        items in 1..20_usize,
+        bytes in prop_oneof![Just(u64::MAX), 8..80_u64],
+        policies in proptest::collection::vec(policy(), 3),
+        by_key in any::<bool>(),
+    ) {
+        let mut settings = room_for(items).bytes(bytes);
+        for (class, policy) in policies.iter().enumerate() {
+            settings = settings.when_no_room(Class::new(class as u8).unwrap(), *policy);
+        }
+        let deferral = DeferralSettings::items(10).ttl(20 * MS).rate(100_000.0, 100);
+        let mut buffer = ClassBuffer::new(settings).defer(deferral);
+        if by_key {
+            buffer = buffer.order_per_key(|(_, _, key, _): &Weighed| *key);
+        }
+        let view = buffer.view();
+        let simulation = Simulation::new(7);
+        let (source, flow) = source_probe::<Weighed>();
+        let (sink, end) = sink_probe();
+        let flow = flow
+            .classify(|(class, ..): &Weighed| Class::new(*class).unwrap())
+            .weigh(|(_, bytes, ..)| *bytes)
+            .buffer_by_class(buffer);
+        let mut run = simulation.start(flow.to(end)).unwrap();
+        let mut all: Vec<Weighed> = Vec::new();
+        let mut taken: Vec<Weighed> = Vec::new();
+        let (mut lost_before, mut served_before) = ([0; 3], 0);
+        for step in steps {
+            match step {
+                Step::Send(elements) => {
+                    let first = all.len() as u32;
+                    let numbered = elements.into_iter().zip(first..);
+                    let sent: Vec<_> = numbered.map(|((c, b, k), n)| (c, b, k, n)).collect();
+                    all.extend(&sent);
+                    source.send(sent);
+                }
+                Step::Take(count) => sink.request(count),
+                Step::Pass(ms) => simulation.advance(ms * MS),
+            }
+            simulation.advance(MS / 10);
+            let snapshot = run.snapshot();
+            let delivered = snapshot.total().outcome(Kind::Delivered) as usize;
+            taken.extend(sink.expect_any_n(delivered - taken.len()));
+            snapshot.check().unwrap();
+            let counts = &snapshot.stage("buffer_by_class").unwrap().counts;
+            let settled: u64 = Kind::ALL.iter().map(|kind| counts.outcome(*kind)).sum();
+            prop_assert_eq!(counts.held, counts.entered - settled - taken.len() as u64);
+            prop_assert!(counts.held <= items as u64 + 10 + 64);
+            if bytes != u64::MAX {
+                // One element may exceed each of the three.
+                let most = bytes + bytes.div_ceil(8) + 3 * 8;
+                let aside = view.snapshot().unwrap().deferral.unwrap().bytes;
+                prop_assert!(counts.held_bytes <= most + aside, "{}", counts.held_bytes);
+            }
+            let lanes = view.snapshot().unwrap().queue.lanes;
+            let served = lanes.iter().map(|lane| lane.served).sum();
+            let nobody_served = served == std::mem::replace(&mut served_before, served);
+            for class in 0..3 {
+                let lost = lanes[class].evicted + lanes[class].refused + lanes[class].timed_out;
+                let held_below = lanes[class + 1..].iter().any(|lane| lane.items > 0);
+                let is_lost = lost > std::mem::replace(&mut lost_before[class], lost);
+                // What was served meanwhile may have made room for it later.
+                let for_sure = nobody_served && bytes == u64::MAX;
+                prop_assert!(!(is_lost && held_below && for_sure), "law 6: {lanes:?}");
+            }
+        }
+        source.complete();
+        sink.request(10_000);
+        run.join().unwrap();
+        let snapshot = run.snapshot();
+        snapshot.check().unwrap();
+        let delivered = snapshot.total().outcome(Kind::Delivered) as usize;
+        taken.extend(sink.expect_any_n(delivered - taken.len()));
+        for class in 0..3_u8 {
+            let is_deferred = policies[usize::from(class)] == WhenNoRoom::Defer;
+            for key in 0..3_u8 {
+                let of_it = |(c, _, k, _): &&Weighed| *c == class && (!is_deferred || *k == key);
+                let numbers = taken.iter().filter(of_it).map(|(.., n)| *n);
+                prop_assert!(
+                    (is_deferred && !by_key) || numbers.is_sorted(),
+                    "class {class}, key {key}: {taken:?}"
+                );
+            }
+        }
     }
 }

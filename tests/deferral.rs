@@ -133,28 +133,41 @@ fn a_drain_under_full_pressure_hands_on_what_was_put_aside() {
 fn a_source_that_goes_back_takes_what_was_put_aside_with_it() {
     let simulation = Simulation::new(3);
     let (sink, end) = sink_probe();
+    let buffer = buffer(16);
+    let view = buffer.view();
     let flow = replay(0..200_u64)
         .window(64)
         .allow_loss()
         .on_unresolved(Answer::Rewind)
         .classify(|n| class(*n))
-        .buffer_by_class(buffer(16));
+        .buffer_by_class(buffer);
     let run = simulation.start(flow.to(end.by_hand())).unwrap();
     simulation.advance(10 * MS);
     // The first is served and fails: its source goes back to it.
     sink.request(1);
     assert_eq!(sink.expect_any(), 0);
+    simulation.advance(10 * MS);
+    let counts = || {
+        run.snapshot()
+            .stage("buffer_by_class")
+            .unwrap()
+            .counts
+            .clone()
+    };
+    let before = view.snapshot().unwrap();
+    let aside = before.deferral.unwrap().items;
+    assert!(
+        before.queue.items == 4 && aside > 0 && before.waiting > 0,
+        "{before:?}"
+    );
+    let held = counts().held;
+    assert_eq!(held, (4 + aside + before.waiting) as u64);
     sink.settle([Outcome::Failed(Reason::Error)]);
     simulation.advance(10 * MS);
-    let counts = run
-        .snapshot()
-        .stage("buffer_by_class")
-        .unwrap()
-        .counts
-        .clone();
-    assert!(
-        counts.reason(Reason::Rewound) > 4,
-        "queued and put aside: {counts:?}"
+    assert_eq!(
+        counts().reason(Reason::Rewound),
+        held,
+        "queued, put aside, waiting"
     );
     sink.request(1);
     let mark = sink.expect_mark();

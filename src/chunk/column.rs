@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::class::Class;
 use crate::receipt::Run;
 
 /// Neighbouring cells of a column, stored together.
@@ -14,6 +15,8 @@ pub(crate) trait Cells: Sized {
     fn split_front(&mut self, count: usize) -> Self;
     /// Those whose place satisfies the predicate, and the others.
     fn partition(self, keep: impl FnMut(usize) -> bool) -> (Option<Self>, Option<Self>);
+    /// The cells of each class, in order: `classes` says of each cell which it is of.
+    fn deal(self, classes: &[u8], to: impl FnMut(usize, Self));
     /// Moves the first cell to the end of `onto` where that is cheap; says whether it did.
     fn move_first(&mut self, onto: &mut Self) -> bool;
 }
@@ -76,6 +79,21 @@ impl<V: Cell> Cells for Repeat<V> {
         )
     }
 
+    fn deal(self, classes: &[u8], mut to: impl FnMut(usize, Self)) {
+        if let [class] = classes {
+            to(usize::from(*class), self);
+            return;
+        }
+        let mut counts = [0; Class::COUNT];
+        for class in classes {
+            counts[usize::from(*class)] += 1;
+        }
+        for (class, count) in counts.into_iter().enumerate().filter(|(_, n)| *n > 0) {
+            let value = self.value.clone();
+            to(class, Repeat { value, count });
+        }
+    }
+
     fn move_first(&mut self, onto: &mut Self) -> bool {
         if self.count == 0 || !self.value.same(&onto.value) {
             return false;
@@ -107,6 +125,10 @@ impl Cells for Run {
         Run::partition(self, keep)
     }
 
+    fn deal(self, classes: &[u8], to: impl FnMut(usize, Self)) {
+        Run::deal(self, classes, to);
+    }
+
     fn move_first(&mut self, onto: &mut Self) -> bool {
         Run::move_first(self, onto)
     }
@@ -132,7 +154,7 @@ impl<C: Cells> Column<C> {
         self.runs.is_empty()
     }
 
-    pub(crate) fn runs(&self) -> impl Iterator<Item = &C> {
+    pub(crate) fn runs(&self) -> impl DoubleEndedIterator<Item = &C> {
         self.runs.iter()
     }
 
@@ -237,6 +259,16 @@ impl<C: Cells> Column<C> {
             return Some(first.split_front(1));
         }
         self.runs.pop_front()
+    }
+
+    /// The last cell, taken out; `None` where the column is absent.
+    pub(crate) fn pop_back(&mut self) -> Option<C> {
+        let last = self.runs.back_mut()?;
+        if let Some(before) = last.count().checked_sub(1).filter(|before| *before > 0) {
+            let kept = last.split_front(before);
+            return Some(std::mem::replace(last, kept));
+        }
+        self.runs.pop_back()
     }
 
     /// Keeps the cells whose bit is set (the first in the lowest bit of the first word), and moves

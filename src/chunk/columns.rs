@@ -14,14 +14,14 @@ use crate::time::Time;
 /// The metas of consecutive elements, by column. An absent column costs nothing.
 #[derive(Default, Debug)]
 pub(crate) struct Columns {
-    len: usize,
-    receipt: Column<Run>,
-    class: Column<Repeat<Option<Class>>>,
-    deadline: Column<Repeat<Time>>,
-    since: Column<Repeat<Time>>,
-    bytes: Column<Repeat<u64>>,
-    origin: Column<Repeat<Option<Arc<Origin>>>>,
-    trace: Column<Repeat<Option<Arc<TraceContext>>>>,
+    pub(super) len: usize,
+    pub(super) receipt: Column<Run>,
+    pub(super) class: Column<Repeat<Option<Class>>>,
+    pub(super) deadline: Column<Repeat<Time>>,
+    pub(super) since: Column<Repeat<Time>>,
+    pub(super) bytes: Column<Repeat<u64>>,
+    pub(super) origin: Column<Repeat<Option<Arc<Origin>>>>,
+    pub(super) trace: Column<Repeat<Option<Arc<TraceContext>>>>,
 }
 
 impl std::fmt::Debug for Run {
@@ -63,7 +63,7 @@ macro_rules! each_pair {
     }};
 }
 
-fn repeat<V>(value: V, count: usize) -> Repeat<V> {
+pub(super) fn repeat<V>(value: V, count: usize) -> Repeat<V> {
     Repeat { value, count }
 }
 
@@ -77,7 +77,7 @@ fn cells<V: Cell + Copy>(
 }
 
 /// Two sequences of runs side by side, as long as the shorter of them.
-fn zip_runs<A: Copy, B: Copy>(
+pub(super) fn zip_runs<A: Copy, B: Copy>(
     mut one: impl Iterator<Item = (A, usize)>,
     mut other: impl Iterator<Item = (B, usize)>,
 ) -> impl Iterator<Item = ((A, B), usize)> {
@@ -157,6 +157,26 @@ impl Columns {
             bytes: self.bytes.pop().map_or(0, |cell| cell.value),
             origin: self.origin.pop().and_then(|cell| cell.value),
             trace: self.trace.pop().and_then(|cell| cell.value),
+        })
+    }
+
+    /// The last element, taken out.
+    pub(crate) fn pop_back(&mut self) -> Option<Meta> {
+        self.len = self.len.checked_sub(1)?;
+        Some(Meta {
+            receipt: self
+                .receipt
+                .pop_back()
+                .map_or(Receipt::none(), Run::into_single),
+            class: self.class.pop_back().and_then(|cell| cell.value),
+            deadline: self
+                .deadline
+                .pop_back()
+                .map_or(Time::MAX, |cell| cell.value),
+            since: self.since.pop_back().map_or(Time::MAX, |cell| cell.value),
+            bytes: self.bytes.pop_back().map_or(0, |cell| cell.value),
+            origin: self.origin.pop_back().and_then(|cell| cell.value),
+            trace: self.trace.pop_back().and_then(|cell| cell.value),
         })
     }
 
@@ -272,6 +292,31 @@ impl Columns {
     /// Elements by their start: runs of (since, how many); nothing if none is known.
     pub(crate) fn sinces(&self) -> impl Iterator<Item = (Time, usize)> + '_ {
         self.since.runs().map(|run| (run.value, run.count))
+    }
+
+    /// The class and the bytes of the first element.
+    pub(crate) fn first(&self) -> (Option<Class>, u64) {
+        let class = self.class.runs().next().and_then(|run| run.value);
+        (class, self.bytes.runs().next().map_or(0, |run| run.value))
+    }
+
+    /// The class and the bytes of the last element.
+    pub(crate) fn last(&self) -> (Option<Class>, u64) {
+        let class = self.class.runs().next_back().and_then(|run| run.value);
+        let bytes = self.bytes.runs().next_back();
+        (class, bytes.map_or(0, |run| run.value))
+    }
+
+    /// The deadline of the first element, and how many at the front have the same.
+    pub(crate) fn first_deadline(&self) -> (Time, usize) {
+        let first = self.deadline.runs().next();
+        first.map_or((Time::MAX, self.len), |run| (run.value, run.count))
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn earliest_deadline(&self) -> Time {
+        let deadlines = self.deadline.runs().map(|run| run.value);
+        deadlines.min().unwrap_or(Time::MAX)
     }
 
     pub(crate) fn has_deadlines(&self) -> bool {

@@ -27,11 +27,13 @@ mod columns;
 mod meta;
 mod origin;
 mod queue;
+mod scatter;
 
 pub(crate) use columns::Columns;
 pub use meta::{Element, Meta};
 pub use origin::{Origin, Record, TraceContext};
 pub(crate) use queue::Queue;
+pub(crate) use scatter::ByClass;
 
 /// Elements in columns.
 #[derive(Debug)]

@@ -67,6 +67,11 @@ impl<T> Queue<T> {
         sum
     }
 
+    /// The attributes of all.
+    pub(crate) fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
     pub(crate) fn front(&self) -> Option<&T> {
         self.values.front()
     }
@@ -150,10 +155,7 @@ impl<T> Queue<T> {
     pub(crate) fn pop_back(&mut self) -> Option<Element<T>> {
         let count = self.values.len().checked_sub(1)?;
         let value = self.values.pop_back()?;
-        let mut kept = Columns::default();
-        self.columns.move_front(count, &mut kept);
-        let meta = self.columns.pop().unwrap_or_default();
-        self.columns = kept;
+        let meta = self.columns.pop_back().unwrap_or_default();
         let end = self.taken + count as u64;
         for (at, _) in &mut self.marks {
             *at = (*at).min(end);

@@ -78,6 +78,7 @@ pub use pressure::{
     Band, Breach, ConsumerReading, Consumption, Explanation, Pressure, PressureHandle,
     PressureMember, PressureSettings, Reading, Signal, Thresholds,
 };
+pub(crate) use priority::Store;
 pub use priority::{
     Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PriorityQueue,
     PrioritySettings, PrioritySnapshot, Served, Victims, WhenNoRoom,

@@ -137,7 +137,8 @@ impl<T: Send + 'static> Flow<T> {
     /// nothing.
     ///
     /// - *emits when* it holds an element
-    /// - *back-pressures when* 64 elements wait for room
+    /// - *back-pressures when* 64 elements wait for room, or so many that they have an eighth of the
+    ///   bytes it may have
     /// - *completes when* the flow before it completes and what it holds is handed on: what was put
     ///   aside as well, whatever the pressure
     /// - *cancels when* downstream cancels; what it holds is cancelled
@@ -146,7 +147,7 @@ impl<T: Send + 'static> Flow<T> {
     ///   delay)
     /// - *holds* at most its capacity, in elements and in bytes where it has one (one element may
     ///   exceed them, alone), the elements put aside, and 64 that wait
-    /// - *costs* a lock and a wake-up a chunk, and a decision an element
+    /// - *costs* a lock and a wake-up a chunk, and a decision an element where there is no room for all
     ///
     /// # Example
     /// ```
@@ -181,7 +182,7 @@ impl<T: Send + 'static> Flow<T> {
     /// and the flow of those diverted.
     ///
     /// - *emits when* it holds an element; the side output, when one is diverted
-    /// - *back-pressures when* 64 elements wait for room, or the side output has none
+    /// - *back-pressures when* as many wait for room, or the side output has none
     /// - *completes when* the flow before it completes and what it holds is handed on
     /// - *cancels when* the flow of those served cancels; when only the side output has ended, what is
     ///   diverted counts as filtered

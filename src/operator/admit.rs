@@ -2,6 +2,7 @@
 
 use super::in_place::in_place;
 use super::{Input, Operator};
+use crate::class::Class;
 use crate::control::{AdmissionHandle, Gate};
 use crate::outcome::{Outcome, Reason};
 
@@ -15,15 +16,19 @@ pub(crate) fn admit<T: Send>(
         if chunk.is_empty() {
             return;
         }
-        for (class, count) in chunk.columns.classes() {
-            admission.offer(class.unwrap_or_default(), count);
+        // Neighbours may be of different classes: each class is told of once.
+        let classes = (0..Class::COUNT as u8).filter_map(Class::new);
+        for (class, (count, _)) in classes.zip(chunk.columns.by_class()) {
+            if count > 0 {
+                admission.offer(class, count);
+            }
         }
         admission.tick(cx.now());
         cx.ledger().alert(admission.alerts());
         if admission.admits_all() {
             return;
         }
-        let decide = |(class, count): (Option<crate::class::Class>, usize)| {
+        let decide = |(class, count): (Option<Class>, usize)| {
             (0..count).map(move |_| class.unwrap_or_default())
         };
         let decisions = chunk.columns.classes().flat_map(decide).map(|class| {

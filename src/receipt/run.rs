@@ -224,6 +224,37 @@ impl Run {
         }
     }
 
+    /// The elements of each class, in order: `classes` says of each which it is of.
+    pub(crate) fn deal(mut self, classes: &[u8], mut to: impl FnMut(usize, Run)) {
+        let mut masks = [0_u64; Class::COUNT];
+        let (Repr::Page(_, mask) | Repr::Fork(_, _, mask)) = &mut self.0 else {
+            if let Repr::None(_) = self.0 {
+                let mut counts = [0; Class::COUNT];
+                for class in classes {
+                    counts[usize::from(*class)] += 1;
+                }
+                let counts = counts.into_iter().enumerate();
+                counts
+                    .filter(|(_, count)| *count > 0)
+                    .for_each(|(class, count)| to(class, Run(Repr::None(count))));
+            } else if let Some(class) = classes.first() {
+                to(usize::from(*class), self);
+            }
+            return;
+        };
+        for (bit, class) in crate::position::bits(mem::take(mask)).zip(classes) {
+            masks[usize::from(*class)] |= 1 << bit;
+        }
+        for (class, mask) in masks.into_iter().enumerate().filter(|(_, mask)| *mask != 0) {
+            let part = match &self.0 {
+                Repr::Page(page, _) => Repr::Page(Arc::clone(page), mask),
+                Repr::Fork(fork, branch, _) => Repr::Fork(Arc::clone(fork), *branch, mask),
+                Repr::None(_) | Repr::One(_) => return,
+            };
+            to(class, Run(part));
+        }
+    }
+
     pub(crate) fn settle(mut self, outcome: Outcome, stage: u32) {
         self.finish(outcome, stage);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClassQueueView, Leaves, Shared, State, bytes_of};
+use super::{ClassQueueView, Leaves, Shared, State};
 use crate::boundary::bell::Bell;
 use crate::chunk::Chunk;
 use crate::control::Deferral;
@@ -33,41 +33,72 @@ impl<T: Send + 'static> ClassSource<T> {
     }
 
     /// Serves what is asked for.
-    fn serve(
+    pub(super) fn serve(
         state: &mut State<T>,
         now: Time,
         out: &mut Chunk<T>,
         want: Demand,
         leaves: &mut Leaves<T>,
     ) {
+        let served_by = state.served_by(now);
         let mut left = want.bytes;
         while out.len() < want.items {
-            if want.bytes != u64::MAX {
-                let Some(next) = state.queue.peek(now) else {
-                    return;
-                };
-                if next.bytes > left && !out.is_empty() {
+            let most = want.items - out.len();
+            let stretch = state.queue.stretch(now, most);
+            let Some(stretch) = stretch.filter(|_| want.bytes == u64::MAX) else {
+                if !Self::serve_one(state, now, served_by, &mut left, out, leaves) {
                     return;
                 }
-            }
-            let Some(served) = state.queue.pop(now) else {
-                return;
+                continue;
             };
-            let (offer, element) = (served.entry.offer, served.entry.payload);
-            let wait = now.since(offer.since);
-            let stale = state
-                .codel
-                .as_mut()
-                .is_some_and(|codel| codel[offer.class.index()].is_stale(now, wait));
-            if element.meta.deadline <= state.served_by(now) {
-                leaves.settle(element, Outcome::Expired);
-            } else if stale && !state.queue.holds_below(offer.class) {
-                leaves.settle(element, Outcome::Shed(Reason::QueueDelay));
+            let (deadline, same) = stretch.lane.first_deadline();
+            let (turn, wait) = (stretch.turn, now.since(stretch.since));
+            let count = stretch.count.min(same);
+            let (stale, count) = state.judge(now, turn.class, wait, count);
+            let to = if deadline <= served_by {
+                &mut leaves.expired
+            } else if stale {
+                &mut leaves.stale
             } else {
-                left = left.saturating_sub(bytes_of(&element));
-                out.push(element);
+                &mut *out
+            };
+            state.queue.serve(turn, count, |lane| lane.take(count, to));
+        }
+    }
+
+    /// Serves one element, if it has no more than so many bytes or is the first. Its class may have to
+    /// be judged by how long it waited. False if there is none.
+    fn serve_one(
+        state: &mut State<T>,
+        now: Time,
+        served_by: Time,
+        left: &mut u64,
+        out: &mut Chunk<T>,
+        leaves: &mut Leaves<T>,
+    ) -> bool {
+        if *left != u64::MAX && !out.is_empty() {
+            let next = state.queue.peek(now);
+            if next.is_none_or(|next| next.bytes > *left) {
+                return false;
             }
         }
+        let Some(served) = state.queue.pop(now) else {
+            return false;
+        };
+        let (offer, element) = (served.entry.offer, served.entry.payload);
+        let wait = now.since(offer.since);
+        let (stale, _) = state.judge(now, offer.class, wait, 1);
+        if element.meta.deadline <= served_by {
+            leaves.settle(element, Outcome::Expired);
+        } else if stale {
+            leaves.settle(element, Outcome::Shed(Reason::QueueDelay));
+        } else {
+            if *left != u64::MAX {
+                *left = left.saturating_sub(offer.bytes);
+            }
+            out.push(element);
+        }
+        true
     }
 
     /// Lets go of the lock, and tells the producer if it waits for room and there is more of it, or if
@@ -79,6 +110,8 @@ impl<T: Send + 'static> ClassSource<T> {
         freed: bool,
     ) {
         shared.publish(&state);
+        // The next that is put aside is the first again.
+        state.aside &= !state.has_none_aside();
         let spills = !state.spilled.is_empty();
         if spills {
             producer.follow(&state.link.producer);

@@ -2,31 +2,40 @@
 //!
 //! The elements lie in a [`PriorityQueue`] behind one lock, so that any of them can still make way.
 //! What its policies come to is done here: elements are shed, wait with the producer, are put aside
-//! in a [`Deferral`], or go to a side output; what is put aside and has to leave does so too. The consumer takes only as many as it is asked for:
-//! what it took ahead could make way for nobody.
+//! in a [`Deferral`], or go to a side output; what is put aside and has to leave does so too. The
+//! consumer takes only as many as it is asked for: what it took ahead could make way for nobody.
+//!
+//! A chunk for all of which there is room goes into the lanes in one step, in columns, and neighbours
+//! that are served alike leave in one: only where something must be decided is an element looked at.
 
 mod consumer;
+mod lane;
+mod leaves;
 mod policy;
 mod producer;
+mod state;
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
+mod waiting;
 
 use std::sync::Arc;
 
-use super::link::Link;
 use crate::chunk::Element;
 use crate::class::Class;
 use crate::control::{
-    AdmissionHandle, Codel, Deferral, Deferred, Evicted, Forecast, Invalid, Leaving, Offer, Placed,
-    PressureHandle, PriorityQueue, WhenNoRoom,
+    AdmissionHandle, Codel, Deferral, DeferralSettings, Invalid, PressureHandle, PriorityQueue,
 };
 use crate::operator::outlet::Outlet;
-use crate::operator::{Context, Held, Stage};
-use crate::outcome::{Outcome, Reason};
-use crate::position::SourceId;
+use crate::operator::{Held, Stage};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::time::Time;
 pub(crate) use consumer::ClassSource;
+use lane::Lane;
+use leaves::Leaves;
+use policy::Key;
 pub use policy::{ClassBuffer, ClassQueueSnapshot, ClassQueueView};
 pub(crate) use producer::ClassSink;
+use state::State;
 
 /// Elements that may wait with the producer before it asks for no more.
 pub(crate) const WAITING: usize = 64;
@@ -39,6 +48,8 @@ struct Shared<T> {
     /// What is inside, without the lock: elements, and their bytes.
     items: AtomicU64,
     bytes: AtomicU64,
+    /// Free places in the queue, as of the last time the lock was held.
+    free: AtomicU64,
     /// There is something the producer must look at: a message, or that the consumer left.
     attention: AtomicBool,
     admission: Option<AdmissionHandle>,
@@ -46,52 +57,7 @@ struct Shared<T> {
     told: AtomicU64,
 }
 
-struct State<T> {
-    queue: PriorityQueue<Element<T>>,
-    deferral: Option<Deferral<Element<T>>>,
-    /// One for each class: under strict order the wait of one says nothing of another's.
-    codel: Option<[Codel; Class::COUNT]>,
-    /// Marks at the head of all elements: the producer waited until there was none before them.
-    marks: Vec<crate::mark::Mark>,
-    /// With the producer, waiting for room or for the side output: they count as inside.
-    waiting: usize,
-    /// Something was put aside when the producer last looked.
-    aside: bool,
-    evicted: Vec<Evicted<Element<T>>>,
-    /// Spilled when they were looked at from downstream: the producer has the side output.
-    spilled: Vec<Element<T>>,
-    /// What an element that comes now has to expect, where that is known.
-    forecast: Option<Forecast>,
-    pressure: Option<PressureHandle>,
-    link: Link,
-}
-
-/// Elements on their way out of the boundary, to be settled or diverted once the lock is let go.
-struct Leaves<T> {
-    settled: Vec<(Element<T>, Outcome)>,
-    diverted: Vec<Element<T>>,
-}
-
-impl<T> Default for Leaves<T> {
-    fn default() -> Leaves<T> {
-        Leaves {
-            settled: Vec::new(),
-            diverted: Vec::new(),
-        }
-    }
-}
-
-impl<T> Leaves<T> {
-    fn settle(&mut self, element: Element<T>, outcome: Outcome) {
-        self.settled.push((element, outcome));
-    }
-
-    fn settle_all(&mut self, cx: &mut Context<'_, '_>) {
-        for (element, outcome) in self.settled.drain(..) {
-            cx.settle(element.meta, outcome);
-        }
-    }
-}
+type Lanes<T> = PriorityQueue<Element<T>, Lane<T>>;
 
 fn class_of<T>(element: &Element<T>) -> Class {
     element.meta.class.unwrap_or_default()
@@ -99,196 +65,6 @@ fn class_of<T>(element: &Element<T>) -> Class {
 
 fn bytes_of<T>(element: &Element<T>) -> u64 {
     element.meta.bytes
-}
-
-impl<T> State<T> {
-    fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.has_none_aside() && self.spilled.is_empty()
-    }
-
-    fn has_none_aside(&self) -> bool {
-        self.deferral.as_ref().is_none_or(Deferral::is_empty)
-    }
-
-    fn snapshot(&self) -> ClassQueueSnapshot {
-        ClassQueueSnapshot {
-            queue: self.queue.snapshot(),
-            deferral: self.deferral.as_ref().map(Deferral::snapshot),
-            waiting: self.waiting,
-        }
-    }
-
-    /// Elements queued and put aside.
-    fn held(&self) -> usize {
-        self.queue.len() + self.deferral.as_ref().map_or(0, Deferral::len)
-    }
-
-    /// What is begun now is mostly served by then: it is in vain to begin what must be done before.
-    /// While there is room for everybody an element is given its chance.
-    fn served_by(&self, now: Time) -> Time {
-        match &self.forecast {
-            Some(forecast) if self.queue.is_overloaded() => now + forecast.service * MOSTLY,
-            _ => now,
-        }
-    }
-
-    /// Whether it would be served after its deadline.
-    fn is_too_late(&self, now: Time, element: &Element<T>) -> bool {
-        self.forecast.is_some_and(|forecast| {
-            let ahead = self.queue.ahead_of(class_of(element));
-            forecast.is_too_late(now, ahead, element.meta.deadline)
-        })
-    }
-
-    /// Whether there is too much to do elsewhere for a class that can be done later.
-    fn defers_now(&self, now: Time, class: Class) -> bool {
-        let (Some(pressure), Some(deferral)) = (&self.pressure, &self.deferral) else {
-            return false;
-        };
-        self.queue.settings().policy(class) == WhenNoRoom::Defer
-            && deferral.is_above(pressure.score(now))
-    }
-
-    /// Offers an element to the queue. It comes back if it is to wait, with the time at which it has
-    /// waited enough.
-    fn offer(
-        &mut self,
-        now: Time,
-        since: Time,
-        element: Element<T>,
-        leaves: &mut Leaves<T>,
-    ) -> Option<(Element<T>, Time)> {
-        if element.meta.deadline <= now || self.is_too_late(now, &element) {
-            leaves.settle(element, Outcome::Expired);
-            return None;
-        }
-        if self.defers_now(now, class_of(&element)) {
-            self.leave(now, element, Way::Defer, Reason::NoRoom, leaves);
-            return None;
-        }
-        let offer = Offer::new(class_of(&element), bytes_of(&element), since);
-        let placed = self.queue.offer(now, offer, element, &mut self.evicted);
-        let mut evicted = std::mem::take(&mut self.evicted);
-        for Evicted { entry, to } in evicted.drain(..) {
-            self.leave(now, entry.payload, to.into(), Reason::Evicted, leaves);
-        }
-        self.evicted = evicted;
-        match placed {
-            Placed::Queued => {}
-            Placed::Wait(element, until) => return Some((element, until)),
-            Placed::Refused(element, _) => {
-                leaves.settle(element, Outcome::Shed(Reason::NoRoom));
-            }
-            Placed::Defer(element) => {
-                self.leave(now, element, Way::Defer, Reason::NoRoom, leaves);
-            }
-            Placed::Divert(element) => {
-                self.leave(now, element, Way::Divert, Reason::NoRoom, leaves);
-            }
-        }
-        None
-    }
-
-    fn leave(
-        &mut self,
-        now: Time,
-        element: Element<T>,
-        way: Way,
-        why: Reason,
-        leaves: &mut Leaves<T>,
-    ) {
-        match (way, &mut self.deferral) {
-            (Way::Divert, _) => leaves.diverted.push(element),
-            (Way::Defer, Some(deferral)) => {
-                let facts = Deferred::new(class_of(&element), bytes_of(&element))
-                    .deadline(element.meta.deadline);
-                let mut spilled = Vec::new();
-                if let Err(element) = deferral.defer(now, facts, element, &mut spilled) {
-                    leaves.settle(element, Outcome::Shed(Reason::NoRoom));
-                }
-                // The oldest made way for it.
-                let spilled = spilled.into_iter().map(|aside| aside.payload);
-                leaves.diverted.extend(spilled);
-            }
-            _ => leaves.settle(element, Outcome::Shed(why)),
-        }
-    }
-
-    /// How full the queue is, or how great the pressure, whichever is more: 0 to 1.
-    fn pressure(&self, now: Time) -> f64 {
-        let fullness = self.queue.len() as f64 / self.queue.settings().max_items() as f64;
-        let outside = self.pressure.as_ref().map(|pressure| pressure.score(now));
-        fullness.max(outside.unwrap_or(0.0))
-    }
-
-    /// Offers again what was put aside, as far as there is room and time for it.
-    fn reoffer(&mut self, now: Time, leaves: &mut Leaves<T>) {
-        loop {
-            let pressure = self.pressure(now);
-            let Some(deferral) = &mut self.deferral else {
-                return;
-            };
-            match deferral.next(now, pressure) {
-                None => return,
-                Some(Leaving::Expire(aside)) => leaves.settle(aside.payload, Outcome::Expired),
-                Some(Leaving::Spill(aside)) => self.spilled.push(aside.payload),
-                Some(Leaving::Reoffer(aside)) => {
-                    if self.queue.has_room(aside.facts.class, aside.facts.bytes) {
-                        let offer = Offer::new(aside.facts.class, aside.facts.bytes, now);
-                        let _ = self
-                            .queue
-                            .offer(now, offer, aside.payload, &mut self.evicted);
-                        continue;
-                    }
-                    match deferral.put_back(aside) {
-                        None => return,
-                        Some(Leaving::Spill(aside)) => self.spilled.push(aside.payload),
-                        Some(Leaving::Reoffer(aside) | Leaving::Expire(aside)) => {
-                            leaves.settle(aside.payload, Outcome::Expired);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes out what is held of a source, or all.
-    fn remove(&mut self, of: Option<SourceId>, outcome: Outcome, leaves: &mut Leaves<T>) {
-        let is_out =
-            |element: &Element<T>| of.is_none_or(|source| element.meta.receipt.is_of(source));
-        for entry in self.queue.remove(|entry| is_out(&entry.payload)) {
-            leaves.settle(entry.payload, outcome);
-        }
-        if let Some(deferral) = &mut self.deferral {
-            for aside in deferral.remove(|aside| is_out(&aside.payload)) {
-                leaves.settle(aside.payload, outcome);
-            }
-        }
-        for element in std::mem::take(&mut self.spilled) {
-            if is_out(&element) {
-                leaves.settle(element, outcome);
-            } else {
-                self.spilled.push(element);
-            }
-        }
-    }
-}
-
-/// Where an element goes for which there is no room.
-enum Way {
-    Shed,
-    Defer,
-    Divert,
-}
-
-impl From<crate::control::Away> for Way {
-    fn from(away: crate::control::Away) -> Way {
-        match away {
-            crate::control::Away::Shed => Way::Shed,
-            crate::control::Away::Defer => Way::Defer,
-            crate::control::Away::Divert => Way::Divert,
-        }
-    }
 }
 
 impl<T> Drop for Shared<T> {
@@ -313,13 +89,20 @@ impl<T> Shared<T> {
             }
         };
         if let Some(admission) = &self.admission {
-            let queued = state.queue.len() + state.waiting;
-            let told = self.told.swap(queued as u64, Ordering::Relaxed);
-            admission.queue(told as usize, queued);
+            let queued = state.queue.len() + state.waiting.items;
+            let told = self.told.load(Ordering::Relaxed) as usize;
+            if told != queued {
+                self.told.store(queued as u64, Ordering::Relaxed);
+                admission.queue(told, queued);
+            }
         }
-        let inside = items + state.waiting + state.spilled.len();
+        let spilled: u64 = state.spilled.iter().map(bytes_of).sum();
+        let inside = items + state.waiting.items + state.spilled.len();
         self.items.store(inside as u64, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
+        self.bytes
+            .store(bytes + state.waiting.bytes + spilled, Ordering::Relaxed);
+        let free = state.queue.settings().max_items() - state.queue.len();
+        self.free.store(free as u64, Ordering::Relaxed);
     }
 
     /// Looks at what the admission knows, before elements are offered.
@@ -349,28 +132,39 @@ impl<T> Shared<T> {
 
 /// The policies of a boundary by class, made as declared.
 pub(crate) struct Policies<T> {
-    queue: PriorityQueue<Element<T>>,
+    queue: Lanes<T>,
     deferral: Option<Deferral<Element<T>>>,
     codel: Option<[Codel; Class::COUNT]>,
     admission: Option<AdmissionHandle>,
     pressure: Option<PressureHandle>,
+    key: Option<Arc<Key<T>>>,
 }
 
-impl<T> Policies<T> {
+impl<T: 'static> Policies<T> {
     /// Why there cannot be such a buffer, if there cannot.
     pub(crate) fn new(buffer: &ClassBuffer, has_side: bool) -> Result<Policies<T>, String> {
+        let key = buffer.key.as_ref().map(policy::KeyOf::of::<T>);
+        if matches!(key, Some(None)) {
+            return Err("the key for its order is one of another type of element".to_owned());
+        }
+        let key = key.flatten();
         let make = || -> Result<Policies<T>, Invalid> {
             let codel = |(target, interval)| {
                 let codel = Codel::new(target, interval)?;
                 Ok(std::array::from_fn(|_| codel.clone()))
             };
-            let deferral = |settings| Deferral::new(settings, Time::ZERO);
+            let deferral = |settings: DeferralSettings| {
+                let ordered = settings.order_per_key();
+                let settings = if key.is_some() { ordered } else { settings };
+                Deferral::new(settings, Time::ZERO)
+            };
             Ok(Policies {
-                queue: PriorityQueue::new(buffer.settings)?,
+                queue: PriorityQueue::with_lanes(buffer.settings)?,
                 deferral: buffer.deferral.map(deferral).transpose()?,
                 codel: buffer.stale.map(codel).transpose()?,
                 admission: buffer.admission.clone(),
                 pressure: buffer.pressure.clone(),
+                key: key.clone(),
             })
         };
         match buffer.contradiction(has_side) {
@@ -387,22 +181,18 @@ pub(crate) fn by_class<T: Send + 'static>(
     stage: &Arc<Stage>,
     side: Option<Outlet<T>>,
 ) -> (ClassSink<T>, ClassSource<T>) {
+    let free = AtomicU64::new(policies.queue.settings().max_items() as u64);
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            queue: policies.queue,
             deferral: policies.deferral,
             codel: policies.codel,
-            marks: Vec::new(),
-            waiting: 0,
-            aside: false,
-            evicted: Vec::new(),
-            spilled: Vec::new(),
-            forecast: None,
             pressure: policies.pressure,
-            link: Link::default(),
+            key: policies.key,
+            ..State::new(policies.queue)
         }),
         items: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
+        free,
         attention: AtomicBool::new(false),
         admission: policies.admission,
         told: AtomicU64::new(0),

@@ -1,6 +1,8 @@
 //! How a buffer by class is declared, and how it is looked at while it runs.
 
+use std::any::Any;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +40,27 @@ pub struct ClassBuffer {
     pub(super) view: ClassQueueView,
     pub(super) admission: Option<AdmissionHandle>,
     pub(super) pressure: Option<PressureHandle>,
+    pub(super) key: Option<KeyOf>,
+}
+
+/// Tells the key of an element, as a number.
+pub(super) type Key<T> = dyn Fn(&T) -> u64 + Send + Sync;
+
+/// The same, whatever the elements: an `Arc<Key<T>>`.
+#[derive(Clone)]
+pub(super) struct KeyOf(Arc<dyn Any + Send + Sync>);
+
+impl KeyOf {
+    /// As declared; `None` if it was of elements of another type.
+    pub(super) fn of<T: 'static>(&self) -> Option<Arc<Key<T>>> {
+        self.0.downcast_ref::<Arc<Key<T>>>().map(Arc::clone)
+    }
+}
+
+impl fmt::Debug for KeyOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyOf")
+    }
 }
 
 impl ClassBuffer {
@@ -51,6 +74,7 @@ impl ClassBuffer {
             view: ClassQueueView::default(),
             admission: None,
             pressure: None,
+            key: None,
         }
     }
 
@@ -64,6 +88,45 @@ impl ClassBuffer {
     #[must_use]
     pub fn defer(mut self, settings: DeferralSettings) -> ClassBuffer {
         self.deferral = Some(settings);
+        self
+    }
+
+    /// No element passes another of its class and key, though that one be put aside: while one is, the
+    /// rest of its key are put aside behind it, room or not; and with one that makes way its followers
+    /// do. `T` is the type of the buffer's elements, or the plan is refused; so is one that spills,
+    /// since nobody tells when what went outside is back. On a key that panics the element has failed.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::boundary::ClassBuffer;
+    /// use forebay::class::Class;
+    /// use forebay::control::{DeferralSettings, PrioritySettings, WhenNoRoom};
+    /// use forebay::source;
+    ///
+    /// let settings = PrioritySettings::items(4).when_no_room(Class::LOW, WhenNoRoom::Defer);
+    /// let buffer = ClassBuffer::new(settings)
+    ///     .defer(DeferralSettings::items(100))
+    ///     .order_per_key(|(user, _): &(u32, u32)| *user);
+    /// let events = source::iter((0..100_u32).map(|n| (n % 3, n)))
+    ///     .classify(|_| Class::LOW)
+    ///     .buffer_by_class(buffer)
+    ///     .collect()
+    ///     .block_on()?;
+    /// let of_one = events.iter().filter(|(user, _)| *user == 1).map(|(_, n)| n);
+    /// assert!(of_one.is_sorted());
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    #[must_use]
+    pub fn order_per_key<T: 'static, K: Hash>(
+        mut self,
+        key: impl Fn(&T) -> K + Send + Sync + 'static,
+    ) -> ClassBuffer {
+        let key: Arc<Key<T>> = Arc::new(move |value| {
+            let mut hasher = DefaultHasher::new();
+            key(value).hash(&mut hasher);
+            hasher.finish()
+        });
+        self.key = Some(KeyOf(Arc::new(key)));
         self
     }
 
@@ -122,9 +185,14 @@ impl ClassBuffer {
         Some((deferral.max_items(), deferral.share()))
     }
 
+    /// The most bytes that are inside, but for one element alone.
     pub(crate) fn capacity_bytes(&self) -> u64 {
         let aside = self.deferral.map_or(0, |deferral| deferral.max_bytes());
-        self.settings.max_bytes().saturating_add(aside)
+        let waiting = waiting_bytes(&self.settings);
+        self.settings
+            .max_bytes()
+            .saturating_add(aside)
+            .saturating_add(waiting)
     }
 
     /// Why it cannot be, though each setting is in range.
@@ -133,6 +201,16 @@ impl ClassBuffer {
         if any(WhenNoRoom::Defer) && self.deferral.is_none() {
             return Some(
                 "a class is to be deferred, but no deferral is declared: see `ClassBuffer::defer`",
+            );
+        }
+        if self.deferral.is_some_and(|deferral| deferral.keeps_order()) && self.key.is_none() {
+            return Some(
+                "order per key is asked for, but no key is told: see `ClassBuffer::order_per_key`",
+            );
+        }
+        if self.deferral.is_some_and(|deferral| deferral.spills()) && self.key.is_some() {
+            return Some(
+                "what spills comes back in no order that is known: declare order per key or a spill",
             );
         }
         if self.deferral.is_some_and(|deferral| deferral.spills()) && !has_side {
@@ -153,6 +231,14 @@ impl ClassBuffer {
 impl From<PrioritySettings> for ClassBuffer {
     fn from(settings: PrioritySettings) -> ClassBuffer {
         ClassBuffer::new(settings)
+    }
+}
+
+/// Bytes of elements that may wait with the producer before it asks for no more.
+pub(super) fn waiting_bytes(settings: &PrioritySettings) -> u64 {
+    match settings.max_bytes() {
+        u64::MAX => u64::MAX,
+        bytes => bytes.div_ceil(8),
     }
 }
 

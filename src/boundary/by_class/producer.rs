@@ -1,12 +1,15 @@
 //! The producer's side of a boundary by class: a sink.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::{Leaves, Shared, State, WAITING};
+use super::policy::waiting_bytes;
+use super::state::Arrivals;
+use super::waiting::{Waiter, Waiting};
+use super::{Leaves, Shared, State, WAITING, bytes_of, class_of};
 use crate::boundary::bell::Bell;
 use crate::chunk::{Chunk, Element};
+use crate::class::Class;
 use crate::error::{Cause, Stop};
 use crate::mark::Mark;
 use crate::operator::outlet::Outlet;
@@ -15,22 +18,21 @@ use crate::outcome::{Outcome, Reason};
 use crate::sync::{MutexGuard, Ordering, lock};
 use crate::time::{Sleep, Time, poll_until};
 
-/// An element for which there was no room.
-struct Waiter<T> {
-    element: Element<T>,
-    since: Time,
-    until: Time,
-}
-
 /// Offers elements to the queue; those that may wait do so here.
 pub(crate) struct ClassSink<T> {
     shared: Arc<Shared<T>>,
-    waiting: VecDeque<Waiter<T>>,
+    waiting: Waiting<T>,
+    /// A chunk that is being parted by class: empty between two of them.
+    parts: [Chunk<T>; Class::COUNT],
     timer: Option<Sleep>,
     side: Option<Outlet<T>>,
     leaves: Leaves<T>,
     /// What was put aside may have to leave by the side output.
     spills: bool,
+    /// Free places are for elements of whatever class and size.
+    fills: bool,
+    /// Bytes that may wait here.
+    waiting_bytes: u64,
     /// The waker that `Link::producer` holds.
     registered: Option<Waker>,
     consumer: Bell,
@@ -41,14 +43,21 @@ pub(crate) struct ClassSink<T> {
 
 impl<T: Send + 'static> ClassSink<T> {
     pub(super) fn new(shared: Arc<Shared<T>>, side: Option<Outlet<T>>) -> ClassSink<T> {
-        let spills = side.is_some() && lock(&shared.state).deferral.is_some();
+        let state = lock(&shared.state);
+        let spills = side.is_some() && state.deferral.is_some();
+        let fills = state.queue.settings().fits_any();
+        let waiting_bytes = waiting_bytes(state.queue.settings());
+        drop(state);
         ClassSink {
             shared,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
+            parts: std::array::from_fn(|_| Chunk::default()),
             timer: None,
             side,
             leaves: Leaves::default(),
             spills,
+            fills,
+            waiting_bytes,
             registered: None,
             consumer: Bell::default(),
             marked_side: false,
@@ -61,7 +70,7 @@ impl<T: Send + 'static> ClassSink<T> {
         shared: &Shared<T>,
         mut state: MutexGuard<'_, State<T>>,
         consumer: &mut Bell,
-        waiting: usize,
+        waiting: Held,
     ) {
         state.waiting = waiting;
         shared.publish(&state);
@@ -94,39 +103,62 @@ impl<T: Send + 'static> ClassSink<T> {
         if state.link.cancelled {
             return;
         }
-        // The dearest first; those of one class in order.
-        self.waiting
-            .make_contiguous()
-            .sort_by_key(|waiter| super::class_of(&waiter.element));
-        for _ in 0..self.waiting.len() {
-            let Some(waiter) = self.waiting.pop_front() else {
-                break;
-            };
-            let left = state.offer(now, waiter.since, waiter.element, &mut self.leaves);
-            if let Some((element, until)) = left {
-                self.waiting.push_back(Waiter {
-                    element,
-                    since: waiter.since,
-                    until,
-                });
-            }
-        }
+        let leaves = &mut self.leaves;
+        self.waiting.retry(|waiter| {
+            let since = waiter.since;
+            let left = state.offer(now, since, waiter.element, leaves);
+            left.map(|(element, until)| Waiter {
+                element,
+                since,
+                until,
+            })
+        });
         if !self.waiting.is_empty() {
             state.link.producer.wait(cx.waker());
         }
-        Self::release(
-            &self.shared,
-            state,
-            &mut self.consumer,
-            self.waiting.len() + self.leaves.diverted.len(),
-        );
+        let outside = self.outside();
+        Self::release(&self.shared, state, &mut self.consumer, outside);
         self.leaves.settle_all(cx);
         self.set_timer(cx);
     }
 
+    /// What waits here, for room or for the side output.
+    fn outside(&self) -> Held {
+        let diverted: u64 = self.leaves.diverted.iter().map(bytes_of).sum();
+        let waiting = self.waiting.held();
+        Held {
+            items: waiting.items + self.leaves.diverted.len(),
+            bytes: waiting.bytes + diverted,
+        }
+    }
+
+    /// Offers the elements of a chunk one by one. Nobody passes those of its class that wait.
+    fn offer_each(
+        state: &mut State<T>,
+        now: Time,
+        chunk: &mut Chunk<T>,
+        waiting: &mut Waiting<T>,
+        leaves: &mut Leaves<T>,
+    ) {
+        for element in chunk.drain() {
+            let class = class_of(&element);
+            let left = match state.queue.settings().longest_wait(class) {
+                Some(longest) if waiting.holds(class) => Some((element, now + longest)),
+                _ => state.offer(now, now, element, leaves),
+            };
+            if let Some((element, until)) = left {
+                waiting.push(Waiter {
+                    element,
+                    since: now,
+                    until,
+                });
+            }
+        }
+    }
+
     /// Is woken when the first of those that wait has waited enough.
     fn set_timer(&mut self, cx: &mut Context<'_, '_>) {
-        let first = self.waiting.iter().map(|waiter| waiter.until).min();
+        let first = self.waiting.first_until();
         let Some(first) = first.filter(|at| *at != Time::MAX) else {
             self.timer = None;
             return;
@@ -141,14 +173,14 @@ impl<T: Send + 'static> ClassSink<T> {
         if self.spills {
             let mut state = lock(&self.shared.state);
             self.leaves.diverted.append(&mut state.spilled);
-            state.waiting = self.waiting.len() + self.leaves.diverted.len();
+            state.waiting = self.outside();
         }
         if self.leaves.diverted.is_empty() {
             return Ok(true);
         }
         let free = self.divert(cx)?;
         let mut state = lock(&self.shared.state);
-        state.waiting = self.waiting.len() + self.leaves.diverted.len();
+        state.waiting = self.outside();
         self.shared.publish(&state);
         Ok(free)
     }
@@ -219,7 +251,7 @@ impl<T: Send + 'static> ClassSink<T> {
         if let Some(deferral) = &mut state.deferral {
             deferral.drain();
         }
-        state.waiting = 0;
+        state.waiting = Held::NONE;
         self.shared.publish(&state);
         let waits = self.consumer.is_waited_at(&mut state.link.consumer);
         drop(state);
@@ -230,9 +262,8 @@ impl<T: Send + 'static> ClassSink<T> {
 
     /// Settles what waits here.
     fn give_up(&mut self, cx: &mut Context<'_, '_>, outcome: Outcome) {
-        for waiter in self.waiting.drain(..) {
-            cx.settle(waiter.element.meta, outcome);
-        }
+        self.waiting
+            .remove(|_| true, |element| cx.settle(element.meta, outcome));
         for element in self.leaves.diverted.drain(..) {
             cx.settle(element.meta, outcome);
         }
@@ -254,7 +285,7 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
             if state.link.cancelled {
                 let outcome = {
                     let reason = state.link.cancelled_for;
-                    state.waiting = 0;
+                    state.waiting = Held::NONE;
                     self.shared.publish(&state);
                     drop(state);
                     cx.cancelling(reason, |cx| cx.leftover())
@@ -267,39 +298,70 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
                 self.registered = Some(cx.waker().clone());
             }
         }
-        if !side_is_free || self.waiting.len() >= WAITING {
+        if !side_is_free {
             return Poll::Pending;
         }
-        let room = WAITING - self.waiting.len();
-        Poll::Ready(Ok(Some(Demand::items(room))))
+        let waiting = self.waiting.held();
+        if waiting.items >= WAITING || waiting.bytes >= self.waiting_bytes {
+            return Poll::Pending;
+        }
+        let ahead = Demand {
+            items: WAITING - waiting.items,
+            bytes: self.waiting_bytes - waiting.bytes,
+        };
+        let demand = match self.fills {
+            _ if waiting.items > 0 => ahead,
+            true => {
+                let free = self.shared.free.load(Ordering::Relaxed) as usize;
+                Demand::items(free.max(ahead.items))
+            }
+            // Where sizes count, what is free is known behind the lock alone.
+            false if ahead.bytes < u64::MAX => {
+                let state = lock(&self.shared.state);
+                let most = state.queue.settings().max_bytes();
+                let free = most.saturating_sub(state.queue.bytes());
+                Demand {
+                    bytes: free.max(ahead.bytes),
+                    ..ahead
+                }
+            }
+            false => ahead,
+        };
+        Poll::Ready(Ok(Some(demand)))
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<T>) {
         let now = cx.clock();
+        // Where all will come in, they are parted before the lock is taken: the consumer needs it.
+        let arrivals = Arrivals::of(chunk);
+        let free = self.shared.free.load(Ordering::Relaxed) as usize;
+        if self.waiting.is_empty() && arrivals.fit_in(free) {
+            chunk.scatter(&mut self.parts);
+        }
         let mut state = lock(&self.shared.state);
         if state.link.cancelled {
             let reason = state.link.cancelled_for;
             drop(state);
             let outcome = cx.cancelling(reason, |cx| cx.leftover());
-            cx.settle_chunk(chunk, outcome);
+            for part in self.parts.iter_mut().chain([chunk]) {
+                cx.settle_chunk(part, outcome);
+            }
             return;
         }
         self.shared.look(&mut state, now);
-        for element in chunk.drain() {
-            if let Some((element, until)) = state.offer(now, now, element, &mut self.leaves) {
-                self.waiting.push_back(Waiter {
-                    element,
-                    since: now,
-                    until,
-                });
+        if self.waiting.is_empty() && state.takes_all(now, &arrivals) {
+            if !chunk.is_empty() {
+                chunk.scatter(&mut self.parts);
+            }
+            state.take_all(now, &arrivals, &mut self.parts);
+        } else {
+            let (waiting, leaves) = (&mut self.waiting, &mut self.leaves);
+            for part in self.parts.iter_mut().chain([chunk]) {
+                Self::offer_each(&mut state, now, part, waiting, leaves);
             }
         }
-        Self::release(
-            &self.shared,
-            state,
-            &mut self.consumer,
-            self.waiting.len() + self.leaves.diverted.len(),
-        );
+        let outside = self.outside();
+        Self::release(&self.shared, state, &mut self.consumer, outside);
         self.leaves.settle_all(cx);
     }
 
@@ -309,14 +371,9 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
             let mut state = lock(&self.shared.state);
             state.remove(Some(*source), outcome, &mut self.leaves);
             let gone = |element: &Element<T>| element.meta.receipt.is_of(*source);
-            let (out, kept): (VecDeque<_>, VecDeque<_>) = self
-                .waiting
-                .drain(..)
-                .partition(|waiter| gone(&waiter.element));
-            self.waiting = kept;
-            for waiter in out {
-                self.leaves.settle(waiter.element, outcome);
-            }
+            let leaves = &mut self.leaves;
+            self.waiting
+                .remove(gone, |element| leaves.settle(element, outcome));
             let diverted = std::mem::take(&mut self.leaves.diverted);
             for element in diverted {
                 if gone(&element) {
@@ -326,12 +383,8 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
                 }
             }
             state.marks.push(mark.clone());
-            Self::release(
-                &self.shared,
-                state,
-                &mut self.consumer,
-                self.waiting.len() + self.leaves.diverted.len(),
-            );
+            let outside = self.outside();
+            Self::release(&self.shared, state, &mut self.consumer, outside);
             self.leaves.settle_all(cx);
         } else {
             std::task::ready!(self.poll_drained(cx))?;
@@ -339,7 +392,7 @@ impl<T: Send + 'static> Sink<T> for ClassSink<T> {
             if !self.marked_side {
                 state.marks.push(mark.clone());
             }
-            Self::release(&self.shared, state, &mut self.consumer, 0);
+            Self::release(&self.shared, state, &mut self.consumer, Held::NONE);
         }
         self.marked_side = true;
         if let Some(side) = &mut self.side {

@@ -86,10 +86,22 @@ impl Codel {
 
     /// An element that waited so long is to be served: is it given up instead?
     pub fn is_stale(&mut self, now: Time, wait: Duration) -> bool {
+        self.are_stale(now, wait, 1).0
+    }
+
+    /// The same of so many that waited equally long: the verdict on the first, and how many of them it
+    /// is about.
+    pub(crate) fn are_stale(&mut self, now: Time, wait: Duration, count: usize) -> (bool, usize) {
+        // The first of an interval is judged by itself.
+        let count = if now >= self.interval_ends { 1 } else { count };
         let is_stale = self.judge(now, wait);
-        self.stale += u64::from(is_stale);
-        self.served += u64::from(!is_stale);
-        is_stale
+        let judged = if is_stale {
+            &mut self.stale
+        } else {
+            &mut self.served
+        };
+        *judged += count as u64;
+        (is_stale, count)
     }
 
     fn judge(&mut self, now: Time, wait: Duration) -> bool {

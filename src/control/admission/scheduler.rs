@@ -145,29 +145,53 @@ impl Scheduler {
     /// asked only when a turn may be granted.
     pub fn next(&mut self, now: Time, waiting: u8, since: impl Fn(Class) -> Time) -> Option<Turn> {
         let turn = self.peek(now, waiting, since)?;
-        self.turns += 1;
-        self.credit = (self.credit + self.share).min(WHOLE);
+        self.take(turn, 1);
+        Some(turn)
+    }
+
+    /// So many turns like that one are taken.
+    pub(crate) fn take(&mut self, turn: Turn, count: usize) {
+        self.turns += count as u64;
+        let more = u64::from(self.share).saturating_mul(count as u64);
+        let credit = u64::from(self.credit).saturating_add(more);
+        self.credit = credit.min(u64::from(WHOLE)) as u32;
         if turn.aged {
             self.credit -= WHOLE;
             self.grants[turn.class.index()] += 1;
         }
-        Some(turn)
     }
 
     /// The class that would be served next; no turn is taken.
     #[must_use]
     pub fn peek(&self, now: Time, waiting: u8, since: impl Fn(Class) -> Time) -> Option<Turn> {
+        self.peek_run(now, waiting, 1, since).map(|(turn, _)| turn)
+    }
+
+    /// The class that would be served next, and how many turns in a row it would have, up to so many,
+    /// as long as its longest waiting element waits since the same time.
+    pub(crate) fn peek_run(
+        &self,
+        now: Time,
+        waiting: u8,
+        most: usize,
+        since: impl Fn(Class) -> Time,
+    ) -> Option<(Turn, usize)> {
         let first = Class::new(waiting.trailing_zeros() as u8)?;
-        let alone = waiting.is_power_of_two();
-        let class = if alone || self.credit + self.share < WHOLE {
-            first
-        } else {
-            self.longest(now, first, waiting, since)
+        let ungranted = Turn {
+            class: first,
+            aged: false,
         };
-        Some(Turn {
-            class,
-            aged: class != first,
-        })
+        if waiting.is_power_of_two() || self.share == 0 {
+            return Some((ungranted, most));
+        }
+        // Turns until there is credit for a grant.
+        let before = (WHOLE - self.credit).div_ceil(self.share).saturating_sub(1) as usize;
+        if before > 0 {
+            return Some((ungranted, most.min(before)));
+        }
+        let class = self.longest(now, first, waiting, since);
+        let aged = class != first;
+        Some((Turn { class, aged }, if aged { 1 } else { most }))
     }
 
     /// The class with the greatest weight times wait, or the first.

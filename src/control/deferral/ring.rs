@@ -166,18 +166,45 @@ impl<P> Deferral<P> {
             self.note_spilled(&oldest);
             spilled.push(oldest);
         }
+        self.insert(self.ring.len(), now, facts, payload);
+        Ok(())
+    }
+
+    /// Puts an element aside that came before all that are, but for so many at the front: what was
+    /// queued, and made way. It stays no longer than the one behind it may.
+    ///
+    /// # Errors
+    /// There is no room: the element is handed back.
+    pub(crate) fn defer_at(
+        &mut self,
+        place: usize,
+        now: Time,
+        facts: Deferred,
+        payload: P,
+    ) -> Result<(), P> {
+        if !self.has_room(facts.bytes) {
+            self.seen.refused += 1;
+            return Err(payload);
+        }
+        let place = place.min(self.ring.len());
+        let since = self.ring.get(place).map_or(now, |next| next.since);
+        self.insert(place, since, facts, payload);
+        Ok(())
+    }
+
+    fn insert(&mut self, place: usize, since: Time, facts: Deferred, payload: P) {
         self.keys.came(facts.key);
         self.seen.deferred[facts.class.index()] += 1;
         self.seen.items += 1;
         self.seen.bytes += facts.bytes;
-        self.ring.push_back(Aside {
+        let aside = Aside {
             payload,
             facts,
-            since: now,
+            since,
             is_overdue: false,
-        });
+        };
+        self.ring.insert(place, aside);
         self.note_peak();
-        Ok(())
     }
 
     /// Whether an element of that size could be put aside without another one leaving.

@@ -80,7 +80,8 @@ impl DeferralSettings {
         self
     }
 
-    /// While an element of a key is put aside, the rest of that key is deferred too.
+    /// While an element of a key is put aside, the rest of that key is deferred too. A buffer by class
+    /// is told the key by [`ClassBuffer::order_per_key`](crate::boundary::ClassBuffer::order_per_key).
     #[must_use]
     pub fn order_per_key(mut self) -> DeferralSettings {
         self.order_per_key = true;
@@ -93,6 +94,11 @@ impl DeferralSettings {
     pub fn share_of_window(mut self, share: f64) -> DeferralSettings {
         self.share = share;
         self
+    }
+
+    /// Whether order is kept within a key.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.order_per_key
     }
 
     /// The share of the source's window.

@@ -48,6 +48,7 @@ mod model;
 mod offer;
 mod queue;
 mod snapshot;
+mod store;
 #[cfg(test)]
 mod tests;
 mod when_full;
@@ -55,6 +56,7 @@ mod when_full;
 pub use offer::{Away, Entry, Evicted, Offer, OfferRefusal, Placed, Served};
 pub use queue::PriorityQueue;
 pub use snapshot::{LaneSnapshot, PrioritySnapshot};
+pub(crate) use store::Store;
 pub use when_full::{LaneOrder, PrioritySettings, Victims, WhenNoRoom};
 
 #[cfg(doc)]

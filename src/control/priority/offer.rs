@@ -33,8 +33,8 @@ pub struct Entry<P> {
     pub payload: P,
     /// What it was offered as.
     pub offer: Offer,
-    /// Its place in the order of arrival.
-    pub(super) number: u64,
+    /// Its place in the order of arrival, where that is asked for.
+    pub(crate) number: u64,
 }
 
 /// Why an offer was refused.

@@ -178,6 +178,11 @@ impl PrioritySettings {
         self.bytes
     }
 
+    /// Whether a free place is for an element of whatever class and size.
+    pub(crate) fn fits_any(&self) -> bool {
+        self.bytes == u64::MAX && self.places.is_none()
+    }
+
     /// Whether that is the policy of any class.
     #[must_use]
     pub fn any(&self, policy: WhenNoRoom) -> bool {

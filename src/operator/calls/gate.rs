@@ -124,7 +124,7 @@ impl<T> CallGate<T> {
         let Some(breaker) = self.tally.breaker().filter(|_| !out.is_empty()) else {
             return Ok(filled);
         };
-        if let Ok((pass, count)) = breaker.grant(None, now, 1) {
+        if let Ok((pass, count @ 1..)) = breaker.grant(None, now, 1) {
             self.tally.pass(cx.clock(), Some(pass), count);
             return Ok(filled);
         }

@@ -1,31 +1,33 @@
 //! The lanes, and the decision of an offer.
 
+mod bulk;
+
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::class::Class;
-use crate::control::{Adjustment, History, Invalid, Scheduler};
+use crate::control::{Adjustment, History, Invalid, Scheduler, Turn};
 use crate::time::Time;
 
 use super::{
     Away, Entry, Evicted, LaneOrder, LaneSnapshot, Offer, OfferRefusal, Placed, PrioritySettings,
-    PrioritySnapshot, Served, Victims, WhenNoRoom,
+    PrioritySnapshot, Served, Store, Victims, WhenNoRoom,
 };
 
-#[derive(Clone, Debug)]
-struct Lane<P> {
-    /// The oldest in front, but for what comes back from elsewhere.
-    entries: VecDeque<Entry<P>>,
-    seen: LaneSnapshot,
-}
-
 /// A bounded queue that serves the dearest first and gives up the cheapest. See the [module](super).
+///
+/// `S` is how the elements of one class lie: one by one here, in columns where a boundary keeps them.
 #[derive(Clone, Debug)]
-pub struct PriorityQueue<P> {
+pub struct PriorityQueue<P, S = VecDeque<Entry<P>>> {
     settings: PrioritySettings,
-    lanes: [Lane<P>; Class::COUNT],
+    /// Of each class, the oldest in front, but for what comes back from elsewhere.
+    lanes: [S; Class::COUNT],
+    seen: [LaneSnapshot; Class::COUNT],
     /// Bit `n` is set if lane `n` holds something.
     waiting: u8,
+    /// Bit `n` is set if elements of class `n` may make way.
+    evictable: u8,
     scheduler: Scheduler,
     items: usize,
     bytes: u64,
@@ -34,12 +36,22 @@ pub struct PriorityQueue<P> {
     next_number: u64,
     overloaded: bool,
     history: History,
+    payload: PhantomData<fn() -> P>,
+}
+
+/// The classes whose bits are set, the highest first.
+fn classes(mut bits: u8) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let class = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (class < Class::COUNT).then_some(class)
+    })
 }
 
 /// Since when the oldest of that lane waits.
-fn oldest<P>(lanes: &[Lane<P>; Class::COUNT], class: Class) -> Time {
-    let front = lanes[class.index()].entries.front();
-    front.map_or(Time::MAX, |entry| entry.offer.since)
+fn oldest<P, S: Store<P>>(lanes: &[S; Class::COUNT], class: Class) -> Time {
+    let front = lanes[class.index()].front();
+    front.map_or(Time::MAX, |front| front.since)
 }
 
 impl<P> PriorityQueue<P> {
@@ -48,14 +60,22 @@ impl<P> PriorityQueue<P> {
     /// # Errors
     /// As [`PrioritySettings::check`].
     pub fn new(settings: PrioritySettings) -> Result<PriorityQueue<P>, Invalid> {
+        PriorityQueue::with_lanes(settings)
+    }
+}
+
+impl<P, S: Store<P>> PriorityQueue<P, S> {
+    /// An empty queue whose elements lie that way.
+    pub(crate) fn with_lanes(settings: PrioritySettings) -> Result<PriorityQueue<P, S>, Invalid> {
         settings.check()?;
         Ok(PriorityQueue {
             settings,
-            lanes: std::array::from_fn(|_| Lane {
-                entries: VecDeque::new(),
-                seen: LaneSnapshot::default(),
-            }),
+            lanes: std::array::from_fn(|_| S::default()),
+            seen: [LaneSnapshot::default(); Class::COUNT],
             waiting: 0,
+            evictable: (0..Class::COUNT)
+                .filter(|class| settings.evictable[*class])
+                .fold(0, |bits, class| bits | 1 << class),
             scheduler: Scheduler::new(settings.aging)?,
             items: 0,
             bytes: 0,
@@ -64,6 +84,7 @@ impl<P> PriorityQueue<P> {
             next_number: 0,
             overloaded: false,
             history: History::default(),
+            payload: PhantomData,
         })
     }
 
@@ -77,7 +98,7 @@ impl<P> PriorityQueue<P> {
     ) -> Placed<P> {
         let at = offer.class.index();
         if !self.has_room(offer.class, offer.bytes) && !self.make_way(offer, evicted) {
-            let seen = &mut self.lanes[at].seen;
+            let seen = &mut self.seen[at];
             return match self.settings.when_no_room[at] {
                 WhenNoRoom::Wait(longest) if now.since(offer.since) < longest => {
                     seen.told_to_wait += 1;
@@ -106,19 +127,29 @@ impl<P> PriorityQueue<P> {
     }
 
     fn insert(&mut self, offer: Offer, payload: P) {
-        self.waiting |= 1 << offer.class.index();
-        let lane = &mut self.lanes[offer.class.index()];
-        lane.entries.push_back(Entry {
+        self.lanes[offer.class.index()].push_back(Entry {
             payload,
             offer,
             number: self.next_number,
         });
-        lane.seen.queued += 1;
-        lane.seen.items += 1;
-        lane.seen.bytes += offer.bytes;
-        self.next_number += 1;
-        self.items += 1;
-        self.bytes += offer.bytes;
+        // Asked only where the oldest of all classes makes way.
+        self.next_number += u64::from(self.settings.victims == Victims::Oldest);
+        self.came(offer.class.index(), 1, offer.bytes);
+        self.note_peak();
+    }
+
+    /// So many elements of that class are held more.
+    fn came(&mut self, class: usize, count: usize, bytes: u64) {
+        self.waiting |= 1 << class;
+        let seen = &mut self.seen[class];
+        seen.queued += count as u64;
+        seen.items += count;
+        seen.bytes += bytes;
+        self.items += count;
+        self.bytes += bytes;
+    }
+
+    fn note_peak(&mut self) {
         self.peak_items = self.peak_items.max(self.items);
         self.peak_bytes = self.peak_bytes.max(self.bytes);
     }
@@ -146,7 +177,7 @@ impl<P> PriorityQueue<P> {
         };
         let mut held = 0;
         (0..Class::COUNT).rev().all(|class| {
-            held += self.lanes[class].seen.items;
+            held += self.seen[class].items;
             class > at || held - less_items < places[class] as usize
         })
     }
@@ -160,23 +191,20 @@ impl<P> PriorityQueue<P> {
             Victims::Oldest if evicts => 0,
             Victims::Oldest => return false,
         };
-        let victims = from..Class::COUNT;
+        let victims = u8::MAX.checked_shl(from as u32).unwrap_or(0) & self.evictable;
         let (mut items, mut bytes) = (0, 0);
-        for class in victims
-            .clone()
-            .filter(|class| self.settings.evictable[*class])
-        {
-            items += self.lanes[class].seen.items;
-            bytes += self.lanes[class].seen.bytes;
+        for class in classes(self.waiting & victims) {
+            items += self.seen[class].items;
+            bytes += self.seen[class].bytes;
         }
-        if !self.would_fit(at, offer.bytes, items, bytes) {
+        if items == 0 || !self.would_fit(at, offer.bytes, items, bytes) {
             return false;
         }
         while !self.has_room(offer.class, offer.bytes) {
-            let Some(entry) = self.victim(victims.clone()) else {
+            let Some(entry) = self.victim(victims) else {
                 return false;
             };
-            let seen = &mut self.lanes[entry.offer.class.index()].seen;
+            let seen = &mut self.seen[entry.offer.class.index()];
             let to = match self.settings.when_no_room[entry.offer.class.index()] {
                 WhenNoRoom::Defer => Away::Defer,
                 WhenNoRoom::Divert => Away::Divert,
@@ -190,31 +218,26 @@ impl<P> PriorityQueue<P> {
     }
 
     /// Takes out the one that makes way next, of those classes.
-    fn victim(&mut self, classes: std::ops::Range<usize>) -> Option<Entry<P>> {
-        let mut held = classes
-            .filter(|class| self.settings.evictable[*class])
-            .filter_map(|class| {
-                let front = self.lanes[class].entries.front()?;
-                Some((class, front.number))
-            });
-        let (class, _) = match self.settings.victims {
-            Victims::LowestClass => held.next_back()?,
-            Victims::Oldest => held.min_by_key(|(_, number)| *number)?,
+    fn victim(&mut self, victims: u8) -> Option<Entry<P>> {
+        let held = classes(self.waiting & victims);
+        let class = match self.settings.victims {
+            Victims::LowestClass => held.last()?,
+            Victims::Oldest => held.min_by_key(|class| self.lanes[*class].front_number())?,
         };
-        let entry = self.lanes[class].entries.pop_front()?;
-        self.left(class, entry.offer.bytes);
+        let entry = self.lanes[class].pop_front()?;
+        self.left(class, 1, entry.offer.bytes);
         Some(entry)
     }
 
-    /// An element of that class is no longer held.
-    fn left(&mut self, class: usize, bytes: u64) {
-        let seen = &mut self.lanes[class].seen;
-        seen.items -= 1;
+    /// So many elements of that class are no longer held.
+    fn left(&mut self, class: usize, count: usize, bytes: u64) {
+        let seen = &mut self.seen[class];
+        seen.items -= count;
         seen.bytes -= bytes;
         if seen.items == 0 {
             self.waiting &= !(1 << class);
         }
-        self.items -= 1;
+        self.items -= count;
         self.bytes -= bytes;
     }
 
@@ -232,13 +255,11 @@ impl<P> PriorityQueue<P> {
         let since = |class| oldest(&self.lanes, class);
         let turn = self.scheduler.peek(now, self.waiting, since)?;
         let class = turn.class.index();
-        let entries = &self.lanes[class].entries;
-        let entry = if self.newest_first(class) {
-            entries.back()
+        if self.newest_first(class) {
+            self.lanes[class].back()
         } else {
-            entries.front()
-        };
-        entry.map(|entry| entry.offer)
+            self.lanes[class].front()
+        }
     }
 
     /// Takes out the element whose turn it is.
@@ -247,20 +268,25 @@ impl<P> PriorityQueue<P> {
         let turn = self.scheduler.next(now, self.waiting, since)?;
         let class = turn.class.index();
         let newest_first = self.newest_first(class);
-        let entries = &mut self.lanes[class].entries;
+        let lane = &mut self.lanes[class];
         let entry = if newest_first {
-            entries.pop_back()?
+            lane.pop_back()?
         } else {
-            entries.pop_front()?
+            lane.pop_front()?
         };
-        self.left(class, entry.offer.bytes);
-        let seen = &mut self.lanes[class].seen;
-        seen.served += 1;
-        seen.aged += u64::from(turn.aged);
+        self.served(turn, 1, entry.offer.bytes);
         Some(Served {
             entry,
             aged: turn.aged,
         })
+    }
+
+    fn served(&mut self, turn: Turn, count: usize, bytes: u64) {
+        let class = turn.class.index();
+        self.left(class, count, bytes);
+        let seen = &mut self.seen[class];
+        seen.served += count as u64;
+        seen.aged += if turn.aged { count as u64 } else { 0 };
     }
 
     /// Takes out the elements for which the closure says so, the highest class first, in the order
@@ -268,20 +294,30 @@ impl<P> PriorityQueue<P> {
     pub fn remove(&mut self, mut is_out: impl FnMut(&Entry<P>) -> bool) -> Vec<Entry<P>> {
         let mut out = Vec::new();
         for class in 0..Class::COUNT {
-            for _ in 0..self.lanes[class].entries.len() {
-                let Some(entry) = self.lanes[class].entries.pop_front() else {
-                    break;
-                };
-                if is_out(&entry) {
-                    self.left(class, entry.offer.bytes);
-                    self.lanes[class].seen.removed += 1;
-                    out.push(entry);
-                } else {
-                    self.lanes[class].entries.push_back(entry);
-                }
-            }
+            let before = out.len();
+            self.take_out(class, &mut is_out, &mut out);
+            self.seen[class].removed += (out.len() - before) as u64;
         }
         out
+    }
+
+    fn take_out(
+        &mut self,
+        class: usize,
+        mut is_out: impl FnMut(&Entry<P>) -> bool,
+        out: &mut Vec<Entry<P>>,
+    ) {
+        for _ in 0..self.seen[class].items {
+            let Some(entry) = self.lanes[class].pop_front() else {
+                return;
+            };
+            if is_out(&entry) {
+                self.left(class, 1, entry.offer.bytes);
+                out.push(entry);
+            } else {
+                self.lanes[class].push_back(entry);
+            }
+        }
     }
 
     /// Tells lanes in [adaptive order](LaneOrder::Adaptive) whether there is more than can be served.
@@ -327,24 +363,23 @@ impl<P> PriorityQueue<P> {
     /// grants, and where its lane serves the newest first): those of its class and above.
     #[must_use]
     pub fn ahead_of(&self, class: Class) -> usize {
-        let above = self.lanes.iter().take(class.index() + 1);
-        above.map(|lane| lane.entries.len()).sum()
+        let above = self.seen.iter().take(class.index() + 1);
+        above.map(|lane| lane.items).sum()
     }
 
     /// Whether an element of a lower class is held that could make way.
     #[must_use]
     pub fn holds_below(&self, class: Class) -> bool {
-        let below = class.index() + 1..Class::COUNT;
-        let mut could = below.filter(|class| self.settings.evictable[*class]);
-        could.any(|class| !self.lanes[class].entries.is_empty())
+        let below = u8::MAX.checked_shl(class.index() as u32 + 1).unwrap_or(0);
+        self.waiting & self.evictable & below != 0
     }
 
     /// How long the element that waits longest has waited, over all classes: what a queue delay is
     /// taken from. It looks at the front of each lane.
     #[must_use]
     pub fn longest_wait(&self, now: Time) -> Duration {
-        let fronts = self.lanes.iter().filter_map(|lane| lane.entries.front());
-        let since = fronts.map(|entry| entry.offer.since).min();
+        let fronts = self.lanes.iter().filter_map(Store::front);
+        let since = fronts.map(|front| front.since).min();
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
@@ -368,7 +403,7 @@ impl<P> PriorityQueue<P> {
             bytes: self.bytes,
             peak_items: self.peak_items,
             peak_bytes: self.peak_bytes,
-            lanes: std::array::from_fn(|class| self.lanes[class].seen),
+            lanes: self.seen,
         }
     }
 }
