@@ -172,6 +172,7 @@ impl Trace {
             bytes: arrival.bytes,
             service_ns: arrival.service_ns,
             useful_ns: (arrival.at_ns.saturating_add(deadline_ns)).saturating_sub(now),
+            offered_ns: now,
             trace: Arc::clone(self),
             begun: false,
             ended: false,
@@ -229,6 +230,7 @@ pub(crate) struct Item {
     pub(crate) service_ns: u64,
     /// How long after its offer it is of use.
     pub(crate) useful_ns: u64,
+    offered_ns: u64,
     trace: Arc<Trace>,
     begun: bool,
     ended: bool,
@@ -241,6 +243,12 @@ impl Item {
         if let Some(slot) = self.trace.slots.get(self.id as usize) {
             slot.started.store(self.trace.now(), Ordering::Release);
         }
+    }
+
+    /// How long it is of use yet.
+    pub(crate) fn left_ns(&self) -> u64 {
+        let until_ns = self.offered_ns.saturating_add(self.useful_ns);
+        until_ns.saturating_sub(self.trace.now())
     }
 
     pub(crate) fn finish(mut self, fate: Fate) {

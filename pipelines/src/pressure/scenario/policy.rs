@@ -82,6 +82,7 @@ pub(crate) const MECHANISMS: &[&str] = &[
     "limit",
     "breaker",
     "timeout",
+    "give_up_late",
 ];
 
 /// How forebay's pipeline is built.
@@ -113,6 +114,7 @@ pub(crate) struct Policies {
     pub(crate) breaker_open_services: f64,
     pub(crate) when_open: Open,
     pub(crate) timeout_services: f64,
+    pub(crate) give_up_late: bool,
     pub(crate) order: Order,
     /// Mechanisms left out.
     pub(crate) without: Vec<String>,
@@ -146,6 +148,7 @@ impl Default for Policies {
             breaker_open_services: 50.0,
             when_open: Open::Pause,
             timeout_services: 200.0,
+            give_up_late: true,
             order: Order::Free,
             without: Vec::new(),
         }
@@ -260,6 +263,7 @@ impl Policies {
             "defer" => self.defer_items > 0,
             "limit" => self.limit != HowMany::Workers,
             "breaker" => self.breaker,
+            "give_up_late" => self.give_up_late,
             _ => true,
         };
         declared && self.has(mechanism)

@@ -96,6 +96,11 @@ fn pipeline(
     if policies.has("timeout") {
         called = called.timeout(services(policies.timeout_services));
     }
+    if policies.give_up_late && policies.has("give_up_late") {
+        called = called.give_up_after(|item: &Item| {
+            (item.rank != Rank::High).then(|| Duration::from_nanos(item.left_ns()))
+        });
+    }
     Ok((queue, called.or_fail().ignore(), controllers))
 }
 
