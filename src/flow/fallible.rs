@@ -11,7 +11,7 @@ use super::{DeadLetters, Flow};
 use crate::control::Retry;
 use crate::error::BoxError;
 use crate::operator::fallible::{Attempt, Decide, Ends, OnError, Results, Telling};
-use crate::operator::retry::{Again, Encode, Options, Timeout, attempts, attempts_async};
+use crate::operator::retry::{Again, Encode, Options, Patience, Wanted, attempts, attempts_async};
 use crate::operator::{Calls, Input, Operator};
 use crate::time::TimedOut;
 use crate::topology::NodeSpec;
@@ -52,7 +52,7 @@ pub struct Fallible<T, U, E> {
     spec: NodeSpec,
     make: MakeAttempts<T, U, E>,
     encode: Option<Encode<T>>,
-    timeout: Option<Timeout<E>>,
+    timeout: Option<Patience<T, E>>,
     retry: Option<(Retry, Copy<T>)>,
     letters: Option<DeadLetters>,
     /// Why the declaration is refused.
@@ -308,11 +308,75 @@ where
             let problem = "`timeout` has no meaning for code that does not wait: use try_map_async";
             self.problem.get_or_insert(problem.to_owned());
         }
-        self.timeout = Some(Timeout {
-            span,
-            error: E::from,
-        });
+        self.patience().span = Some(span);
         self
+    }
+
+    /// Gives up a try of a [`try_map_async`](Flow::try_map_async) when its answer is of no use any more:
+    /// after as long as the closure says for its element, and never where it says `None`. The future is
+    /// dropped and its place is free for an element that is in time yet. As with
+    /// [`timeout`](Fallible::timeout), beside which it may stand, the element failed with an error made
+    /// of [`TimedOut`]; but the try was *abandoned*: that nobody waits any longer says nothing about where
+    /// the call went, so that neither a breaker nor a limit takes it for a failure. Refused for `try_map`.
+    ///
+    /// Where one call in ten takes fifty times as long for seconds, giving up those of lower classes at
+    /// their deadlines is worth a fifth of all that is done in time (scenario `grey`, see
+    /// [the guide](crate::guide)).
+    ///
+    /// - *emits when* a try ends in time, as the stage does;
+    /// - *back-pressures when* the stage does;
+    /// - *completes when* the stage does;
+    /// - *cancels when* downstream does: the futures and their timers are dropped;
+    /// - *settles when* the answer of the last try was not wanted any more: as the end says; or the
+    ///   closure panics: as failed;
+    /// - *holds* nothing more;
+    /// - *costs* the closure for each try, and a timer for each future that is not ready at once.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::source;
+    /// use forebay::time::{self, TimedOut};
+    ///
+    /// let ms = Duration::from_millis;
+    /// let answers = source::iter([("dear", 60), ("cheap", 10_000)])
+    ///     .try_map_async(2, move |(name, takes)| async move {
+    ///         time::sleep(ms(takes)).await;
+    ///         Ok::<_, TimedOut>(name)
+    ///     })
+    ///     .give_up_after(move |(name, _)| (*name != "dear").then_some(ms(50)))
+    ///     .results()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(answers, [Ok("dear"), Err(TimedOut(ms(50)))]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn give_up_after(
+        mut self,
+        wanted: impl Fn(&T) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: From<TimedOut>,
+    {
+        if !self.asynchronous {
+            let problem =
+                "`give_up_after` has no meaning for code that does not wait: use try_map_async";
+            self.problem.get_or_insert(problem.to_owned());
+        }
+        let wanted: Wanted<T> = Box::new(wanted);
+        self.patience().wanted = Some(wanted);
+        self
+    }
+
+    fn patience(&mut self) -> &mut Patience<T, E>
+    where
+        E: From<TimedOut>,
+    {
+        self.timeout.get_or_insert_with(|| Patience {
+            span: None,
+            wanted: None,
+            error: E::from,
+        })
     }
 
     /// Makes the payload of a dead letter from an element. For `try_map`, and with
@@ -610,7 +674,7 @@ where
 
     /// Options for the attempts; the decision goes with them where they try again.
     fn options(&mut self, decide: Decide<E>, last: OnError) -> (Options<T, E>, Option<Decide<E>>) {
-        let (encode, timeout) = (self.encode.take(), self.timeout);
+        let (encode, timeout) = (self.encode.take(), self.timeout.take());
         match self.retry {
             Some((retry, copy)) => {
                 let again = Again {

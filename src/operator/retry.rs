@@ -29,7 +29,7 @@ pub(crate) struct Options<T, E> {
     /// Results leave as they come.
     pub(crate) unordered: bool,
     pub(crate) encode: Option<Encode<T>>,
-    pub(crate) timeout: Option<Timeout<E>>,
+    pub(crate) timeout: Option<Patience<T, E>>,
     pub(crate) retry: Option<Again<T, E>>,
 }
 
@@ -46,6 +46,8 @@ pub(crate) struct Again<T, E> {
 pub(crate) struct Timeout<E> {
     pub(crate) span: Duration,
     pub(crate) error: fn(TimedOut) -> E,
+    /// Nobody waits for it any more, which says nothing of where it went.
+    given_up: bool,
 }
 
 impl<E> Clone for Timeout<E> {
@@ -55,6 +57,29 @@ impl<E> Clone for Timeout<E> {
 }
 
 impl<E> Copy for Timeout<E> {}
+
+/// How long the tries of an element may take.
+pub(crate) struct Patience<T, E> {
+    pub(crate) span: Option<Duration>,
+    pub(crate) wanted: Option<Wanted<T>>,
+    pub(crate) error: fn(TimedOut) -> E,
+}
+
+/// For how long the answer to an element is of use.
+pub(crate) type Wanted<T> = Box<dyn Fn(&T) -> Option<Duration> + Send + Sync>;
+
+impl<T, E> Patience<T, E> {
+    /// That of the next try of this element.
+    fn of(&self, value: &T) -> Option<Timeout<E>> {
+        let wanted = self.wanted.as_ref().and_then(|wanted| wanted(value));
+        let given_up = wanted.is_some_and(|wanted| self.span.is_none_or(|span| wanted < span));
+        Some(Timeout {
+            span: if given_up { wanted } else { self.span }?,
+            error: self.error,
+            given_up,
+        })
+    }
+}
 
 async fn within<U, E>(
     timeout: Option<Timeout<E>>,
@@ -69,10 +94,16 @@ async fn within<U, E>(
     };
     let result = match timeout {
         None => call.await,
-        Some(Timeout { span, error }) => match time::timeout(span, call).await {
+        Some(Timeout {
+            span,
+            error,
+            given_up,
+        }) => match time::timeout(span, call).await {
             Ok(result) => result,
             Err(timed_out) => {
-                begun.into_iter().for_each(Begun::time_out);
+                if !given_up {
+                    begun.into_iter().for_each(Begun::time_out);
+                }
                 return Err((error(timed_out), Reason::TimedOut));
             }
         },
@@ -86,7 +117,7 @@ async fn within<U, E>(
 /// What the tries of a stage share.
 struct Tries<T, E, C> {
     state: Mutex<State<T, E, C>>,
-    timeout: Option<Timeout<E>>,
+    timeout: Option<Patience<T, E>>,
     /// The places among the running, where fewer may run than be inside.
     places: Option<Semaphore>,
     /// Who is told of each try.
@@ -178,8 +209,12 @@ where
                 Some(tally) => Some(tally.begin_again().await),
                 None => None,
             };
+            let timeout = tries
+                .timeout
+                .as_ref()
+                .and_then(|timeout| timeout.of(&value));
             let future = tries.with(|state| (state.call)(&value));
-            within(tries.timeout, begun, future).await
+            within(timeout, begun, future).await
         };
         count += 1;
         let failed = match result {
@@ -228,7 +263,7 @@ fn trying<T, U, E, C, Fut>(
     call: C,
     again: Again<T, E>,
     encode: Option<Encode<T>>,
-    timeout: Option<Timeout<E>>,
+    timeout: Option<Patience<T, E>>,
     tally: Option<Tally>,
 ) -> Box<dyn Operator<Attempt<U, E>>>
 where
@@ -332,6 +367,7 @@ where
     calls(input, concurrency, unordered, shared, move |value: T| {
         let begun = tally.as_ref().map(Tally::begin);
         let payload = encode.as_mut().map(|encode| encode(&value));
+        let timeout = timeout.as_ref().and_then(|timeout| timeout.of(&value));
         let future = f(value);
         async move {
             let result = within(timeout, begun, future).await;

@@ -190,6 +190,7 @@ impl Trace {
             bytes: arrival.bytes,
             service_ns: arrival.service_ns,
             useful_ns: (arrival.at_ns.saturating_add(deadline_ns)).saturating_sub(now),
+            offered_ns: now,
             trace: Arc::clone(self),
         })
     }
@@ -246,6 +247,7 @@ pub(crate) struct Item {
     pub(crate) service_ns: u64,
     /// How long after its offer it is of use.
     pub(crate) useful_ns: u64,
+    offered_ns: u64,
     trace: Arc<Trace>,
 }
 
@@ -280,6 +282,12 @@ impl Item {
         if holders == Some(1) {
             self.finish(Fate::Failed);
         }
+    }
+
+    /// How long it is of use yet.
+    pub(crate) fn left_ns(&self) -> u64 {
+        let until_ns = self.offered_ns.saturating_add(self.useful_ns);
+        until_ns.saturating_sub(self.trace.now())
     }
 
     /// It was given back at the offer.

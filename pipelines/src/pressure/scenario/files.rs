@@ -44,6 +44,10 @@ built_in!(
     "memory_gate",
     "emergency",
     "divert",
+    "starving",
+    "lost_answers",
+    "undeclared_deadlines",
+    "long_queue",
     "wall_100us",
     "wall_1ms",
 );

@@ -90,6 +90,7 @@ pub(crate) const MECHANISMS: &[&str] = &[
     "retry_budget",
     "memory",
     "emergency",
+    "give_up_late",
 ];
 
 /// How forebay's pipeline is built.
@@ -115,12 +116,14 @@ pub(crate) struct Policies {
     pub(crate) defer_per_s: f64,
     pub(crate) expire: bool,
     pub(crate) limit: HowMany,
+    pub(crate) limit_least: usize,
     pub(crate) limit_most_per_worker: usize,
     pub(crate) breaker: bool,
     pub(crate) breaker_slow_services: f64,
     pub(crate) breaker_open_services: f64,
     pub(crate) when_open: Open,
     pub(crate) timeout_services: f64,
+    pub(crate) give_up_late: bool,
     pub(crate) order: Order,
     pub(crate) batch: Batches,
     pub(crate) divert: Spare,
@@ -140,7 +143,7 @@ impl Default for Policies {
             admission_target_services: 2.0,
             admission_window_services: 10.0,
             queue_services: 10.0,
-            queue_lower_services: 2.0,
+            queue_lower_services: 4.0,
             queue_bytes: 64 << 20,
             when_no_room: ByClass::make(|_| NoRoom::Evict),
             wait_ms: 1000,
@@ -154,12 +157,14 @@ impl Default for Policies {
             defer_per_s: 100.0,
             expire: true,
             limit: HowMany::Workers,
+            limit_least: 1,
             limit_most_per_worker: 8,
             breaker: true,
             breaker_slow_services: 100.0,
             breaker_open_services: 50.0,
             when_open: Open::Pause,
             timeout_services: 200.0,
+            give_up_late: true,
             order: Order::Free,
             batch: Batches::default(),
             divert: Spare::default(),
@@ -205,6 +210,12 @@ impl Policies {
                     "policies.{field} = {services}: from 0.001 to 1000000"
                 ));
             }
+        }
+        if !(1..=10_000).contains(&self.limit_least) {
+            return Err(format!(
+                "policies.limit_least = {}: from 1 to 10000",
+                self.limit_least
+            ));
         }
         if !(1..=10_000).contains(&self.limit_most_per_worker) {
             return Err(format!(
@@ -311,6 +322,7 @@ impl Policies {
             "defer" => self.defer_items > 0,
             "limit" => self.limit != HowMany::Workers,
             "breaker" => self.breaker,
+            "give_up_late" => self.give_up_late,
             other => self.mechanisms().asks_for(other).unwrap_or(true),
         };
         declared && self.has(mechanism)

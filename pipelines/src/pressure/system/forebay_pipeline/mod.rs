@@ -16,7 +16,7 @@ use forebay::source::{Offered, Queue};
 use forebay::time;
 
 use super::{BreakerState, Built, Observation, Setup, System, Transition, Work};
-use crate::scenario::{Order, Policies};
+use crate::scenario::{Order, Policies, Rank};
 use crate::shop::{CallFailed, Shop};
 use crate::trace::Item;
 use controllers::Controllers;
@@ -77,13 +77,21 @@ fn pipeline(
     let calls = calls(setup, &controllers);
     let shop = Arc::clone(setup.shop);
     let mut served = match &controllers.batch {
-        None => tried(setup, policies, flow, calls, move |item| {
-            let shop = Arc::clone(&shop);
-            async move { shop.serve(item).await }
-        }),
+        None => {
+            let wanted = |item: &Item| {
+                (item.rank != Rank::High).then(|| Duration::from_nanos(item.left_ns()))
+            };
+            tried(setup, policies, flow, calls, wanted, move |item| {
+                let shop = Arc::clone(&shop);
+                async move { shop.serve(item).await }
+            })
+        }
         Some(size) => {
             let size = size.clone();
-            tried(setup, policies, flow.batch(&size), calls, move |batch| {
+            let flow = flow.batch(&size);
+            // The answer to a batch is of use as long as that to any of it.
+            let wanted = |_: &Vec<Item>| None;
+            tried(setup, policies, flow, calls, wanted, move |batch| {
                 in_batch(Arc::clone(&shop), size.clone(), batch)
             })
         }
@@ -156,6 +164,7 @@ fn tried<T, F, Fut>(
     policies: &Policies,
     flow: Flow<T>,
     calls: Calls,
+    wanted: fn(&T) -> Option<Duration>,
     call: F,
 ) -> Flow<()>
 where
@@ -174,6 +183,9 @@ where
     }
     if policies.has("timeout") {
         tried = tried.timeout(services(policies.timeout_services));
+    }
+    if policies.uses("give_up_late") {
+        tried = tried.give_up_after(wanted);
     }
     tried.or_fail()
 }
