@@ -211,17 +211,13 @@ impl Policies {
                 ));
             }
         }
-        if !(1..=10_000).contains(&self.limit_least) {
-            return Err(format!(
-                "policies.limit_least = {}: from 1 to 10000",
-                self.limit_least
-            ));
-        }
-        if !(1..=10_000).contains(&self.limit_most_per_worker) {
-            return Err(format!(
-                "policies.limit_most_per_worker = {}: from 1 to 10000",
-                self.limit_most_per_worker
-            ));
+        for (field, calls) in [
+            ("limit_least", self.limit_least),
+            ("limit_most_per_worker", self.limit_most_per_worker),
+        ] {
+            if !(1..=10_000).contains(&calls) {
+                return Err(format!("policies.{field} = {calls}: from 1 to 10000"));
+            }
         }
         if self.stale_interval_services < self.stale_services {
             return Err(format!(
