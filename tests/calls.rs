@@ -215,6 +215,54 @@ fn a_breaker_that_pauses_demand_loses_nothing() {
     );
 }
 
+/// Permits that no element came for were given back, which woke who waited for more of them: the same
+/// stage, at once and for ever.
+#[test]
+fn a_half_open_breaker_waits_for_elements_at_rest() {
+    let simulation = Simulation::new(17);
+    let breaker = breaker(settings().when_open(WhenOpen::PauseDemand));
+    let (source, flow) = source_probe::<u32>();
+    let flow = flow.map_async(Calls::limit(4).breaker(&breaker), |n| async move { n });
+    let mut run = simulation.start(flow.collect()).unwrap();
+    breaker.trip(Time::ZERO);
+    simulation.advance(2 * SECOND);
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    source.send(0..50);
+    source.complete();
+    simulation.advance(SECOND);
+    assert_eq!(run.join().unwrap().len(), 50);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    run.snapshot().check().unwrap();
+}
+
+#[test]
+fn a_call_that_nobody_waits_for_is_given_up_and_no_failure() {
+    let simulation = Simulation::new(18);
+    let breaker = breaker(settings());
+    let calls = Calls::limit(4).breaker(&breaker);
+    let results = source::iter(0..100_u32)
+        .try_map_async(calls, |n| async move {
+            time::sleep(if n % 2 == 0 { SECOND } else { MS }).await;
+            Ok::<_, TimedOut>(n)
+        })
+        .timeout(2 * SECOND)
+        .give_up_after(|n| (n % 4 == 0).then_some(10 * MS))
+        .results()
+        .collect();
+    let (results, snapshot) = simulation.run(results).unwrap();
+    snapshot.check().unwrap();
+    for (n, result) in results.into_iter().enumerate() {
+        let given_up = n % 4 == 0;
+        assert_eq!(result.is_err(), given_up, "{n}");
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    let counts = breaker.snapshot(Time::ZERO).counts;
+    assert_eq!(
+        (counts.success, counts.error, counts.abandoned),
+        (75, 0, 25)
+    );
+}
+
 #[test]
 fn a_paused_breaker_does_not_hold_a_drain_up() {
     let simulation = Simulation::new(7);

@@ -78,6 +78,8 @@ impl<T> CallGate<T> {
         while permits.len() < want {
             let permit = match when_open {
                 WhenOpen::Reject => breaker.try_acquire(now).ok(),
+                // Who has one waits for no other: one that is given back unused would wake it at once.
+                _ if !permits.is_empty() && breaker.check(now).is_err() => None,
                 _ => match breaker.poll_acquire(cx.task(), now) {
                     Poll::Ready(permit) => Some(permit),
                     Poll::Pending => None,

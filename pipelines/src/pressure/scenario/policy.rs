@@ -108,6 +108,7 @@ pub(crate) struct Policies {
     pub(crate) defer_per_s: f64,
     pub(crate) expire: bool,
     pub(crate) limit: HowMany,
+    pub(crate) limit_least: usize,
     pub(crate) limit_most_per_worker: usize,
     pub(crate) breaker: bool,
     pub(crate) breaker_slow_services: f64,
@@ -142,6 +143,7 @@ impl Default for Policies {
             defer_per_s: 100.0,
             expire: true,
             limit: HowMany::Workers,
+            limit_least: 1,
             limit_most_per_worker: 8,
             breaker: true,
             breaker_slow_services: 100.0,
@@ -188,6 +190,12 @@ impl Policies {
                     "policies.{field} = {services}: from 0.001 to 1000000"
                 ));
             }
+        }
+        if !(1..=10_000).contains(&self.limit_least) {
+            return Err(format!(
+                "policies.limit_least = {}: from 1 to 10000",
+                self.limit_least
+            ));
         }
         if !(1..=10_000).contains(&self.limit_most_per_worker) {
             return Err(format!(

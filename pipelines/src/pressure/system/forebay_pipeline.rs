@@ -125,6 +125,7 @@ fn inbox(policies: &Policies) -> Result<(Queue<Item>, Flow<Item>), Invalid> {
 /// How many calls are in flight, where that is found rather than known.
 fn limit(policies: &Policies, workers: usize) -> Result<Option<LimitHandle>, Invalid> {
     let most = workers * policies.limit_most_per_worker;
+    let least = policies.limit_least.min(most);
     if policies.limit != HowMany::Workers && !policies.has("limit") {
         let fixed = forebay::control::limit::Fixed::new(most)?;
         return Ok(Some(LimitHandle::new(fixed)));
@@ -132,13 +133,19 @@ fn limit(policies: &Policies, workers: usize) -> Result<Option<LimitHandle>, Inv
     Ok(match policies.limit {
         HowMany::Workers => None,
         HowMany::Aimd => Some(LimitHandle::new(
-            Aimd::builder().initial(1).bounds(1, most).build()?,
+            Aimd::builder().initial(least).bounds(least, most).build()?,
         )),
         HowMany::Vegas => Some(LimitHandle::new(
-            Vegas::builder().initial(1).bounds(1, most).build()?,
+            Vegas::builder()
+                .initial(least)
+                .bounds(least, most)
+                .build()?,
         )),
         HowMany::Gradient2 => Some(LimitHandle::new(
-            Gradient2::builder().initial(1).bounds(1, most).build()?,
+            Gradient2::builder()
+                .initial(least)
+                .bounds(least, most)
+                .build()?,
         )),
     })
 }
