@@ -36,6 +36,10 @@ built_in!(
     "trace_service",
     "unknown_capacity",
     "deferral",
+    "starving",
+    "lost_answers",
+    "undeclared_deadlines",
+    "long_queue",
     "wall_100us",
     "wall_1ms",
 );

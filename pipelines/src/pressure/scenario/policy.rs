@@ -129,7 +129,7 @@ impl Default for Policies {
             admission_target_services: 2.0,
             admission_window_services: 10.0,
             queue_services: 10.0,
-            queue_lower_services: 2.0,
+            queue_lower_services: 4.0,
             queue_bytes: 64 << 20,
             when_no_room: ByClass::make(|_| NoRoom::Evict),
             wait_ms: 1000,
