@@ -308,6 +308,11 @@ impl<T: Send + 'static> Flow<T> {
     /// from calls behind this stage: declare both as [`feeding`](crate::operator::Calls::feeding) it.
     /// Without them everything is let in.
     ///
+    /// Take it where elements have no deadline, where the queue behind it must be long or waits for
+    /// room, and where a refusal must cost next to nothing. A short queue that evicts by class gains
+    /// nothing by it, and loses one to two hundredths: it knows the next element, the gate only the rates
+    /// of the last window. [The guide](crate::guide) has the figures.
+    ///
     /// - *emits when* an element arrives that is let in
     /// - *back-pressures when* downstream does
     /// - *completes when* upstream completes
