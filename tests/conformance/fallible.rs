@@ -105,6 +105,7 @@ conformance! {
         },
         doubled;
     retry_async: |flow| flow.try_map_async(3, flaky()).retry(soon()).or_stop(), doubled;
+    give_up_after: |flow| flow.try_map_async(3, flaky()).retry(soon()).give_up_after(|_| Some(HOUR)).or_stop(), doubled;
     timeout: |flow| flow.try_map_async(3, flaky()).retry(soon()).timeout(HOUR).or_stop(), doubled;
     timeout_that_passes:
         |flow| flow
