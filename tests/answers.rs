@@ -350,7 +350,7 @@ async fn a_rewind_drops_what_nobody_took_from_a_subscription() {
 async fn a_rewind_drops_what_has_gathered_for_a_file() {
     let folder = tempfile::tempdir().unwrap();
     // What the thread of the file has got is written: now and then that is all of it.
-    for attempt in 0..50 {
+    for attempt in 0..1000 {
         let path = folder.path().join(format!("{attempt}"));
         let failed = AtomicU64::new(0);
         let fails = move |n: &u64| *n == 42 && failed.fetch_add(1, Ordering::Relaxed) == 0;
