@@ -25,6 +25,7 @@ built_in!(
     "stall_50",
     "stall_200",
     "stall_1000",
+    "stalls",
     "cpu_steal",
     "memory_pressure",
     "errors",
