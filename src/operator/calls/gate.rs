@@ -129,6 +129,7 @@ impl<T> CallGate<T> {
             return Ok(filled);
         }
         // Another stage was faster.
+        breaker.refuse(out.len());
         cx.settle_chunk(out, Outcome::Shed(Reason::BreakerOpen));
         cx.waker().wake_by_ref();
         Ok(Fill::Pending)
