@@ -173,35 +173,16 @@ impl<O> Drop for BudgetedSource<O> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
 
     use super::*;
+    use crate::boundary::by_hand::{NoSpawn, Task};
     use crate::boundary::ring::{RingSink, RingSource, ring};
     use crate::boundary::{Buffer, WhenFull};
     use crate::chunk::Element;
-    use crate::operator::{Spawn, Stage, Turn};
+    use crate::operator::{Stage, Turn};
     use crate::outcome::Outcome;
     use crate::position::{Generation, SourceId};
-
-    struct NoSpawn;
-
-    impl Spawn for NoSpawn {
-        fn spawn(&self, name: &str, _: Pin<Box<dyn Future<Output = ()> + Send>>) {
-            unreachable!("a boundary does not start {name}");
-        }
-    }
-
-    #[derive(Default)]
-    struct Task(AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     /// A ring on an account, driven by hand.
     struct Pair {
@@ -317,7 +298,7 @@ mod tests {
         assert_eq!(pair.budget.used_bytes(), 107, "it is there all the same");
         assert!(pair.ready().is_pending());
         drop(all);
-        assert_eq!(pair.task.0.load(Ordering::Relaxed), 1);
+        assert_eq!(pair.task.woken(), 1);
         let Poll::Ready(Some(demand)) = pair.ready() else {
             panic!("there is room");
         };

@@ -16,6 +16,8 @@ mod bell;
 mod budgeted;
 mod buffer;
 mod by_class;
+#[cfg(test)]
+mod by_hand;
 mod link;
 mod on_disk;
 mod ring;

@@ -33,26 +33,8 @@ pub(super) fn jain(records: &[Record], rank: Rank, producers: usize) -> Option<f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Arrival;
+    use crate::measure::unbegun as record;
     use crate::trace::Fate::{Done, Refused};
-    use crate::trace::NEVER;
-
-    fn record(rank: Rank, ended: u64, fate: Fate) -> Record {
-        Record {
-            arrival: Arrival {
-                at_ns: 0,
-                service_ns: 1,
-                bytes: 10,
-                rank,
-                tries: 0,
-            },
-            deadline_ns: 100,
-            offered: 0,
-            started: NEVER,
-            ended,
-            fate,
-        }
-    }
 
     #[test]
     fn producers_that_fare_alike_have_an_index_of_one() {

@@ -22,6 +22,25 @@ use crate::trace::{Fate, NEVER};
 
 use serde::Serialize;
 
+/// For tests: an element of no retry, offered at once, of which no work was begun.
+#[cfg(test)]
+fn unbegun(rank: crate::scenario::Rank, ended: u64, fate: Fate) -> crate::trace::Record {
+    crate::trace::Record {
+        arrival: crate::schedule::Arrival {
+            at_ns: 0,
+            service_ns: 1,
+            bytes: 10,
+            rank,
+            tries: 0,
+        },
+        deadline_ns: 100,
+        offered: 0,
+        started: NEVER,
+        ended,
+        fate,
+    }
+}
+
 /// An adjustment of a controller, as it is printed.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Adjusted {

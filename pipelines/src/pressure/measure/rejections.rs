@@ -42,24 +42,7 @@ pub(super) fn given_up(records: &[Record]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Arrival;
-
-    fn record(rank: Rank, ended: u64, fate: Fate) -> Record {
-        Record {
-            arrival: Arrival {
-                at_ns: 0,
-                service_ns: 1,
-                bytes: 10,
-                rank,
-                tries: 0,
-            },
-            deadline_ns: 100,
-            offered: 0,
-            started: NEVER,
-            ended,
-            fate,
-        }
-    }
+    use crate::measure::unbegun as record;
 
     #[test]
     fn time_to_reject_is_from_the_offer_to_the_end_of_what_was_not_begun() {

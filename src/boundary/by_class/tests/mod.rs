@@ -7,19 +7,18 @@ mod model;
 mod room;
 
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::{ClassBuffer, ClassQueueSnapshot, ClassSink, ClassSource, Policies, by_class};
+use crate::boundary::by_hand::{NoSpawn, Task};
 use crate::chunk::{Chunk, Element};
 use crate::class::Class;
 use crate::control::{Aging, PrioritySettings};
 use crate::error::Stop;
 use crate::mark::Mark;
-use crate::operator::{Context, Control, Demand, Fill, Held, Operator, Sink, Spawn, Stage, Turn};
+use crate::operator::{Context, Control, Demand, Fill, Held, Operator, Sink, Stage, Turn};
 use crate::outcome::Outcome;
 use crate::position::{Generation, SourceId};
 use crate::receipt::Receipt;
@@ -29,31 +28,6 @@ const MS: Duration = Duration::from_millis(1);
 const HIGH: Class = Class::HIGH;
 const MEDIUM: Class = Class::MEDIUM;
 const LOW: Class = Class::LOW;
-
-struct NoSpawn;
-
-impl Spawn for NoSpawn {
-    fn spawn(&self, name: &str, _: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        unreachable!("a boundary does not start {name}");
-    }
-}
-
-/// A task that counts how often it was woken.
-#[derive(Default)]
-struct Task(AtomicUsize);
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Task {
-    /// How often it was woken since it was last asked.
-    fn woken(&self) -> usize {
-        self.0.swap(0, Ordering::Relaxed)
-    }
-}
 
 /// What the consumer got.
 #[derive(Debug)]

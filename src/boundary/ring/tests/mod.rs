@@ -5,46 +5,19 @@ mod credit;
 mod ends;
 mod shed;
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 use super::{RingSink, RingSource, ring};
+use crate::boundary::by_hand::{NoSpawn, Task};
 use crate::boundary::{Buffer, WhenFull};
 use crate::chunk::{Chunk, Element, Meta};
 use crate::error::Stop;
 use crate::mark::Mark;
-use crate::operator::{Context, Control, Demand, Fill, Operator, Sink, Spawn, Stage, Turn};
+use crate::operator::{Context, Control, Demand, Fill, Operator, Sink, Stage, Turn};
 use crate::outcome::Outcome;
 use crate::position::{Generation, SourceId};
 use crate::receipt::Receipt;
-
-struct NoSpawn;
-
-impl Spawn for NoSpawn {
-    fn spawn(&self, name: &str, _: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        unreachable!("a ring does not start {name}");
-    }
-}
-
-/// A task that counts how often it was woken.
-#[derive(Default)]
-struct Task(AtomicUsize);
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Task {
-    /// How often it was woken since it was last asked.
-    fn woken(&self) -> usize {
-        self.0.swap(0, Ordering::Relaxed)
-    }
-}
 
 /// What the consumer got.
 #[derive(Debug)]
