@@ -84,6 +84,8 @@ mod json;
 pub mod ledger;
 #[cfg(all(test, forebay_loom))]
 mod loom_models;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod mark;
 pub mod operator;
 pub mod outcome;

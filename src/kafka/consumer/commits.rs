@@ -1,0 +1,134 @@
+//! Commits, on a thread of their own: a commit that is known to have come through blocks until then.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::partition::Position;
+use super::shared::Shared;
+use super::thread::Listener;
+use crate::kafka::error::Error;
+use crate::sync::{AtomicBool, Ordering};
+
+/// One commit at a time, so that none overtakes another.
+pub(super) struct Committer {
+    orders: Option<SyncSender<Vec<Position>>>,
+    busy: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(
+        consumer: &Arc<BaseConsumer<Listener>>,
+        shared: &Arc<Shared>,
+    ) -> Result<Committer, Error> {
+        let (sender, orders) = sync_channel(1);
+        let busy = Arc::new(AtomicBool::new(false));
+        let (consumer, shared) = (Arc::clone(consumer), Arc::clone(shared));
+        let is_busy = Arc::clone(&busy);
+        let caller = thread::current();
+        let thread = thread::Builder::new()
+            .name("kafka-commits".to_owned())
+            .spawn(move || {
+                run(&orders, &consumer, &shared, || {
+                    is_busy.store(false, Ordering::Release);
+                    caller.unpark();
+                });
+            })
+            .map_err(|error| Error::Thread(error.to_string()))?;
+        Ok(Committer {
+            orders: Some(sender),
+            busy,
+            thread: Some(thread),
+        })
+    }
+
+    /// Whether a commit is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Begins a commit; false while there is another.
+    pub(super) fn commit(&mut self, positions: Vec<Position>) -> bool {
+        if self.is_busy() {
+            return false;
+        }
+        self.busy.store(true, Ordering::Release);
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.try_send(positions).is_ok());
+        if !sent {
+            self.busy.store(false, Ordering::Release);
+        }
+        sent
+    }
+
+    /// Waits for the commit under way.
+    pub(super) fn wait(&self) {
+        while self.is_busy() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            thread::park_timeout(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.orders.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    orders: &Receiver<Vec<Position>>,
+    consumer: &BaseConsumer<Listener>,
+    shared: &Shared,
+    over: impl Fn(),
+) {
+    while let Ok(positions) = orders.recv() {
+        let committed = commit(consumer, &positions);
+        let mut state = shared.lock();
+        match committed {
+            Ok(()) => {
+                state.counts.commits += 1;
+                for position in &positions {
+                    if let Some(partition) = state.partitions.get_mut(&*position.at) {
+                        partition.committed(position);
+                    }
+                }
+            }
+            // The positions stay to be committed, by whoever owns the partitions then.
+            Err(error) => {
+                state.counts.commits_failed += 1;
+                if !comes_again(&error) {
+                    state.fail(error);
+                }
+            }
+        }
+        drop(state);
+        over();
+    }
+}
+
+fn commit(consumer: &BaseConsumer<Listener>, positions: &[Position]) -> Result<(), Error> {
+    let mut list = TopicPartitionList::new();
+    for position in positions {
+        let (topic, number) = (&position.at.topic, position.at.partition);
+        list.add_partition_offset(topic, number, Offset::Offset(position.next))?;
+    }
+    Ok(consumer.commit(&list, CommitMode::Sync)?)
+}
+
+/// Whether the same may be committed later: the group is changing, or the brokers did not answer.
+fn comes_again(error: &Error) -> bool {
+    let Error::Client(error) = error else {
+        return false;
+    };
+    !matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::OffsetMetadataTooLarge | RDKafkaErrorCode::InvalidArgument)
+    )
+}

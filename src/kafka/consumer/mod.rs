@@ -1,0 +1,105 @@
+//! Reading topics: a thread that reads, one that commits, and a stage that hands over.
+
+mod commits;
+mod operator;
+mod partition;
+mod settings;
+mod shared;
+mod thread;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
+
+use super::error::Error;
+use super::record::{Record, TopicPartition};
+use crate::flow::Flow;
+use crate::topology::NodeSpec;
+use operator::ConsumerStage;
+use shared::{Order, Shared};
+
+/// The records of topics, and a handle to the consumer.
+///
+/// - *emits when* records came and there is demand, the partitions in turn.
+/// - *back-pressures when* there is no demand, or a whole window of a partition's records is not
+///   settled yet: records are left in the client then, which fetches up to
+///   [`prefetch`](ConsumerSettings::prefetch) and no further. The group is kept all the while.
+/// - *completes when* the run drains: all that was handed over is settled and committed, and the
+///   consumer has left its group.
+/// - *cancels when* downstream cancels; what is settled by then is committed.
+/// - *settles when* its records are settled downstream; the positions follow, and are committed.
+/// - *holds* [`hand_over`](ConsumerSettings::hand_over) records of each partition that are not in the
+///   flow yet.
+/// - *costs* two threads, and an allocation for each batch of records.
+///
+/// # Errors
+/// The run stops with [`Error`] when the settings cannot be, when the brokers do not let it in, or when
+/// a topic does not exist.
+pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
+    let refusal = settings.checked().err();
+    let shared = Arc::new(Shared::new(settings));
+    let own = Arc::clone(&shared);
+    let spec = NodeSpec::new("kafka").threads().note("commits what is settled");
+    let flow = Flow::from_operator(spec, move |accounts| ConsumerStage::new(own, accounts));
+    let flow = match refusal {
+        Some(why) => flow.refused(why.to_string()),
+        None => flow,
+    };
+    (ConsumerHandle { shared }, flow)
+}
+
+/// A consumer that runs, as seen from outside.
+#[derive(Clone)]
+pub struct ConsumerHandle {
+    shared: Arc<Shared>,
+}
+
+impl ConsumerHandle {
+    /// The partitions it has now.
+    #[must_use]
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        let mut state = self.shared.lock();
+        let owned = state.owned().map(|partition| (*partition.at).clone());
+        owned.collect()
+    }
+
+    /// Reads these no further, whoever has them in between: one that goes and comes back stays paused.
+    pub fn pause(&self, partitions: impl IntoIterator<Item = TopicPartition>) {
+        self.order(Order::Pause(partitions.into_iter().collect()));
+    }
+
+    /// Reads these on.
+    pub fn resume(&self, partitions: impl IntoIterator<Item = TopicPartition>) {
+        self.order(Order::Resume(partitions.into_iter().collect()));
+    }
+
+    /// Reads all partitions it has again from there. What is in flight is given up as cancelled, in all
+    /// partitions; those that are not replayed go back to what is settled.
+    pub fn replay(&self, from: ReadFrom) {
+        self.order(Order::Replay(None, from));
+    }
+
+    /// Reads these partitions again from there.
+    pub fn replay_partitions(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+        from: ReadFrom,
+    ) {
+        self.order(Order::Replay(Some(partitions.into_iter().collect()), from));
+    }
+
+    fn order(&self, order: Order) {
+        let mut state = self.shared.lock();
+        state.orders.push_back(order);
+        state.unpark();
+    }
+}
+
+impl fmt::Debug for ConsumerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerHandle")
+            .field("assignment", &self.assignment())
+            .finish_non_exhaustive()
+    }
+}

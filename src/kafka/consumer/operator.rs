@@ -1,0 +1,398 @@
+//! The stage of a consumer: it hands over what the thread took, and answers for it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::partition::Partition;
+use super::settings::Commits;
+use super::shared::{Shared, State};
+use super::thread;
+use crate::chunk::Chunk;
+use crate::error::{Cause, Stop};
+use crate::flow::Accounts;
+use crate::kafka::record::{Record, TopicPartition};
+use crate::mark::{Barrier, CommitToken, Mark};
+use crate::operator::{Answer, Context, Control, Demand, Fill, Held, Operator};
+use crate::position::{Epoch, Generation, Tracker, Unresolved};
+use crate::sync::lock;
+use crate::time::{self, Sleep};
+
+/// When a barrier follows one that was not committed.
+const BARRIER_AGAIN: Duration = Duration::from_secs(1);
+/// How often it goes back to the same record; the next time it stops.
+const REWINDS: u32 = 2;
+
+pub(super) struct ConsumerStage {
+    shared: Arc<Shared>,
+    accounts: Accounts,
+    started: bool,
+    marks: VecDeque<Mark>,
+    /// When the next barrier is due.
+    due: Option<Pin<Box<Sleep>>>,
+    /// The ends of the last barrier's sequences, until they are settled: only then does the time to
+    /// the next begin, so that slow commits make larger transactions.
+    last_ends: Vec<(TopicPartition, u64)>,
+    /// Records since the last barrier.
+    since_barrier: usize,
+    epoch: u64,
+    generation: u64,
+    /// Going back: the partitions that have.
+    going_back: Option<BTreeSet<TopicPartition>>,
+    /// The record for which it went back last, and how often.
+    rewinds: Option<(TopicPartition, u64, u32)>,
+    draining: bool,
+    paused: bool,
+    /// The partition that had its turn last.
+    last: Option<TopicPartition>,
+}
+
+/// The positions of a barrier, and whose they are.
+pub(in crate::kafka) struct Positions {
+    shared: Arc<Shared>,
+    next: Vec<(TopicPartition, i64)>,
+}
+
+impl Positions {
+    pub(in crate::kafka) fn offsets(&self) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::new();
+        for (at, next) in &self.next {
+            list.add_partition_offset(&at.topic, at.partition, Offset::Offset(*next))?;
+        }
+        Ok(list)
+    }
+
+    pub(in crate::kafka) fn next(&self) -> &[(TopicPartition, i64)] {
+        &self.next
+    }
+
+    /// The group as it is now; none once the consumer has left it.
+    pub(in crate::kafka) fn group(&self) -> Option<ConsumerGroupMetadata> {
+        let consumer = lock(&self.shared.consumer);
+        consumer.as_ref().and_then(|one| one.group_metadata())
+    }
+}
+
+impl ConsumerStage {
+    pub(super) fn new(shared: Arc<Shared>, accounts: Accounts) -> ConsumerStage {
+        ConsumerStage {
+            shared,
+            accounts,
+            started: false,
+            marks: VecDeque::new(),
+            due: None,
+            last_ends: Vec::new(),
+            since_barrier: 0,
+            epoch: 0,
+            generation: 0,
+            going_back: None,
+            rewinds: None,
+            draining: false,
+            paused: false,
+            last: None,
+        }
+    }
+
+    fn start(&mut self) -> Result<(), Stop> {
+        if std::mem::replace(&mut self.started, true) {
+            return Ok(());
+        }
+        thread::start(&self.shared, self.accounts.clone()).map_err(Stop::error)
+    }
+
+    fn stop(&self) {
+        let mut state = self.shared.lock();
+        state.stopping = true;
+        state.unpark();
+    }
+
+    /// Answers for what ended unresolved, as declared.
+    fn answer(&mut self, partition: &Partition) -> Result<(), Stop> {
+        let answer = self.accounts.answer();
+        while let Some(what) = partition.tracker.take_unresolved() {
+            match answer {
+                Answer::Continue => {}
+                Answer::Rewind if self.may_go_back(partition) => {
+                    self.going_back.get_or_insert_default();
+                }
+                _ => return Err(self.unresolved(partition, what)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts how often it goes back to the same record: which one failed says nothing, where several do
+    /// another is the first each time.
+    fn may_go_back(&mut self, partition: &Partition) -> bool {
+        let settled = partition.tracker.settled().sequence;
+        let times = match &self.rewinds {
+            Some((at, sequence, times)) if *at == *partition.at && *sequence == settled => times + 1,
+            _ => 1,
+        };
+        self.rewinds = Some(((*partition.at).clone(), settled, times));
+        times <= REWINDS
+    }
+
+    fn unresolved(&self, partition: &Partition, what: Unresolved) -> Stop {
+        let offset = partition.tracker.position_of(what.sequence);
+        let offset = offset.map_or_else(|| "?".to_owned(), |offset| offset.to_string());
+        let stop = Stop::cause(Cause::Unresolved {
+            source: self.accounts.source(),
+            what,
+            position: format!("{}@{offset}", partition.at),
+        });
+        match what.stage {
+            Some(stage) => stop.at(stage),
+            None => stop,
+        }
+    }
+
+    /// Has every partition go back to what is settled. Ready when all have: commits under way end
+    /// first.
+    fn poll_go_back(&mut self, cx: &mut Context<'_, '_>, state: &mut State) -> Poll<()> {
+        if state.owned().any(|partition| partition.replay_from.is_some()) {
+            self.going_back.get_or_insert_default();
+        }
+        let Some(gone) = &mut self.going_back else {
+            return Poll::Ready(());
+        };
+        let mut waiting = false;
+        for partition in state.owned() {
+            if gone.contains(&*partition.at) {
+                continue;
+            }
+            match partition.tracker.poll_rewind(cx.task()) {
+                Poll::Pending => waiting = true,
+                Poll::Ready(settled) => {
+                    gone.insert((*partition.at).clone());
+                    partition.go_back(&settled);
+                }
+            }
+        }
+        if waiting {
+            return Poll::Pending;
+        }
+        self.going_back = None;
+        self.last_ends.clear();
+        self.due = None;
+        self.since_barrier = 0;
+        self.generation += 1;
+        self.marks.clear();
+        let mark = Mark::Rewind(self.accounts.source(), Generation(self.generation));
+        self.marks.push_back(mark);
+        state.unpark();
+        Poll::Ready(())
+    }
+
+    /// The end of an epoch of all partitions.
+    fn barrier(&mut self, state: &mut State) -> Mark {
+        let mut next = Vec::new();
+        let mut ends: Vec<(Tracker<i64>, _)> = Vec::new();
+        self.last_ends.clear();
+        for partition in state.owned() {
+            let frontier = partition.tracker.barrier();
+            if partition.has_own(frontier.sequence)
+                && let Some(last) = frontier.position
+            {
+                next.push(((*partition.at).clone(), last + 1));
+            }
+            self.last_ends.push(((*partition.at).clone(), frontier.sequence));
+            ends.push((partition.tracker.clone(), frontier));
+        }
+        let detail = Positions {
+            shared: Arc::clone(&self.shared),
+            next,
+        };
+        // A sink may leave a barrier alone while another source goes back: it gets one more.
+        self.due = Some(Box::pin(time::sleep(BARRIER_AGAIN)));
+        self.since_barrier = 0;
+        let mut token = CommitToken::new(self.accounts.source(), Epoch(self.epoch), detail);
+        self.epoch += 1;
+        for (tracker, frontier) in &ends {
+            token = token.covering(tracker, frontier);
+        }
+        Mark::Barrier(Barrier::new(token))
+    }
+
+    /// Whether a barrier is to be sent now.
+    fn is_due(&mut self, cx: &mut Context<'_, '_>, state: &mut State) -> bool {
+        let mut due = std::mem::take(&mut state.flush);
+        let Commits::AtBarriers { every, records } = self.shared.settings.commits else {
+            return due;
+        };
+        due |= self.since_barrier >= records;
+        if !self.last_ends.is_empty() {
+            self.last_ends.retain(|(at, end)| {
+                state.partitions.get(at).is_some_and(|partition| {
+                    let _ = partition.tracker.poll_quiet(cx.task());
+                    partition.is_owned() && partition.tracker.settled().sequence < *end
+                })
+            });
+            if self.last_ends.is_empty() {
+                self.due = None;
+            }
+        }
+        let sleep = self.due.get_or_insert_with(|| Box::pin(time::sleep(every)));
+        due | sleep.as_mut().poll(cx.task()).is_ready()
+    }
+
+    /// After a drain was asked for: whether all that was handed over is settled, and the thread has
+    /// committed that and ended.
+    fn poll_finished(cx: &mut Context<'_, '_>, state: &mut State) -> bool {
+        for partition in state.owned() {
+            // Asking registers for progress; looking comes after, so that none is missed.
+            let _ = partition.tracker.poll_quiet(cx.task());
+            if !partition.is_quiet() {
+                return false;
+            }
+        }
+        state.stopping = true;
+        state.unpark();
+        state.ended
+    }
+
+    /// Hands over what waits of one partition, in turn: a tracker numbers a whole chunk.
+    fn hand_over(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        state: &mut State,
+        out: &mut Chunk<Record>,
+        want: Demand,
+    ) {
+        let capacity = self.shared.settings.hand_over;
+        let ready = |partition: &Partition| partition.takes() && !partition.is_empty();
+        let mut tried = BTreeSet::new();
+        loop {
+            let mut behind = state
+                .partitions
+                .iter()
+                .filter(|(at, partition)| ready(partition) && !tried.contains(*at))
+                .map(|(at, _)| at);
+            let next = match &self.last {
+                Some(last) => {
+                    let all: Vec<&TopicPartition> = behind.collect();
+                    all.iter().find(|at| **at > last).or(all.first()).map(|at| (**at).clone())
+                }
+                None => behind.next().cloned(),
+            };
+            let Some(next) = next else {
+                return;
+            };
+            let Some(partition) = state.partitions.get_mut(&next) else {
+                return;
+            };
+            let Poll::Ready(credit) = partition.tracker.poll_credit(cx.task()) else {
+                tried.insert(next);
+                continue;
+            };
+            let mut left = want.bytes;
+            let mut offsets = Vec::with_capacity(want.items.min(partition.queued()));
+            partition.pop(want.items.min(credit), |record| {
+                left = left.saturating_sub(record.len() as u64);
+                offsets.push(record.offset());
+                out.push_value(record);
+            });
+            self.since_barrier += offsets.len();
+            // Under the lock: a revocation comes wholly before or wholly after.
+            cx.track(out, &partition.tracker, offsets);
+            if partition.is_short && partition.room(capacity) >= capacity.div_ceil(2) {
+                partition.is_short = false;
+                state.unpark();
+            }
+            self.last = Some(next);
+            return;
+        }
+    }
+}
+
+impl Operator<Record> for ConsumerStage {
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        out: &mut Chunk<Record>,
+        want: Demand,
+    ) -> Result<Fill, Stop> {
+        self.start()?;
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        state.waker = Some(cx.waker().clone());
+        if let Some(error) = state.error.take() {
+            return Err(Stop::error(error));
+        }
+        for partition in state.owned() {
+            partition.tracker.register(cx.task());
+            self.answer(partition)?;
+        }
+        if self.poll_go_back(cx, &mut state).is_pending() {
+            return Ok(Fill::Pending);
+        }
+        if let Some(mark) = self.marks.pop_front() {
+            return Ok(Fill::Mark(mark));
+        }
+        if self.is_due(cx, &mut state) {
+            return Ok(Fill::Mark(self.barrier(&mut state)));
+        }
+        if self.draining {
+            let finished = Self::poll_finished(cx, &mut state);
+            return Ok(if finished { Fill::Done } else { Fill::Pending });
+        }
+        if want.is_none() || self.paused {
+            return Ok(Fill::Pending);
+        }
+        self.hand_over(cx, &mut state, out, want);
+        drop(state);
+        if out.is_empty() {
+            return Ok(Fill::Pending);
+        }
+        out.columns.stamp(cx.now());
+        Ok(Fill::More)
+    }
+
+    fn control(&mut self, cx: &mut Context<'_, '_>, signal: Control) {
+        match signal {
+            Control::Drain => {
+                self.draining = true;
+                self.shared.lock().flush = true;
+            }
+            Control::Cancel => self.stop(),
+            Control::Pause => self.paused = true,
+            Control::Resume => self.paused = false,
+            Control::RequestRewind => {
+                self.going_back.get_or_insert_default();
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    fn held(&self) -> Held {
+        Held::NONE
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        if !self.started {
+            return Poll::Ready(Ok(()));
+        }
+        self.stop();
+        let mut state = self.shared.lock();
+        if state.ended {
+            return Poll::Ready(Ok(()));
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for ConsumerStage {
+    fn drop(&mut self) {
+        if self.started {
+            self.stop();
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A partition as its consumer sees it: what waits to be handed over, how far it is settled, and what
+//! may be committed. No I/O, and no clock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::kafka::record::{Record, TopicPartition};
+use crate::position::{Settled, Tracker};
+
+/// A partition this consumer has, or once had: its tracker is kept, and numbers on when it comes back.
+pub(super) struct Partition {
+    pub(super) at: Arc<TopicPartition>,
+    pub(super) tracker: Tracker<i64>,
+    pub(super) phase: Phase,
+    /// Records taken and not handed over, by the batch.
+    batches: VecDeque<std::vec::IntoIter<Record>>,
+    queued: usize,
+    /// The reading thread left records where they were, because there was no room.
+    pub(super) is_short: bool,
+    /// Where to read on; until the client is there, what comes is of the time before.
+    pub(super) seek: Option<i64>,
+    /// Where a user wants to read it again from.
+    pub(super) replay_from: Option<i64>,
+    /// The first offset received since it was assigned.
+    first: Option<i64>,
+    /// How far the tracker had come when it was assigned: what lies before was another owner's.
+    assigned_at: u64,
+    /// How far it was settled at the last commit, and the offset that was committed.
+    committed: (u64, Option<i64>),
+}
+
+/// Whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Owned,
+    /// It is being taken away: nothing more is handed over, what is inside may still be settled.
+    Revoking,
+    /// Somebody else's.
+    Lost,
+}
+
+/// An offset to commit, and the number up to which it speaks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Position {
+    pub(super) at: Arc<TopicPartition>,
+    pub(super) sequence: u64,
+    /// The next record to read.
+    pub(super) next: i64,
+}
+
+impl Partition {
+    pub(super) fn new(at: Arc<TopicPartition>, tracker: Tracker<i64>) -> Partition {
+        let mut partition = Partition {
+            at,
+            tracker,
+            phase: Phase::Lost,
+            batches: VecDeque::new(),
+            queued: 0,
+            is_short: false,
+            seek: None,
+            replay_from: None,
+            first: None,
+            assigned_at: 0,
+            committed: (0, None),
+        };
+        partition.assign();
+        partition
+    }
+
+    /// It is ours, from whatever position the client reads it.
+    pub(super) fn assign(&mut self) {
+        let settled = self.tracker.settled().sequence;
+        self.forget_queued();
+        self.phase = Phase::Owned;
+        self.seek = None;
+        self.first = None;
+        self.assigned_at = settled;
+        self.committed = (settled, None);
+    }
+
+    /// It is about to be somebody else's: nothing more is handed over.
+    pub(super) fn revoke(&mut self) {
+        self.forget_queued();
+        self.seek = None;
+        self.phase = Phase::Revoking;
+    }
+
+    /// It is somebody else's: settling what is still inside changes nothing from here on.
+    pub(super) fn lose(&mut self) {
+        self.forget_queued();
+        self.phase = Phase::Lost;
+        let _ = self.tracker.rewind();
+    }
+
+    pub(super) fn is_owned(&self) -> bool {
+        self.phase == Phase::Owned
+    }
+
+    /// Whether records may be taken from the client: it is ours, and where it should be.
+    pub(super) fn takes(&self) -> bool {
+        self.is_owned() && self.seek.is_none()
+    }
+
+    /// How many more records may wait.
+    pub(super) fn room(&self, capacity: usize) -> usize {
+        capacity.saturating_sub(self.queued)
+    }
+
+    /// Records that came. They are dropped if the partition went elsewhere meanwhile.
+    pub(super) fn push(&mut self, records: Vec<Record>) {
+        if !self.takes() {
+            return;
+        }
+        let Some(first) = records.first() else {
+            return;
+        };
+        self.first.get_or_insert(first.offset());
+        self.queued += records.len();
+        self.batches.push_back(records.into_iter());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Hands over at most so many records.
+    pub(super) fn pop(&mut self, count: usize, mut each: impl FnMut(Record)) {
+        let mut left = count.min(self.queued);
+        self.queued -= left;
+        while left > 0 {
+            let Some(batch) = self.batches.front_mut() else {
+                return;
+            };
+            for record in batch.by_ref().take(left) {
+                each(record);
+                left -= 1;
+            }
+            if batch.len() == 0 {
+                self.batches.pop_front();
+            }
+        }
+    }
+
+    /// Goes back behind what is settled, or to where it was assigned if nothing of this time is; or to
+    /// where a user wants to read it again from.
+    pub(super) fn go_back(&mut self, settled: &Settled<i64>) {
+        self.forget_queued();
+        if let Some(from) = self.replay_from.take() {
+            self.seek = Some(from);
+            self.first = Some(from);
+            self.assigned_at = settled.sequence;
+            // What is settled of it is committed anew, though the offset is an older one.
+            self.committed = (settled.sequence, None);
+            return;
+        }
+        let own = settled.position.filter(|_| settled.sequence > self.assigned_at);
+        self.seek = own.map(|last| last + 1).or(self.first);
+    }
+
+    /// What to commit, if more is settled than was committed: the first record that is not settled,
+    /// else the one behind the last. Never an offset that was not seen: where compaction or markers of
+    /// transactions left gaps, nothing is known of what lies in them.
+    pub(super) fn to_commit(&self) -> Option<Position> {
+        let settled = self.tracker.settled();
+        if settled.sequence <= self.committed.0 {
+            return None;
+        }
+        let outstanding = self.tracker.position_of(settled.sequence);
+        let next = outstanding.or(settled.position.map(|last| last + 1))?;
+        Some(Position {
+            at: Arc::clone(&self.at),
+            sequence: settled.sequence,
+            next,
+        })
+    }
+
+    /// That was committed.
+    pub(super) fn committed(&mut self, position: &Position) {
+        // A commit that was under way when the partition left and came back is of the time before.
+        if position.sequence > self.committed.0 {
+            self.committed = (position.sequence, Some(position.next));
+        }
+    }
+
+    /// The offset that was committed last.
+    pub(super) fn last_committed(&self) -> Option<i64> {
+        self.committed.1
+    }
+
+    /// Settled records that are not committed.
+    pub(super) fn uncommitted(&self) -> u64 {
+        self.tracker.settled().sequence.saturating_sub(self.committed.0)
+    }
+
+    /// Whether it has handed over anything since it was assigned that a commit can speak for.
+    pub(super) fn has_own(&self, sequence: u64) -> bool {
+        sequence > self.assigned_at
+    }
+
+    /// Whether all that was handed over is settled.
+    pub(super) fn is_quiet(&self) -> bool {
+        let settled = self.tracker.settled().sequence;
+        self.tracker.position_of(settled).is_none()
+    }
+
+    fn forget_queued(&mut self) {
+        self.batches.clear();
+        self.queued = 0;
+    }
+}

@@ -1,0 +1,386 @@
+//! The sink: it hands records to the client, and settles them when their reports come.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+
+use super::record::ProducerRecord;
+use super::settings::ProducerSettings;
+use crate::chunk::{Chunk, Element, Meta};
+use crate::error::{Cause, Stop};
+use crate::kafka::error::Error;
+use crate::operator::{Context, Demand, Held, Sink};
+use crate::outcome::{Outcome, Reason};
+use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
+
+/// How long the thread waits for events in one go; it looks whether it is to end in between.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What became of records, as the client tells its thread.
+pub(super) struct Reports {
+    done: Mutex<Done>,
+    waker: AtomicWaker,
+    stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Done {
+    /// Slots, each with the error it ended with.
+    slots: Vec<(usize, Option<KafkaError>)>,
+    /// An error of the client itself.
+    error: Option<Error>,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::kafka::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(error) = Error::asynchronous(&error, reason) {
+            lock(&self.done).error.get_or_insert(error);
+            self.waker.wake();
+        }
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
+        let error = result.as_ref().err().map(|(error, _)| error.clone());
+        let mut done = lock(&self.done);
+        done.slots.push((slot, error));
+        let first = done.slots.len() == 1;
+        drop(done);
+        if first {
+            self.waker.wake();
+        }
+    }
+}
+
+/// A record on its way.
+struct Slot {
+    meta: Option<Meta>,
+    bytes: u64,
+    /// Kept to be written elsewhere if it cannot be written.
+    record: Option<ProducerRecord>,
+    /// It is on its way there: why.
+    failed: bool,
+}
+
+/// Writes records to their topics.
+pub struct KafkaSink {
+    settings: ProducerSettings,
+    producer: Option<Arc<BaseProducer<Reports>>>,
+    thread: Option<JoinHandle<()>>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// The client had no room after all.
+    waiting: VecDeque<usize>,
+    bytes: u64,
+    /// Reports taken from the thread; kept for its allocation.
+    reports: Vec<(usize, Option<KafkaError>)>,
+}
+
+impl std::fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSink")
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaSink {
+    pub(super) fn new(settings: ProducerSettings) -> KafkaSink {
+        KafkaSink {
+            settings,
+            producer: None,
+            thread: None,
+            slots: Vec::new(),
+            free: Vec::new(),
+            waiting: VecDeque::new(),
+            bytes: 0,
+            reports: Vec::new(),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn start(&mut self) -> Result<Arc<BaseProducer<Reports>>, Error> {
+        if let Some(producer) = &self.producer {
+            return Ok(Arc::clone(producer));
+        }
+        let reports = Reports {
+            done: Mutex::new(Done::default()),
+            waker: AtomicWaker::new(),
+            stopping: AtomicBool::new(false),
+        };
+        let config = self.settings.checked()?;
+        let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
+        let own = Arc::clone(&producer);
+        let thread = thread::Builder::new()
+            .name("kafka-producer".to_owned())
+            .spawn(move || {
+                while !rdkafka::producer::Producer::context(&*own)
+                    .stopping
+                    .load(Ordering::Acquire)
+                {
+                    own.poll(POLL);
+                }
+            })
+            .map_err(|error| Error::Thread(error.to_string()))?;
+        self.thread = Some(thread);
+        self.producer = Some(Arc::clone(&producer));
+        Ok(producer)
+    }
+
+    /// Settles what was reported.
+    fn serve_reports(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        producer: &BaseProducer<Reports>,
+    ) -> Result<(), Stop> {
+        let reports = rdkafka::producer::Producer::context(producer);
+        reports.waker.register(cx.waker());
+        let error = {
+            let mut done = lock(&reports.done);
+            std::mem::swap(&mut done.slots, &mut self.reports);
+            done.error.take()
+        };
+        let mut ended = std::mem::take(&mut self.reports);
+        for (slot, error) in ended.drain(..) {
+            match error {
+                None => self.delivered(cx, slot),
+                Some(error) => self.failed(cx, producer, slot, &error)?,
+            }
+        }
+        self.reports = ended;
+        if let Some(error) = error {
+            return Err(Stop::error(error));
+        }
+        while let Some(slot) = self.waiting.pop_front() {
+            if !self.send(cx, producer, slot)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn delivered(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        let outcome = match self.slots[slot].failed {
+            false => Outcome::Delivered,
+            true => Outcome::DeadLettered(Reason::Error),
+        };
+        self.settle(cx, slot, outcome);
+    }
+
+    fn settle(&mut self, cx: &mut Context<'_, '_>, slot: usize, outcome: Outcome) {
+        let Some(own) = self.slots.get_mut(slot) else {
+            return;
+        };
+        if let Some(meta) = own.meta.take() {
+            self.bytes -= own.bytes;
+            own.record = None;
+            cx.settle(meta, outcome);
+            self.free.push(slot);
+        }
+    }
+
+    /// It could not be written: it goes where such records go, once.
+    fn failed(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        producer: &BaseProducer<Reports>,
+        slot: usize,
+        error: &KafkaError,
+    ) -> Result<(), Stop> {
+        let own = &mut self.slots[slot];
+        if let (Some(suffix), false) = (&self.settings.dead_letters, own.failed)
+            && let Some(record) = own.record.take()
+        {
+            own.failed = true;
+            own.record = Some(dead_letter(record, suffix, error));
+            return self.send(cx, producer, slot).map(drop);
+        }
+        self.settle(cx, slot, Outcome::Failed(Reason::Error));
+        // Whoever may not write, or is no longer the one that writes, need not try the next.
+        match Error::asynchronous(error, &error.to_string()) {
+            Some(error) => Err(Stop::error(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a record to the client; false if it has no room.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        producer: &BaseProducer<Reports>,
+        slot: usize,
+    ) -> Result<bool, Stop> {
+        let Some(record) = &self.slots[slot].record else {
+            return Ok(true);
+        };
+        let mut base: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(&record.topic, slot);
+        base.partition = record.partition;
+        base.key = record.key.as_deref();
+        base.payload = record.value.as_deref();
+        base.timestamp = record.timestamp;
+        if !record.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            for (name, value) in &record.headers {
+                headers = headers.insert(Header {
+                    key: name,
+                    value: value.as_deref(),
+                });
+            }
+            base.headers = Some(headers);
+        }
+        match producer.send(base) {
+            Ok(()) => {
+                if self.settings.dead_letters.is_none() {
+                    // The client has its own copy.
+                    self.slots[slot].record = None;
+                }
+                Ok(true)
+            }
+            Err((error, _)) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+                    self.waiting.push_front(slot);
+                    return Ok(false);
+                }
+                self.failed(cx, producer, slot, &error)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn take(&mut self, element: Element<ProducerRecord>) -> usize {
+        let bytes = element.value.len() as u64;
+        self.bytes += bytes;
+        let slot = Slot {
+            meta: Some(element.meta),
+            bytes,
+            record: Some(element.value),
+            failed: false,
+        };
+        match self.free.pop() {
+            Some(index) => {
+                self.slots[index] = slot;
+                index
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            let reports = rdkafka::producer::Producer::context(&*producer);
+            reports.stopping.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The record as it goes to the topic for those that could not be written.
+fn dead_letter(record: ProducerRecord, suffix: &str, error: &KafkaError) -> ProducerRecord {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let topic = format!("{}{suffix}", record.topic);
+    let original = record.topic.to_string();
+    ProducerRecord {
+        topic: topic.into(),
+        partition: None,
+        ..record
+    }
+    .header("original-topic", original)
+    .header("error-message", error.to_string())
+    .header("error-timestamp", now.as_millis().to_string())
+}
+
+impl Sink<ProducerRecord> for KafkaSink {
+    type Output = ();
+
+    fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
+        let producer = self.start().map_err(Stop::error)?;
+        self.serve_reports(cx, &producer)?;
+        let items = self.settings.items.saturating_sub(self.in_flight());
+        let bytes = self.settings.bytes.saturating_sub(self.bytes);
+        if items == 0 || bytes == 0 || !self.waiting.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(Some(Demand { items, bytes })))
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
+        let Some(producer) = self.producer.clone() else {
+            cx.settle_chunk(chunk, Outcome::Failed(Reason::Error));
+            return;
+        };
+        let mut full = false;
+        let elements: Vec<_> = chunk.drain().collect();
+        for element in elements {
+            let slot = self.take(element);
+            if full {
+                self.waiting.push_back(slot);
+                continue;
+            }
+            match self.send(cx, &producer, slot) {
+                Ok(room) => full = !room,
+                // It is told at the next call.
+                Err(stop) => {
+                    let reports = rdkafka::producer::Producer::context(&*producer);
+                    let words = stop.to_string();
+                    lock(&reports.done).error.get_or_insert(Error::Fatal(words));
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        let Some(producer) = self.producer.clone() else {
+            return Poll::Ready(Ok(()));
+        };
+        self.serve_reports(cx, &producer)?;
+        if self.in_flight() > 0 {
+            return Poll::Pending;
+        }
+        self.stop();
+        Poll::Ready(Ok(()))
+    }
+
+    fn abandon(&mut self, cx: &mut Context<'_, '_>, _stop: Option<&Stop>) {
+        let outcome = cx.leftover();
+        for slot in 0..self.slots.len() {
+            self.settle(cx, slot, outcome);
+        }
+        self.waiting.clear();
+        self.stop();
+    }
+
+    fn held(&self) -> Held {
+        Held {
+            items: self.in_flight(),
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
