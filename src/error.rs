@@ -207,6 +207,18 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The error that stopped the run, if a stage stopped it with one of that type.
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        match self {
+            RunError::Stopped {
+                cause: Cause::Error(error),
+                ..
+            } => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// How the element ended that stopped the run, if it was one.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {

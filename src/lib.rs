@@ -81,11 +81,11 @@ pub mod flow;
 pub mod guide;
 pub mod host;
 mod json;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod ledger;
 #[cfg(all(test, forebay_loom))]
 mod loom_models;
-#[cfg(feature = "kafka")]
-pub mod kafka;
 pub mod mark;
 pub mod operator;
 pub mod outcome;

@@ -72,7 +72,10 @@ fn produce(bootstrap: &str, records: u64, size: usize) {
     for number in 0..records {
         let key = number.to_ne_bytes();
         let partition = (number % PARTITIONS as u64) as i32;
-        let mut record = BaseRecord::to(TOPIC).key(&key[..]).payload(&payload[..]).partition(partition);
+        let mut record = BaseRecord::to(TOPIC)
+            .key(&key[..])
+            .payload(&payload[..])
+            .partition(partition);
         while let Err((_, back)) = producer.send(record) {
             std::thread::sleep(Duration::from_millis(5));
             record = back;
@@ -139,7 +142,10 @@ fn piped(bootstrap: &str, group: &str, records: u64) -> (f64, f64) {
 fn main() {
     let broker = broker::Broker::start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(broker.create_topics(&[(TOPIC, PARTITIONS)]));
+    runtime.block_on(broker::create_topics(
+        &broker.bootstrap,
+        &[(TOPIC, PARTITIONS)],
+    ));
     let bootstrap = broker.bootstrap.clone();
     let records = 2_000_000;
     produce(&bootstrap, records, 100);

@@ -188,7 +188,10 @@ mod tests {
         let user = || Sasl::scram_sha_256("alice", "pw");
         assert_eq!(protocol(plain()), None);
         assert_eq!(protocol(plain().tls(Tls::new())).as_deref(), Some("ssl"));
-        assert_eq!(protocol(plain().sasl(user())).as_deref(), Some("sasl_plaintext"));
+        assert_eq!(
+            protocol(plain().sasl(user())).as_deref(),
+            Some("sasl_plaintext")
+        );
         let both = plain().tls(Tls::new()).sasl(user());
         assert_eq!(protocol(both).as_deref(), Some("sasl_ssl"));
     }

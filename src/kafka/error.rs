@@ -34,7 +34,9 @@ pub enum Error {
         topic: String,
     },
     /// The position to begin at is not there any more, or not yet, and nothing was declared for that.
-    #[error("{at} has no offset to begin at: {why}; declare `otherwise` with `Earliest` or `Latest`")]
+    #[error(
+        "{at} has no offset to begin at: {why}; declare `otherwise` with `Earliest` or `Latest`"
+    )]
     NoOffset {
         /// Topic and partition.
         at: String,

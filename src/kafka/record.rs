@@ -336,8 +336,14 @@ mod tests {
         let [whole, keyless, tombstone] = &records[..] else {
             panic!("{records:?}");
         };
-        assert_eq!((whole.topic(), whole.partition(), whole.offset()), ("orders", 3, 7));
-        assert_eq!((whole.key(), whole.value()), (Some(&b"key"[..]), Some(&b"value"[..])));
+        assert_eq!(
+            (whole.topic(), whole.partition(), whole.offset()),
+            ("orders", 3, 7)
+        );
+        assert_eq!(
+            (whole.key(), whole.value()),
+            (Some(&b"key"[..]), Some(&b"value"[..]))
+        );
         assert_eq!((keyless.key(), keyless.value()), (None, Some(&b""[..])));
         assert_eq!((tombstone.key(), tombstone.value()), (Some(&b""[..]), None));
         assert_eq!(tombstone.key_bytes(), Some(Bytes::new()));

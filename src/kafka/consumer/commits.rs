@@ -58,7 +58,10 @@ impl Committer {
             return false;
         }
         self.busy.store(true, Ordering::Release);
-        let sent = self.orders.as_ref().is_some_and(|orders| orders.try_send(positions).is_ok());
+        let sent = self
+            .orders
+            .as_ref()
+            .is_some_and(|orders| orders.try_send(positions).is_ok());
         if !sent {
             self.busy.store(false, Ordering::Release);
         }
@@ -67,7 +70,12 @@ impl Committer {
 
     /// Waits for the commit under way.
     pub(super) fn wait(&self) {
-        while self.is_busy() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        while self.is_busy()
+            && self
+                .thread
+                .as_ref()
+                .is_some_and(|thread| !thread.is_finished())
+        {
             thread::park_timeout(std::time::Duration::from_millis(10));
         }
     }

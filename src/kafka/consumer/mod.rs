@@ -40,7 +40,9 @@ pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
     let refusal = settings.checked().err();
     let shared = Arc::new(Shared::new(settings));
     let own = Arc::clone(&shared);
-    let spec = NodeSpec::new("kafka").threads().note("commits what is settled");
+    let spec = NodeSpec::new("kafka")
+        .threads()
+        .note("commits what is settled");
     let flow = Flow::from_operator(spec, move |accounts| ConsumerStage::new(own, accounts));
     let flow = match refusal {
         Some(why) => flow.refused(why.to_string()),

@@ -133,7 +133,9 @@ impl ConsumerStage {
     fn may_go_back(&mut self, partition: &Partition) -> bool {
         let settled = partition.tracker.settled().sequence;
         let times = match &self.rewinds {
-            Some((at, sequence, times)) if *at == *partition.at && *sequence == settled => times + 1,
+            Some((at, sequence, times)) if *at == *partition.at && *sequence == settled => {
+                times + 1
+            }
             _ => 1,
         };
         self.rewinds = Some(((*partition.at).clone(), settled, times));
@@ -157,7 +159,10 @@ impl ConsumerStage {
     /// Has every partition go back to what is settled. Ready when all have: commits under way end
     /// first.
     fn poll_go_back(&mut self, cx: &mut Context<'_, '_>, state: &mut State) -> Poll<()> {
-        if state.owned().any(|partition| partition.replay_from.is_some()) {
+        if state
+            .owned()
+            .any(|partition| partition.replay_from.is_some())
+        {
             self.going_back.get_or_insert_default();
         }
         let Some(gone) = &mut self.going_back else {
@@ -203,7 +208,8 @@ impl ConsumerStage {
             {
                 next.push(((*partition.at).clone(), last + 1));
             }
-            self.last_ends.push(((*partition.at).clone(), frontier.sequence));
+            self.last_ends
+                .push(((*partition.at).clone(), frontier.sequence));
             ends.push((partition.tracker.clone(), frontier));
         }
         let detail = Positions {
@@ -278,7 +284,10 @@ impl ConsumerStage {
             let next = match &self.last {
                 Some(last) => {
                     let all: Vec<&TopicPartition> = behind.collect();
-                    all.iter().find(|at| **at > last).or(all.first()).map(|at| (**at).clone())
+                    all.iter()
+                        .find(|at| **at > last)
+                        .or(all.first())
+                        .map(|at| (**at).clone())
                 }
                 None => behind.next().cloned(),
             };

@@ -157,7 +157,9 @@ impl Partition {
             self.committed = (settled.sequence, None);
             return;
         }
-        let own = settled.position.filter(|_| settled.sequence > self.assigned_at);
+        let own = settled
+            .position
+            .filter(|_| settled.sequence > self.assigned_at);
         self.seek = own.map(|last| last + 1).or(self.first);
     }
 
@@ -193,7 +195,10 @@ impl Partition {
 
     /// Settled records that are not committed.
     pub(super) fn uncommitted(&self) -> u64 {
-        self.tracker.settled().sequence.saturating_sub(self.committed.0)
+        self.tracker
+            .settled()
+            .sequence
+            .saturating_sub(self.committed.0)
     }
 
     /// Whether it has handed over anything since it was assigned that a commit can speak for.

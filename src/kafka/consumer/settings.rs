@@ -170,10 +170,7 @@ const FIXED: &[(&str, &str)] = &[
         "enable.auto.offset.store",
         "what is committed is what receipts settled",
     ),
-    (
-        "enable.partition.eof",
-        "a source of a topic has no end",
-    ),
+    ("enable.partition.eof", "a source of a topic has no end"),
     ("group.id", "name the group in `ConsumerSettings::new`"),
     ("auto.offset.reset", "declare it with `start`"),
     ("isolation.level", "declare it with `isolation`"),
@@ -336,7 +333,10 @@ impl ConsumerSettings {
             all.put("group.instance.id", name);
         }
         // What is fetched ahead is bounded in bytes; in records only by what a thread looks after.
-        all.put("queued.max.messages.kbytes", self.prefetch_bytes.div_ceil(1024));
+        all.put(
+            "queued.max.messages.kbytes",
+            self.prefetch_bytes.div_ceil(1024),
+        );
         all.put("queued.min.messages", 100_000);
         // A fetcher whose queue is full looks again after this, by default a whole second.
         all.put("fetch.queue.backoff.ms", 5);
@@ -354,22 +354,52 @@ impl ConsumerSettings {
         let named = matches!(&self.topics, Topics::Named(names) if names.is_empty());
         require(!named, "topics", "none", "name at least one, or a pattern")?;
         for name in topics {
-            require(is_topic(name), "topics", name, "at most 249 letters, digits, `.`, `_`, `-`")?;
+            require(
+                is_topic(name),
+                "topics",
+                name,
+                "at most 249 letters, digits, `.`, `_`, `-`",
+            )?;
         }
-        require(!self.group.is_empty(), "group", "empty", "members are known by its name")?;
+        require(
+            !self.group.is_empty(),
+            "group",
+            "empty",
+            "members are known by its name",
+        )?;
         let range = "it must be within 1 and 1,000,000";
-        require((1..=1_000_000).contains(&self.hand_over), "hand_over", self.hand_over, range)?;
+        require(
+            (1..=1_000_000).contains(&self.hand_over),
+            "hand_over",
+            self.hand_over,
+            range,
+        )?;
         let range = "it must be within 1 KiB and 2 GiB";
         let prefetch = (1 << 10..=2 << 30).contains(&self.prefetch_bytes);
         require(prefetch, "prefetch", self.prefetch_bytes, range)?;
         let range = "it must be within 1 ms and 1 h";
         let every = Duration::from_millis(1)..=Duration::from_secs(3600);
         let shown = format!("{:?}", self.commit_every);
-        require(every.contains(&self.commit_every), "commit_every", shown, range)?;
-        require(self.commit_after > 0, "commit_after", 0, "it must be at least 1")?;
+        require(
+            every.contains(&self.commit_every),
+            "commit_every",
+            shown,
+            range,
+        )?;
+        require(
+            self.commit_after > 0,
+            "commit_after",
+            0,
+            "it must be at least 1",
+        )?;
         let range = "it must be at most 5 min";
         let shown = format!("{:?}", self.drain);
-        require(self.drain <= Duration::from_secs(300), "drain", shown, range)?;
+        require(
+            self.drain <= Duration::from_secs(300),
+            "drain",
+            shown,
+            range,
+        )?;
         self.properties()?.checked()
     }
 }

@@ -48,7 +48,10 @@ pub(super) struct Listener {
 /// A rebalance. It is carried out after the poll, where it may take its time.
 enum Change {
     Assigned(TopicPartitionList),
-    Revoked { list: TopicPartitionList, lost: bool },
+    Revoked {
+        list: TopicPartitionList,
+        lost: bool,
+    },
 }
 
 impl ClientContext for Listener {
@@ -522,11 +525,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Finds where to go to; the flow goes there, so that what it has handed over is given up first.
-    fn replay(
-        &mut self,
-        places: Option<Vec<TopicPartition>>,
-        from: ReadFrom,
-    ) -> Result<(), Error> {
+    fn replay(&mut self, places: Option<Vec<TopicPartition>>, from: ReadFrom) -> Result<(), Error> {
         let owned: Vec<TopicPartition> = {
             let state = self.shared.lock();
             let owned = state.partitions.iter().filter(|(place, partition)| {

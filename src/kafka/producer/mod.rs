@@ -15,9 +15,7 @@ impl Flow<ProducerRecord> {
     /// Writes records to their topics.
     pub fn to_kafka(self, settings: ProducerSettings) -> Pipeline<()> {
         let refusal = settings.checked().err();
-        let spec = NodeSpec::new("to_kafka")
-            .holds(settings.items)
-            .threads();
+        let spec = NodeSpec::new("to_kafka").holds(settings.items).threads();
         let flow = match refusal {
             Some(why) => self.refused(why.to_string()),
             None => self,

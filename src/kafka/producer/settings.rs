@@ -204,7 +204,11 @@ impl ProducerSettings {
             })
         };
         if !(1..=5_000_000).contains(&self.items) {
-            return refuse("in_flight", self.items.to_string(), "1 to 5,000,000 records");
+            return refuse(
+                "in_flight",
+                self.items.to_string(),
+                "1 to 5,000,000 records",
+            );
         }
         if !(1 << 10..=1 << 30).contains(&self.bytes) {
             return refuse("in_flight", self.bytes.to_string(), "1 KiB to 1 GiB");

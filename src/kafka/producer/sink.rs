@@ -297,7 +297,9 @@ impl KafkaSink {
 
 /// The record as it goes to the topic for those that could not be written.
 fn dead_letter(record: ProducerRecord, suffix: &str, error: &KafkaError) -> ProducerRecord {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let topic = format!("{}{suffix}", record.topic);
     let original = record.topic.to_string();
     ProducerRecord {

@@ -19,10 +19,12 @@ pub(crate) struct Broker {
 
 fn launcher() -> PathBuf {
     {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut places = [root, &root.join("..")].map(|root| root.join("tests/infra/kafka/cluster")).into_iter();
-    places.find(|place| place.exists()).unwrap()
-}
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut places = [root, &root.join("..")]
+            .map(|root| root.join("tests/infra/kafka/cluster"))
+            .into_iter();
+        places.find(|place| place.exists()).unwrap()
+    }
 }
 
 /// Two free ports in a row: one for clients, one for the controller.
@@ -68,18 +70,18 @@ impl Broker {
         bootstrap.trim().clone_into(&mut broker.bootstrap);
         broker
     }
+}
 
-    /// Creates topics with that many partitions.
-    pub(crate) async fn create_topics(&self, topics: &[(&str, i32)]) {
-        let admin: AdminClient<DefaultClientContext> = config(&self.bootstrap).create().unwrap();
-        let topics: Vec<NewTopic<'_>> = topics
-            .iter()
-            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
-            .collect();
-        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(20)));
-        for created in admin.create_topics(&topics, &options).await.unwrap() {
-            created.unwrap();
-        }
+/// Creates topics with that many partitions.
+pub(crate) async fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().unwrap();
+    let topics: Vec<NewTopic<'_>> = topics
+        .iter()
+        .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
+        .collect();
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(20)));
+    for created in admin.create_topics(&topics, &options).await.unwrap() {
+        created.unwrap();
     }
 }
 

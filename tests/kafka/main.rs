@@ -1,0 +1,9 @@
+//! Kafka as source and sink, against a real broker that is started for these tests.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+#[path = "../infra/kafka/broker.rs"]
+mod broker;
+mod consumer;
+mod rebalances;
+mod sink;
+mod support;
