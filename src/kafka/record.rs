@@ -180,6 +180,11 @@ impl Record {
         }
     }
 
+    /// What it weighs in a bound of bytes: itself, and its share of its batch.
+    pub(super) fn weight(&self) -> u64 {
+        (size_of::<Record>() + self.bytes.len()) as u64
+    }
+
     fn key_range(&self) -> Range<usize> {
         0..length(self.key_len)
     }

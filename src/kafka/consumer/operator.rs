@@ -252,7 +252,8 @@ impl ConsumerStage {
     /// After a drain was asked for: whether all that was handed over is settled, and the thread has
     /// committed that and ended.
     fn poll_finished(cx: &mut Context<'_, '_>, state: &mut State) -> bool {
-        for partition in state.owned() {
+        // Also those that are being taken away: what is inside of them may still be settled.
+        for partition in state.held() {
             // Asking registers for progress; looking comes after, so that none is missed.
             let _ = partition.tracker.poll_quiet(cx.task());
             if !partition.is_quiet() {
@@ -301,13 +302,13 @@ impl ConsumerStage {
                 tried.insert(next);
                 continue;
             };
-            let mut left = want.bytes;
             let mut offsets = Vec::with_capacity(want.items.min(partition.queued()));
-            partition.pop(want.items.min(credit), |record| {
-                left = left.saturating_sub(record.len() as u64);
+            let count = want.items.min(credit);
+            partition.pop(count, want.bytes, |record| {
                 offsets.push(record.offset());
                 out.push_value(record);
             });
+            out.columns.weigh(out.values.iter().map(Record::weight));
             self.since_barrier += offsets.len();
             // Under the lock: a revocation comes wholly before or wholly after.
             cx.track(out, &partition.tracker, offsets);

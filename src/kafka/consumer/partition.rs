@@ -39,6 +39,28 @@ pub(super) enum Phase {
     Lost,
 }
 
+/// What is asked for.
+struct Room {
+    items: usize,
+    bytes: u64,
+    /// Nothing was taken yet.
+    is_whole: bool,
+}
+
+impl Room {
+    /// Whether one more of that weight is wanted. An element may exceed the bytes only as the first.
+    fn takes(&mut self, weight: u64) -> bool {
+        let fits = self.is_whole || weight <= self.bytes;
+        if self.items == 0 || !fits {
+            return false;
+        }
+        self.is_whole = false;
+        self.items -= 1;
+        self.bytes = self.bytes.saturating_sub(weight);
+        true
+    }
+}
+
 /// An offset to commit, and the number up to which it speaks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Position {
@@ -127,21 +149,22 @@ impl Partition {
         self.queued
     }
 
-    /// Hands over at most so many records.
-    pub(super) fn pop(&mut self, count: usize, mut each: impl FnMut(Record)) {
-        let mut left = count.min(self.queued);
-        self.queued -= left;
-        while left > 0 {
-            let Some(batch) = self.batches.front_mut() else {
-                return;
-            };
-            for record in batch.by_ref().take(left) {
-                each(record);
-                left -= 1;
+    /// Hands over at most so many records of so many bytes; the first in any case.
+    pub(super) fn pop(&mut self, count: usize, bytes: u64, mut each: impl FnMut(Record)) {
+        let mut room = Room {
+            items: count.min(self.queued),
+            bytes,
+            is_whole: true,
+        };
+        while let Some(batch) = self.batches.front_mut() {
+            while let Some(record) = batch.as_slice().first() {
+                if !room.takes(record.weight()) {
+                    return;
+                }
+                self.queued -= 1;
+                batch.next().map(&mut each);
             }
-            if batch.len() == 0 {
-                self.batches.pop_front();
-            }
+            self.batches.pop_front();
         }
     }
 

@@ -7,7 +7,7 @@ use std::thread::Thread;
 
 use rdkafka::consumer::BaseConsumer;
 
-use super::partition::Partition;
+use super::partition::{Partition, Phase};
 use super::settings::{ConsumerSettings, ReadFrom};
 use super::thread::Listener;
 use crate::kafka::error::Error;
@@ -92,6 +92,13 @@ impl State {
     pub(super) fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
         self.wake();
+    }
+
+    /// Those of which something may be inside that can still be settled.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions
+            .values()
+            .filter(|partition| partition.phase != Phase::Lost)
     }
 
     pub(super) fn owned(&mut self) -> impl Iterator<Item = &mut Partition> {

@@ -666,9 +666,7 @@ impl<'a> Reader<'a> {
         }
         let positions: Vec<_> = {
             let state = self.shared.lock();
-            let ours = state.partitions.values();
-            let ours = ours.filter(|partition| partition.phase != Phase::Lost);
-            ours.filter_map(Partition::to_commit).collect()
+            state.held().filter_map(Partition::to_commit).collect()
         };
         !positions.is_empty() && self.committer.commit(positions)
     }
@@ -678,6 +676,10 @@ impl<'a> Reader<'a> {
         self.committer.wait();
         if !self.consumer.assignment_lost() && self.commit_now() {
             self.committer.wait();
+        }
+        // The client cannot leave while it waits for these to be let go.
+        for revocation in std::mem::take(&mut self.revocations) {
+            let _ = unassign(&self.consumer, &revocation.list);
         }
         let mut state = self.shared.lock();
         for partition in state.partitions.values_mut() {
