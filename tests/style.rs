@@ -71,6 +71,7 @@ const ROOMS: &[&[&str]] = &[
     &["runtime", "topology"],
     &["flow"],
     &["source", "sink"],
+    &["kafka"],
     &["testkit", "guide", "lib", "loom_models"],
 ];
 

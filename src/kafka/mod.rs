@@ -4,7 +4,9 @@ mod connection;
 mod consumer;
 mod error;
 mod ffi;
+mod planner;
 mod producer;
+mod profiles;
 mod properties;
 mod record;
 
@@ -13,6 +15,7 @@ pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, ReadFrom, Start, source,
 };
 pub use error::Error;
+pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};

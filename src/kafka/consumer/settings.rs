@@ -346,7 +346,7 @@ impl ConsumerSettings {
     }
 
     /// Checks every setting.
-    pub(super) fn checked(&self) -> Result<ClientConfig, Error> {
+    pub(in crate::kafka) fn checked(&self) -> Result<ClientConfig, Error> {
         let topics = match &self.topics {
             Topics::Named(names) => names,
             Topics::Pattern(_) => &Vec::new(),

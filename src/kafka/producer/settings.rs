@@ -195,7 +195,7 @@ impl ProducerSettings {
     }
 
     /// Checks every setting.
-    pub(super) fn checked(&self) -> Result<ClientConfig, Error> {
+    pub(in crate::kafka) fn checked(&self) -> Result<ClientConfig, Error> {
         let refuse = |field: &str, value: String, why: &str| {
             Err(Error::Invalid {
                 field: field.to_owned(),
