@@ -9,6 +9,7 @@ mod producer;
 mod profiles;
 mod properties;
 mod record;
+mod transactions;
 
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
@@ -19,6 +20,7 @@ pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
+pub use transactions::{TransactionSettings, TransactionalSink};
 
 use rdkafka::config::RDKafkaLogLevel;
 

@@ -37,7 +37,12 @@ impl PartitionPlan {
         let total_is = total_mb_per_s.is_finite() && total_mb_per_s >= 0.0;
         Invalid::unless(total_is, "total_mb_per_s", total_mb_per_s, "0 and more")?;
         let each_is = partition_mb_per_s.is_finite() && partition_mb_per_s > 0.0;
-        Invalid::unless(each_is, "partition_mb_per_s", partition_mb_per_s, "more than 0")?;
+        Invalid::unless(
+            each_is,
+            "partition_mb_per_s",
+            partition_mb_per_s,
+            "more than 0",
+        )?;
         Ok(PartitionPlan {
             // A quotient too large for the type stays at its greatest.
             for_throughput: (total_mb_per_s / partition_mb_per_s).ceil() as u32,
@@ -60,7 +65,9 @@ impl PartitionPlan {
     /// The greater of both, within [`FEWEST`] and [`MOST`].
     #[must_use]
     pub fn partitions(&self) -> u32 {
-        self.for_throughput.max(self.for_consumers).clamp(FEWEST, MOST)
+        self.for_throughput
+            .max(self.for_consumers)
+            .clamp(FEWEST, MOST)
     }
 
     /// Whether more would be needed than are planned.
@@ -92,12 +99,20 @@ mod tests {
             (1.0, 10.0, 2, 4),
         ] {
             let plan = PartitionPlan::new(total, each, consumers).unwrap();
-            assert_eq!(plan.partitions(), planned, "{total} MB/s, {each}, {consumers}");
+            assert_eq!(
+                plan.partitions(),
+                planned,
+                "{total} MB/s, {each}, {consumers}"
+            );
         }
         assert!(!PartitionPlan::new(1000.0, 10.0, 3).unwrap().is_short());
         assert!(PartitionPlan::new(1000.1, 10.0, 3).unwrap().is_short());
         assert!(PartitionPlan::new(1.0, 10.0, 51).unwrap().is_short());
-        assert!(PartitionPlan::new(f64::MAX, 1e-300, u32::MAX).unwrap().is_short());
+        assert!(
+            PartitionPlan::new(f64::MAX, 1e-300, u32::MAX)
+                .unwrap()
+                .is_short()
+        );
     }
 
     #[test]

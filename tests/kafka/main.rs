@@ -7,3 +7,4 @@ mod consumer;
 mod rebalances;
 mod sink;
 mod support;
+mod transactions;

@@ -10,9 +10,9 @@ mod thread;
 use std::fmt;
 use std::sync::Arc;
 
+pub(super) use operator::Positions;
 pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
 
-use super::error::Error;
 use super::record::{Record, TopicPartition};
 use crate::flow::Flow;
 use crate::topology::NodeSpec;
@@ -34,7 +34,7 @@ use shared::{Order, Shared};
 /// - *costs* two threads, and an allocation for each batch of records.
 ///
 /// # Errors
-/// The run stops with [`Error`] when the settings cannot be, when the brokers do not let it in, or when
+/// The run stops with [`kafka::Error`](super::Error) when the settings cannot be, when the brokers do not let it in, or when
 /// a topic does not exist.
 pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
     let refusal = settings.checked().err();

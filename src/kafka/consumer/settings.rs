@@ -289,6 +289,18 @@ impl ConsumerSettings {
         self
     }
 
+    /// Leaves its positions to be committed by a transactional sink, which does so at most so long after
+    /// the first record of a window, and after so many of them: see
+    /// [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions).
+    #[must_use]
+    pub fn in_transactions(mut self, every: Duration, records: usize) -> Self {
+        self.commits = Commits::AtBarriers {
+            every,
+            records: records.max(1),
+        };
+        self
+    }
+
     /// Sets any property of librdkafka.
     #[must_use]
     pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {

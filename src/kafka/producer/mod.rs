@@ -8,6 +8,13 @@ pub use record::ProducerRecord;
 pub use settings::{Acks, Compression, ProducerSettings};
 pub use sink::KafkaSink;
 
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+
+use super::error::Error;
 use crate::flow::{Flow, Pipeline};
 use crate::topology::NodeSpec;
 
@@ -21,5 +28,30 @@ impl Flow<ProducerRecord> {
             None => self,
         };
         flow.to_stage(spec, KafkaSink::new(settings))
+    }
+}
+
+/// How long a producer's thread waits for events in one go; it looks whether it is to end in between.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Has the client's events served on a thread until its context says that this is over.
+pub(super) fn poll_on_thread<C>(
+    producer: &Arc<BaseProducer<C>>,
+    is_over: impl Fn(&C) -> bool + Send + 'static,
+) -> Result<(), Error>
+where
+    C: ProducerContext + 'static,
+{
+    let own = Arc::clone(producer);
+    let started = thread::Builder::new()
+        .name("kafka-producer".to_owned())
+        .spawn(move || {
+            while !is_over(Producer::context(&*own)) {
+                own.poll(POLL);
+            }
+        });
+    match started {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Thread(error.to_string())),
     }
 }

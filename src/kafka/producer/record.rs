@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use rdkafka::util::IntoOpaque;
 
 use crate::kafka::record::Record;
 
@@ -87,6 +90,26 @@ impl ProducerRecord {
     pub fn timestamp(mut self, millis: i64) -> ProducerRecord {
         self.timestamp = Some(millis);
         self
+    }
+
+    /// As the client takes it.
+    pub(in crate::kafka) fn base<O: IntoOpaque>(&self, opaque: O) -> BaseRecord<'_, [u8], [u8], O> {
+        let mut base = BaseRecord::with_opaque_to(&self.topic, opaque);
+        base.partition = self.partition;
+        base.key = self.key.as_deref();
+        base.payload = self.value.as_deref();
+        base.timestamp = self.timestamp;
+        if !self.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(self.headers.len());
+            for (name, value) in &self.headers {
+                headers = headers.insert(Header {
+                    key: name,
+                    value: value.as_deref(),
+                });
+            }
+            base.headers = Some(headers);
+        }
+        base
     }
 
     /// The topic it goes to.

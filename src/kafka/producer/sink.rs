@@ -3,26 +3,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
+use super::poll_on_thread;
 use super::record::ProducerRecord;
 use super::settings::ProducerSettings;
 use crate::chunk::{Chunk, Element, Meta};
-use crate::error::{Cause, Stop};
+use crate::error::Stop;
 use crate::kafka::error::Error;
 use crate::operator::{Context, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
-
-/// How long the thread waits for events in one go; it looks whether it is to end in between.
-const POLL: Duration = Duration::from_millis(20);
 
 /// What became of records, as the client tells its thread.
 pub(super) struct Reports {
@@ -81,7 +77,6 @@ struct Slot {
 pub struct KafkaSink {
     settings: ProducerSettings,
     producer: Option<Arc<BaseProducer<Reports>>>,
-    thread: Option<JoinHandle<()>>,
     slots: Vec<Slot>,
     free: Vec<usize>,
     /// The client had no room after all.
@@ -104,7 +99,6 @@ impl KafkaSink {
         KafkaSink {
             settings,
             producer: None,
-            thread: None,
             slots: Vec::new(),
             free: Vec::new(),
             waiting: VecDeque::new(),
@@ -128,19 +122,9 @@ impl KafkaSink {
         };
         let config = self.settings.checked()?;
         let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
-        let own = Arc::clone(&producer);
-        let thread = thread::Builder::new()
-            .name("kafka-producer".to_owned())
-            .spawn(move || {
-                while !rdkafka::producer::Producer::context(&*own)
-                    .stopping
-                    .load(Ordering::Acquire)
-                {
-                    own.poll(POLL);
-                }
-            })
-            .map_err(|error| Error::Thread(error.to_string()))?;
-        self.thread = Some(thread);
+        poll_on_thread(&producer, |reports| {
+            reports.stopping.load(Ordering::Acquire)
+        })?;
         self.producer = Some(Arc::clone(&producer));
         Ok(producer)
     }
@@ -231,23 +215,7 @@ impl KafkaSink {
         let Some(record) = &self.slots[slot].record else {
             return Ok(true);
         };
-        let mut base: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(&record.topic, slot);
-        base.partition = record.partition;
-        base.key = record.key.as_deref();
-        base.payload = record.value.as_deref();
-        base.timestamp = record.timestamp;
-        if !record.headers.is_empty() {
-            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            for (name, value) in &record.headers {
-                headers = headers.insert(Header {
-                    key: name,
-                    value: value.as_deref(),
-                });
-            }
-            base.headers = Some(headers);
-        }
-        match producer.send(base) {
+        match producer.send(record.base(slot)) {
             Ok(()) => {
                 if self.settings.dead_letters.is_none() {
                     // The client has its own copy.

@@ -1,0 +1,249 @@
+//! A transactional producer: what blocks is done on a thread of its own, one order at a time.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::util::Timeout;
+
+use crate::kafka::error::Error;
+use crate::kafka::producer::{ProducerRecord, poll_on_thread};
+use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
+
+/// How long the first call waits for the coordinator of transactions.
+const INIT: Duration = Duration::from_secs(60);
+const OFFSETS: Duration = Duration::from_secs(30);
+/// Between two tries of what the client says may be tried again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Positions to be committed, each with the group they belong to.
+pub(super) type Offsets = Vec<(TopicPartitionList, ConsumerGroupMetadata)>;
+
+pub(super) enum Order {
+    Commit(Offsets),
+    Abort,
+}
+
+/// What the thread did. After all but `Flushed` a new transaction is open.
+pub(super) enum Reply {
+    /// The producer is known to the coordinator, and whoever had its name before is fenced.
+    Ready,
+    /// All records of the transaction are acknowledged; it is being committed.
+    Flushed,
+    Committed,
+    /// It was aborted: all of it has to come again.
+    Aborted,
+    Failed(Error),
+}
+
+/// What the client tells, and what the thread replies.
+pub(super) struct Replies {
+    replies: Mutex<Vec<Reply>>,
+    waker: Arc<AtomicWaker>,
+    stopping: AtomicBool,
+    /// The client had no room for a record: the next report makes some.
+    is_full: AtomicBool,
+}
+
+impl Replies {
+    fn reply(&self, reply: Reply) {
+        lock(&self.replies).push(reply);
+        self.waker.wake();
+    }
+}
+
+impl ClientContext for Replies {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::kafka::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(error) = Error::asynchronous(&error, reason) {
+            self.reply(Reply::Failed(error));
+        }
+    }
+}
+
+impl ProducerContext for Replies {
+    type DeliveryOpaque = ();
+
+    // A record that could not be written has its transaction aborted by the client.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {
+        if self.is_full.load(Ordering::Acquire) && self.is_full.swap(false, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// A producer with its transactional id.
+pub(super) struct Lane {
+    producer: Arc<BaseProducer<Replies>>,
+    orders: SyncSender<Order>,
+    /// A transaction is open: records may be sent.
+    pub(super) is_open: bool,
+}
+
+impl Lane {
+    pub(super) fn start(config: &ClientConfig, waker: &Arc<AtomicWaker>) -> Result<Lane, Error> {
+        let replies = Replies {
+            replies: Mutex::new(Vec::new()),
+            waker: Arc::clone(waker),
+            stopping: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+        };
+        let producer: Arc<BaseProducer<Replies>> = Arc::new(config.create_with_context(replies)?);
+        poll_on_thread(&producer, |replies| {
+            replies.stopping.load(Ordering::Acquire)
+        })?;
+        let (orders, receiver) = sync_channel(1);
+        let own = Arc::clone(&producer);
+        thread::Builder::new()
+            .name("kafka-transactions".to_owned())
+            .spawn(move || run(&own, &receiver))
+            .map_err(|error| Error::Thread(error.to_string()))?;
+        Ok(Lane {
+            producer,
+            orders,
+            is_open: false,
+        })
+    }
+
+    /// What the thread did since the last time.
+    pub(super) fn replies(&mut self) -> Vec<Reply> {
+        std::mem::take(&mut *lock(&Producer::context(&*self.producer).replies))
+    }
+
+    /// Hands a record to the client; false if it has no room now.
+    pub(super) fn send(&self, record: &ProducerRecord) -> Result<bool, Error> {
+        match self.producer.send(record.base(())) {
+            Ok(()) => Ok(true),
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                let replies = Producer::context(&*self.producer);
+                replies.is_full.store(true, Ordering::Release);
+                // The last report may have come in between: then there is room.
+                Ok(self.producer.send(record.base(())).is_ok())
+            }
+            Err((error, _)) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn order(&mut self, order: Order) -> Result<(), Error> {
+        self.is_open = false;
+        let sent = self.orders.try_send(order);
+        sent.map_err(|_| Error::Thread("the one of a transaction does not answer".to_owned()))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let replies = Producer::context(&*self.producer);
+        replies.stopping.store(true, Ordering::Release);
+    }
+}
+
+fn run(producer: &BaseProducer<Replies>, orders: &Receiver<Order>) {
+    let replies = Producer::context(producer);
+    let begun = again(|| producer.init_transactions(INIT)).and_then(|()| begin(producer));
+    match begun {
+        Ok(()) => replies.reply(Reply::Ready),
+        Err(error) => return replies.reply(Reply::Failed(failure(error))),
+    }
+    while let Ok(order) = orders.recv() {
+        let reply = match obey(producer, order) {
+            Ok(reply) => begin(producer).map(|()| reply),
+            Err(error) => Err(error),
+        };
+        match reply {
+            Ok(reply) => replies.reply(reply),
+            Err(error) => return replies.reply(Reply::Failed(failure(error))),
+        }
+    }
+    // Nobody commits what is open any more.
+    let _ = abort(producer);
+}
+
+fn begin(producer: &BaseProducer<Replies>) -> Result<(), KafkaError> {
+    producer.begin_transaction()
+}
+
+fn obey(producer: &BaseProducer<Replies>, order: Order) -> Result<Reply, KafkaError> {
+    let Order::Commit(offsets) = order else {
+        abort(producer)?;
+        return Ok(Reply::Aborted);
+    };
+    match commit(producer, &offsets) {
+        Ok(()) => Ok(Reply::Committed),
+        // Fenced, or out of step with the coordinator: nothing of this producer will ever be taken.
+        Err(KafkaError::Transaction(error)) if error.is_fatal() => {
+            Err(KafkaError::Transaction(error))
+        }
+        Err(_) => {
+            abort(producer)?;
+            Ok(Reply::Aborted)
+        }
+    }
+}
+
+fn commit(producer: &BaseProducer<Replies>, offsets: &Offsets) -> Result<(), KafkaError> {
+    flush(producer);
+    Producer::context(producer).reply(Reply::Flushed);
+    for (list, group) in offsets {
+        again(|| producer.send_offsets_to_transaction(list, group, OFFSETS))?;
+    }
+    again(|| producer.commit_transaction(Timeout::Never))
+}
+
+/// Waits until all records have their reports. They come from the other thread; each ends within its
+/// delivery time-out.
+fn flush(producer: &BaseProducer<Replies>) {
+    while producer.in_flight_count() > 0
+        && !Producer::context(producer).stopping.load(Ordering::Acquire)
+    {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn abort(producer: &BaseProducer<Replies>) -> Result<(), KafkaError> {
+    // What was handed to the client reaches the broker first: an abort that overtakes the registration
+    // of a partition is an invalid end of a transaction there.
+    flush(producer);
+    again(|| producer.abort_transaction(OFFSETS))
+}
+
+/// Makes the same call again while the client says that it may.
+fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    loop {
+        match call() {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => thread::sleep(AGAIN),
+            Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {}
+            result => return result,
+        }
+    }
+}
+
+fn failure(error: KafkaError) -> Error {
+    let KafkaError::Transaction(inner) = &error else {
+        return error.into();
+    };
+    let words = inner.string();
+    match inner.code() {
+        RDKafkaErrorCode::Fenced
+        | RDKafkaErrorCode::ProducerFenced
+        | RDKafkaErrorCode::InvalidProducerEpoch => Error::Fenced(words),
+        RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+        | RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::GroupAuthorizationFailed => Error::Authorization {
+            what: "the transaction".to_owned(),
+            why: words,
+        },
+        _ if inner.is_fatal() => Error::Fatal(words),
+        _ => Error::Client(error),
+    }
+}

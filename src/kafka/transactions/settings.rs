@@ -1,0 +1,76 @@
+//! What a transactional sink is to do.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::kafka::error::Error;
+use crate::kafka::producer::ProducerSettings;
+use crate::kafka::properties::Properties;
+
+/// What a transactional sink is to do.
+///
+/// The transactional id names this instance of the pipeline: whoever starts with it fences whoever had
+/// it before, so it must stay the same when the instance is started again, and no two that run may share
+/// it. The two producers that take turns have it with `-a` and `-b` behind it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransactionSettings {
+    producer: ProducerSettings,
+    id: String,
+    timeout: Duration,
+    pub(super) held: usize,
+}
+
+impl TransactionSettings {
+    /// Transactions of that id, written as those settings say.
+    pub fn new(producer: ProducerSettings, transactional_id: impl Into<String>) -> Self {
+        TransactionSettings {
+            producer,
+            id: transactional_id.into(),
+            timeout: Duration::from_secs(60),
+            held: 100_000,
+        }
+    }
+
+    /// After how long the broker aborts a transaction that nobody ends: 1 ms to 15 min (the brokers' own
+    /// bound, `transaction.max.timeout.ms`), by default 60 s. Until then readers of what is committed wait
+    /// behind it.
+    #[must_use]
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.timeout = after;
+        self
+    }
+
+    /// How many records a window and the one before it may hold, by default 100,000.
+    #[must_use]
+    pub fn held(mut self, records: usize) -> Self {
+        self.held = records.max(1);
+        self
+    }
+
+    /// What the clients will be told; the id without what tells them apart.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the name of the setting that cannot be.
+    pub fn properties(&self) -> Result<Properties, Error> {
+        let mut all = self.producer.properties()?;
+        all.put("transactional.id", &self.id);
+        all.put("transaction.timeout.ms", self.timeout.as_millis());
+        // A record that is given up aborts its transaction: no later than that ends.
+        all.put("delivery.timeout.ms", self.timeout.as_millis());
+        Ok(all)
+    }
+
+    pub(super) fn checked(&self, lane: &str) -> Result<ClientConfig, Error> {
+        if self.id.is_empty() {
+            return Err(Error::Invalid {
+                field: "transactional.id".to_owned(),
+                value: "empty".to_owned(),
+                why: "name this instance of the pipeline".to_owned(),
+            });
+        }
+        let mut all = self.properties()?;
+        all.put("transactional.id", format!("{}-{lane}", self.id));
+        all.checked()
+    }
+}

@@ -1,0 +1,383 @@
+//! The sink: what comes between two barriers is one transaction, which commits the positions of the
+//! second with it.
+//!
+//! Two producers take turns: while one commits a window, the records of the next are gathered, and sent
+//! by the other once all records of the first are acknowledged. So the order of a key is kept, and the
+//! time of a commit is not lost.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::lane::{Lane, Offsets, Order, Reply};
+use super::settings::TransactionSettings;
+use crate::chunk::{Chunk, Meta};
+use crate::error::Stop;
+use crate::kafka::consumer::Positions;
+use crate::kafka::error::Error;
+use crate::kafka::producer::ProducerRecord;
+use crate::kafka::record::TopicPartition;
+use crate::mark::{Barrier, Commit, CommitToken, Mark};
+use crate::operator::{Context, Control, Demand, Held, Sink};
+use crate::outcome::{Outcome, Reason};
+use crate::position::SourceId;
+use crate::sync::AtomicWaker;
+
+/// Source, partition, and the offset of the next record.
+type Place = (SourceId, TopicPartition, i64);
+
+/// Writes records in transactions, with the positions of their sources.
+pub struct TransactionalSink {
+    settings: TransactionSettings,
+    waker: Arc<AtomicWaker>,
+    lanes: Vec<Lane>,
+    /// The lane of the open window.
+    current: usize,
+    /// The receipts of the open window.
+    open: Vec<Meta>,
+    /// Its records that are not handed to the client yet, and the bytes of all that are in the sink.
+    pending: VecDeque<ProducerRecord>,
+    /// Its transaction holds records.
+    dirty: bool,
+    /// The window before it, which is being committed.
+    closing: Option<Closing>,
+    /// An abort is under way: nothing is sent before it has ended.
+    aborting: bool,
+    /// Sources seen so far, and of those the ones that were asked to go back and have not yet.
+    known: BTreeSet<SourceId>,
+    awaited: BTreeSet<SourceId>,
+    /// An element of a source that goes back was merged with one that does not.
+    poisoned: bool,
+    committed: BTreeMap<(SourceId, TopicPartition), i64>,
+    controls: VecDeque<Control>,
+}
+
+struct Closing {
+    lane: usize,
+    /// While it lives the sources do not go back.
+    commit: Commit,
+    receipts: Vec<Meta>,
+    places: Vec<Place>,
+    flushed: bool,
+}
+
+impl std::fmt::Debug for TransactionalSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TransactionalSink")
+            .field("open", &self.open.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl TransactionalSink {
+    pub(super) fn new(settings: TransactionSettings) -> TransactionalSink {
+        TransactionalSink {
+            settings,
+            waker: Arc::new(AtomicWaker::new()),
+            lanes: Vec::new(),
+            current: 0,
+            open: Vec::new(),
+            pending: VecDeque::new(),
+            dirty: false,
+            closing: None,
+            aborting: false,
+            known: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            poisoned: false,
+            committed: BTreeMap::new(),
+            controls: VecDeque::new(),
+        }
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        if self.lanes.is_empty() {
+            for lane in ["a", "b"] {
+                let config = self.settings.checked(lane)?;
+                self.lanes.push(Lane::start(&config, &self.waker)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn inside(&self) -> usize {
+        let closing = self.closing.as_ref();
+        self.open.len() + closing.map_or(0, |closing| closing.receipts.len())
+    }
+
+    /// Takes what the producers' threads replied, and sends what may be sent.
+    fn serve(&mut self, cx: &mut Context<'_, '_>) -> Result<(), Stop> {
+        self.waker.register(cx.waker());
+        for lane in 0..self.lanes.len() {
+            for reply in self.lanes[lane].replies() {
+                self.replied(cx, lane, reply)?;
+            }
+        }
+        self.send().map_err(Stop::error)
+    }
+
+    fn replied(&mut self, cx: &mut Context<'_, '_>, lane: usize, reply: Reply) -> Result<(), Stop> {
+        match reply {
+            Reply::Ready => self.lanes[lane].is_open = true,
+            Reply::Flushed => {
+                if let Some(closing) = &mut self.closing {
+                    closing.flushed = true;
+                }
+            }
+            Reply::Committed => {
+                self.lanes[lane].is_open = true;
+                if let Some(closing) = self.closing.take() {
+                    for (source, at, next) in closing.places {
+                        self.committed.insert((source, at), next);
+                    }
+                    for meta in closing.receipts {
+                        cx.settle(meta, Outcome::Delivered);
+                    }
+                    // Only now may a source go back, behind what was committed.
+                    drop(closing.commit);
+                }
+            }
+            Reply::Aborted => {
+                self.lanes[lane].is_open = true;
+                if self
+                    .closing
+                    .as_ref()
+                    .is_some_and(|closing| closing.lane == lane)
+                {
+                    // What follows stands on what was not committed.
+                    self.abort(cx)?;
+                } else {
+                    self.aborting = false;
+                }
+            }
+            Reply::Failed(error) => return Err(Stop::error(error)),
+        }
+        Ok(())
+    }
+
+    /// Sends what waits, in order: never before all records of the window before are acknowledged.
+    fn send(&mut self) -> Result<(), Error> {
+        let Some(lane) = self.lanes.get(self.current) else {
+            return Ok(());
+        };
+        let waits = self
+            .closing
+            .as_ref()
+            .is_some_and(|closing| !closing.flushed);
+        if waits || !lane.is_open || self.aborting {
+            return Ok(());
+        }
+        while let Some(record) = self.pending.front() {
+            if !lane.send(record)? {
+                // It is woken by the next reply, or asked again with the next chunk.
+                return Ok(());
+            }
+            self.dirty = true;
+            self.pending.pop_front();
+        }
+        Ok(())
+    }
+
+    /// What is inside has to come again: all sources go back. Until one has, what comes from it is of
+    /// the time before and is refused.
+    fn abort(&mut self, cx: &mut Context<'_, '_>) -> Result<(), Stop> {
+        let closing = self.closing.take();
+        let (receipts, commit) = match closing {
+            Some(closing) => (closing.receipts, Some(closing.commit)),
+            None => (Vec::new(), None),
+        };
+        for meta in receipts.into_iter().chain(self.open.drain(..)) {
+            cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
+        }
+        self.pending.clear();
+        self.poisoned = false;
+        self.awaited.clone_from(&self.known);
+        self.controls.push_back(Control::RequestRewind);
+        drop(commit);
+        cx.waker().wake_by_ref();
+        if std::mem::take(&mut self.dirty) {
+            self.aborting = true;
+            let order = self.lanes[self.current].order(Order::Abort);
+            order.map_err(Stop::error)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an element belongs into the open window.
+    fn admits(&mut self, meta: &Meta) -> bool {
+        let standings = meta.receipt.standings();
+        self.known.extend(standings.iter().map(|at| at.source));
+        let awaited = standings.iter().any(|at| self.awaited.contains(&at.source));
+        if meta.receipt.is_live() && !awaited {
+            return true;
+        }
+        // A part that is live will not come again by itself.
+        self.poisoned |= standings
+            .iter()
+            .any(|at| at.live && !self.awaited.contains(&at.source));
+        false
+    }
+
+    fn poll_barrier(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        barrier: &Barrier,
+    ) -> Poll<Result<(), Stop>> {
+        let sources = barrier.tokens().iter().map(CommitToken::source);
+        self.known.extend(sources.clone());
+        if sources.clone().any(|source| self.awaited.contains(&source)) {
+            // A barrier of the time before. What the others' elements need is covered by the next.
+            return Poll::Ready(Ok(()));
+        }
+        // One window is committed at a time, and a window is whole before it is committed.
+        let may_commit = self
+            .lanes
+            .get(self.current)
+            .is_some_and(|lane| lane.is_open);
+        if self.closing.is_some() || self.aborting || !may_commit || !self.pending.is_empty() {
+            return Poll::Pending;
+        }
+        let (offsets, places) = match self.positions(barrier)? {
+            Some(positions) => positions,
+            None => return Poll::Ready(Ok(())),
+        };
+        // A partition that was lost before the barrier is not covered by it: what it gave is dead.
+        let live = |_: &Commit| self.open.iter().all(|meta| meta.receipt.is_live());
+        let Some(commit) = barrier.begin().filter(live) else {
+            return Poll::Ready(self.abort(cx));
+        };
+        let order = self.lanes[self.current].order(Order::Commit(offsets));
+        order.map_err(Stop::error)?;
+        self.closing = Some(Closing {
+            lane: self.current,
+            commit,
+            receipts: std::mem::take(&mut self.open),
+            places,
+            flushed: false,
+        });
+        self.dirty = false;
+        self.current = (self.current + 1) % self.lanes.len();
+        Poll::Ready(Ok(()))
+    }
+
+    /// What the barrier commits; nothing if nothing changed since the last.
+    fn positions(&self, barrier: &Barrier) -> Result<Option<(Offsets, Vec<Place>)>, Stop> {
+        let (mut offsets, mut places): (Offsets, Vec<Place>) = (Vec::new(), Vec::new());
+        for token in barrier.tokens() {
+            let Some(detail) = token.detail::<Positions>() else {
+                return Err(Stop::error(
+                    "a transaction commits positions of Kafka alone: the flow has another source",
+                ));
+            };
+            let fresh: Vec<Place> = detail
+                .next()
+                .iter()
+                .map(|(at, next)| (token.source(), at.clone(), *next))
+                .filter(|(source, at, next)| {
+                    self.committed.get(&(*source, at.clone())) != Some(next)
+                })
+                .collect();
+            if fresh.is_empty() {
+                continue;
+            }
+            // The group as it is before the positions are found valid: if the partitions are lost after
+            // that, the broker refuses this generation of the group.
+            let Some(group) = detail.group() else {
+                return Err(Stop::error(
+                    "the consumer left before its positions were committed",
+                ));
+            };
+            let list = detail.offsets().map_err(Stop::error)?;
+            offsets.push((list, group));
+            places.extend(fresh);
+        }
+        let nothing = self.open.is_empty() && places.is_empty();
+        Ok((!nothing).then_some((offsets, places)))
+    }
+}
+
+impl Sink<ProducerRecord> for TransactionalSink {
+    type Output = ();
+
+    fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
+        self.start().map_err(Stop::error)?;
+        self.serve(cx)?;
+        if self.poisoned {
+            self.abort(cx)?;
+        }
+        match self.settings.held.saturating_sub(self.inside()) {
+            0 => Poll::Pending,
+            room => Poll::Ready(Ok(Some(Demand::items(room)))),
+        }
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
+        let elements: Vec<_> = chunk.drain().collect();
+        for element in elements {
+            if self.admits(&element.meta) {
+                self.pending.push_back(element.value);
+                self.open.push(element.meta);
+            } else {
+                cx.settle(element.meta, Outcome::Cancelled(Reason::Rewound));
+            }
+        }
+        // What it comes to is told at the next call.
+        cx.waker().wake_by_ref();
+        if self.send().is_err() {
+            self.poisoned = true;
+        }
+    }
+
+    fn mark(&mut self, cx: &mut Context<'_, '_>, mark: &Mark) -> Poll<Result<(), Stop>> {
+        self.start().map_err(Stop::error)?;
+        self.serve(cx)?;
+        match mark {
+            Mark::Barrier(barrier) => self.poll_barrier(cx, barrier),
+            Mark::Rewind(source, _) => {
+                if self.closing.is_some() {
+                    return Poll::Pending;
+                }
+                self.known.insert(*source);
+                let expected = self.awaited.remove(source);
+                let holds = |meta: &Meta| {
+                    let standings = meta.receipt.standings();
+                    standings.iter().any(|at| at.source == *source)
+                };
+                if !expected && self.open.iter().any(holds) {
+                    return Poll::Ready(self.abort(cx));
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+        if self.lanes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.serve(cx)?;
+        if self.closing.is_some() || self.aborting {
+            return Poll::Pending;
+        }
+        self.abandon(cx, None);
+        Poll::Ready(Ok(()))
+    }
+
+    fn abandon(&mut self, cx: &mut Context<'_, '_>, _: Option<&Stop>) {
+        let outcome = cx.leftover();
+        let closing = self.closing.take();
+        let receipts = closing.map(|closing| closing.receipts).unwrap_or_default();
+        for meta in receipts.into_iter().chain(self.open.drain(..)) {
+            cx.settle(meta, outcome);
+        }
+        self.pending.clear();
+        self.lanes.clear();
+    }
+
+    fn take_control(&mut self) -> Option<Control> {
+        self.controls.pop_front()
+    }
+
+    fn held(&self) -> Held {
+        Held::items(self.inside())
+    }
+}
