@@ -179,10 +179,13 @@ impl Graph {
     }
 
     fn check_guarantee(&self, guarantee: Guarantee) -> Result<(), Refused> {
+        let name = guarantee.name();
+        if guarantee != Guarantee::AtLeastOnce {
+            self.refuse_stage(name, |spec| spec.repeats.clone())?;
+        }
         if guarantee == Guarantee::AtMostOnce {
             return Ok(());
         }
-        let name = guarantee.name();
         self.refuse_stage(name, |spec| spec.loses.clone())?;
         for source in &self.sources {
             let settings = lock(&source.settings);

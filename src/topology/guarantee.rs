@@ -3,7 +3,7 @@
 /// How often an element that entered reaches its sink.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Guarantee {
-    /// At most once: nothing is asked of the stages.
+    /// At most once: no stage may hand over an element again after a crash.
     AtMostOnce,
     /// At least once: no stage may shed, expire or discard elements for good.
     AtLeastOnce,

@@ -20,6 +20,8 @@ pub struct NodeSpec {
     pub(crate) held_bytes: Option<u64>,
     /// How it may lose elements for good, if it may: "sheds its oldest when full".
     pub(crate) loses: Option<String>,
+    /// How it may hand over or write elements more than once, if it may.
+    pub(crate) repeats: Option<String>,
     /// Why it cannot keep barriers, if it cannot.
     pub(crate) no_barrier: Option<&'static str>,
     /// It has state that a rewind would have to rebuild, and no closure to do so.
@@ -63,6 +65,7 @@ impl NodeSpec {
             held: 0,
             held_bytes: None,
             loses: None,
+            repeats: None,
             no_barrier: None,
             no_rewind: None,
             threads: false,
@@ -107,6 +110,14 @@ impl NodeSpec {
     #[must_use]
     pub fn loses(mut self, how: impl Into<String>) -> NodeSpec {
         self.loses = Some(how.into());
+        self
+    }
+
+    /// How it may hand over or write elements more than once after a crash: it is refused under
+    /// at-most-once and exactly-once.
+    #[must_use]
+    pub fn repeats(mut self, how: impl Into<String>) -> NodeSpec {
+        self.repeats = Some(how.into());
         self
     }
 

@@ -171,3 +171,70 @@ async fn a_paused_partition_gives_nothing_until_it_is_resumed() {
     drain(&mut running).await;
     assert_eq!(seen.repeated(), Vec::<u64>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_b6_at_most_once_commits_first_and_never_repeats_though_it_loses() {
+    let topic = topic("at-most-once", 2).await;
+    write(&topic, 2, 0..2000);
+    let seen = Seen::default();
+    let start = || {
+        let hears = seen.clone();
+        let (_handle, flow) =
+            kafka::source(member("at-most-once", &topic).at_most_once().hand_over(50));
+        run(flow
+            .map_async(8, move |record| {
+                let hears = hears.clone();
+                async move {
+                    hears.hear(number(&record));
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    // Some fail: they are not tried again.
+                    assert!(number(&record) % 97 != 0, "fails");
+                }
+            })
+            .for_each(drop)
+            .guarantee(Guarantee::AtMostOnce))
+    };
+    let mut first = start();
+    until("some", || seen.len() > 200).await;
+    // As a crash would: what is inside is lost.
+    first.abort().await;
+    let begun = seen.len();
+    let mut second = start();
+    until("the rest", || {
+        committed("at-most-once", &topic, 2) == [1000, 1000]
+    })
+    .await;
+    drain(&mut second).await;
+    assert_eq!(seen.repeated(), Vec::<u64>::new());
+    assert!(
+        seen.len() < 2000,
+        "nothing was lost: the abort came too late to show it"
+    );
+    assert!(seen.len() > begun, "the second run read nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_b6_a_guarantee_that_the_consumer_does_not_keep_is_refused_by_name() {
+    let topic = topic("guarantees", 1).await;
+    let refused = |settings, guarantee| {
+        let (_handle, flow) = kafka::source(settings);
+        let pipeline = flow.for_each(drop).guarantee(guarantee);
+        pipeline.run().unwrap_err().to_string()
+    };
+    let settings = || member("guarantees", &topic);
+    let why = refused(settings(), Guarantee::AtMostOnce);
+    assert!(
+        why.contains("`kafka`") && why.contains("at_most_once"),
+        "{why}"
+    );
+    let why = refused(settings().at_most_once(), Guarantee::AtLeastOnce);
+    assert!(
+        why.contains("`kafka`") && why.contains("before they are processed"),
+        "{why}"
+    );
+    let why = refused(settings(), Guarantee::ExactlyOnce);
+    assert!(
+        why.contains("`kafka`") && why.contains("in_transactions"),
+        "{why}"
+    );
+}

@@ -18,6 +18,8 @@ use crate::sync::{AtomicBool, Ordering};
 pub(super) struct Committer {
     orders: Option<SyncSender<Vec<Position>>>,
     busy: Arc<AtomicBool>,
+    /// The last one came through.
+    came_through: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -29,12 +31,14 @@ impl Committer {
         let (sender, orders) = sync_channel(1);
         let busy = Arc::new(AtomicBool::new(false));
         let (consumer, shared) = (Arc::clone(consumer), Arc::clone(shared));
-        let is_busy = Arc::clone(&busy);
+        let came_through = Arc::new(AtomicBool::new(false));
+        let (is_busy, was_good) = (Arc::clone(&busy), Arc::clone(&came_through));
         let caller = thread::current();
         let thread = thread::Builder::new()
             .name("kafka-commits".to_owned())
             .spawn(move || {
-                run(&orders, &consumer, &shared, || {
+                run(&orders, &consumer, &shared, |good| {
+                    was_good.store(good, Ordering::Relaxed);
                     is_busy.store(false, Ordering::Release);
                     caller.unpark();
                 });
@@ -43,6 +47,7 @@ impl Committer {
         Ok(Committer {
             orders: Some(sender),
             busy,
+            came_through,
             thread: Some(thread),
         })
     }
@@ -50,6 +55,11 @@ impl Committer {
     /// Whether a commit is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// Whether the last commit came through.
+    pub(super) fn came_through(&self) -> bool {
+        self.came_through.load(Ordering::Relaxed)
     }
 
     /// Begins a commit; false while there is another.
@@ -94,10 +104,11 @@ fn run(
     orders: &Receiver<Vec<Position>>,
     consumer: &BaseConsumer<Listener>,
     shared: &Shared,
-    over: impl Fn(),
+    over: impl Fn(bool),
 ) {
     while let Ok(positions) = orders.recv() {
         let committed = commit(consumer, &positions);
+        let good = committed.is_ok();
         let mut state = shared.lock();
         match committed {
             Ok(()) => {
@@ -117,7 +128,7 @@ fn run(
             }
         }
         drop(state);
-        over();
+        over(good);
     }
 }
 

@@ -15,8 +15,10 @@ pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
 
 use super::record::{Record, TopicPartition};
 use crate::flow::Flow;
+use crate::operator::Answer;
 use crate::topology::NodeSpec;
 use operator::ConsumerStage;
+use settings::Commits;
 use shared::{Order, Shared};
 
 /// The records of topics, and a handle to the consumer.
@@ -37,18 +39,38 @@ use shared::{Order, Shared};
 /// The run stops with [`kafka::Error`](super::Error) when the settings cannot be, when the brokers do not let it in, or when
 /// a topic does not exist.
 pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
+    let goes_on = settings.commits == Commits::Before;
     let refusal = settings.checked().err();
     let shared = Arc::new(Shared::new(settings));
     let own = Arc::clone(&shared);
-    let spec = NodeSpec::new("kafka")
-        .threads()
-        .note("commits what is settled");
+    let spec = spec(own.settings.commits);
     let flow = Flow::from_operator(spec, move |accounts| ConsumerStage::new(own, accounts));
+    // What was committed is not read again, however it ends.
+    let flow = if goes_on {
+        flow.on_unresolved(Answer::Continue)
+    } else {
+        flow
+    };
     let flow = match refusal {
         Some(why) => flow.refused(why.to_string()),
         None => flow,
     };
     (ConsumerHandle { shared }, flow)
+}
+
+/// What the stage declares: which guarantee it keeps goes by who commits.
+fn spec(commits: Commits) -> NodeSpec {
+    let spec = NodeSpec::new("kafka").threads();
+    match commits {
+        Commits::Settled => spec.note("commits what is settled").repeats(
+            "hands over again what was not committed before a crash: declare \
+             `ConsumerSettings::at_most_once` or `in_transactions`",
+        ),
+        Commits::Before => spec.note("commits before it hands over").loses(
+            "commits records before they are processed: leave `ConsumerSettings::at_most_once` out",
+        ),
+        Commits::AtBarriers { .. } => spec.note("commits in transactions"),
+    }
 }
 
 /// A consumer that runs, as seen from outside.

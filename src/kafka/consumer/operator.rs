@@ -249,6 +249,13 @@ impl ConsumerStage {
         due | sleep.as_mut().poll(cx.task()).is_ready()
     }
 
+    /// Whether there is or may be something to hand over that is committed already: nobody would read it
+    /// again.
+    fn has_committed(&self, state: &State) -> bool {
+        let before = self.shared.settings.commits == Commits::Before;
+        before && (!state.is_confirmed || state.held().any(|partition| partition.queued() > 0))
+    }
+
     /// After a drain was asked for: whether all that was handed over is settled, and the thread has
     /// committed that and ended.
     fn poll_finished(cx: &mut Context<'_, '_>, state: &mut State) -> bool {
@@ -274,13 +281,12 @@ impl ConsumerStage {
         want: Demand,
     ) {
         let capacity = self.shared.settings.hand_over;
-        let ready = |partition: &Partition| partition.takes() && !partition.is_empty();
         let mut tried = BTreeSet::new();
         loop {
             let mut behind = state
                 .partitions
                 .iter()
-                .filter(|(at, partition)| ready(partition) && !tried.contains(*at))
+                .filter(|(at, partition)| partition.gives() && !tried.contains(*at))
                 .map(|(at, _)| at);
             let next = match &self.last {
                 Some(last) => {
@@ -349,11 +355,11 @@ impl Operator<Record> for ConsumerStage {
         if self.is_due(cx, &mut state) {
             return Ok(Fill::Mark(self.barrier(&mut state)));
         }
-        if self.draining {
+        if self.draining && !self.has_committed(&state) {
             let finished = Self::poll_finished(cx, &mut state);
             return Ok(if finished { Fill::Done } else { Fill::Pending });
         }
-        if want.is_none() || self.paused {
+        if want.is_none() || self.paused && !self.draining {
             return Ok(Fill::Pending);
         }
         self.hand_over(cx, &mut state, out, want);
@@ -369,7 +375,10 @@ impl Operator<Record> for ConsumerStage {
         match signal {
             Control::Drain => {
                 self.draining = true;
-                self.shared.lock().flush = true;
+                let mut state = self.shared.lock();
+                state.flush = true;
+                state.draining = true;
+                state.unpark();
             }
             Control::Cancel => self.stop(),
             Control::Pause => self.paused = true,

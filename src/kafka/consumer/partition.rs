@@ -100,9 +100,12 @@ impl Partition {
         self.committed = (settled, None);
     }
 
-    /// It is about to be somebody else's: nothing more is handed over.
-    pub(super) fn revoke(&mut self) {
-        self.forget_queued();
+    /// It is about to be somebody else's: nothing more is handed over, but for what is committed, which
+    /// nobody else will read.
+    pub(super) fn revoke(&mut self, is_committed: bool) {
+        if !is_committed {
+            self.forget_queued();
+        }
         self.seek = None;
         self.phase = Phase::Revoking;
     }
@@ -123,14 +126,22 @@ impl Partition {
         self.is_owned() && self.seek.is_none()
     }
 
+    /// Whether records wait that may be handed over: what waits in one that is being taken away is
+    /// committed.
+    pub(super) fn gives(&self) -> bool {
+        self.queued > 0 && self.seek.is_none() && self.phase != Phase::Lost
+    }
+
     /// How many more records may wait.
     pub(super) fn room(&self, capacity: usize) -> usize {
         capacity.saturating_sub(self.queued)
     }
 
-    /// Records that came. They are dropped if the partition went elsewhere meanwhile.
-    pub(super) fn push(&mut self, records: Vec<Record>) {
-        if !self.takes() {
+    /// Records that came. They are dropped if the partition went elsewhere meanwhile, unless they are
+    /// committed.
+    pub(super) fn push(&mut self, records: Vec<Record>, are_committed: bool) {
+        let takes = self.takes() || are_committed && self.phase == Phase::Revoking;
+        if !takes {
             return;
         }
         let Some(first) = records.first() else {
@@ -139,10 +150,6 @@ impl Partition {
         self.first.get_or_insert(first.offset());
         self.queued += records.len();
         self.batches.push_back(records.into_iter());
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.queued == 0
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -211,11 +218,6 @@ impl Partition {
         }
     }
 
-    /// The offset that was committed last.
-    pub(super) fn last_committed(&self) -> Option<i64> {
-        self.committed.1
-    }
-
     /// Settled records that are not committed.
     pub(super) fn uncommitted(&self) -> u64 {
         self.tracker
@@ -229,8 +231,11 @@ impl Partition {
         sequence > self.assigned_at
     }
 
-    /// Whether all that was handed over is settled.
+    /// Whether all that is to be handed over was, and is settled.
     pub(super) fn is_quiet(&self) -> bool {
+        if self.phase == Phase::Revoking && self.queued > 0 {
+            return false;
+        }
         let settled = self.tracker.settled().sequence;
         self.tracker.position_of(settled).is_none()
     }

@@ -289,6 +289,15 @@ impl ConsumerSettings {
         self
     }
 
+    /// Commits positions before their records are handed over, so that none is handed over twice,
+    /// whatever happens; those that are inside when the process ends are lost. By default they are
+    /// committed once their records are settled: at least once.
+    #[must_use]
+    pub fn at_most_once(mut self) -> Self {
+        self.commits = Commits::Before;
+        self
+    }
+
     /// Leaves its positions to be committed by a transactional sink, which does so at most so long after
     /// the first record of a window, and after so many of them: see
     /// [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions).

@@ -35,6 +35,10 @@ pub(super) struct State {
     pub(super) orders: VecDeque<Order>,
     /// Paused by a user, whoever has them now.
     pub(super) paused: BTreeSet<TopicPartition>,
+    /// Nothing more is to be read.
+    pub(super) draining: bool,
+    /// No commit is under way whose records are handed over after it.
+    pub(super) is_confirmed: bool,
     pub(super) stopping: bool,
     pub(super) ended: bool,
     pub(super) error: Option<Error>,

@@ -19,7 +19,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::commits::Committer;
-use super::partition::{Partition, Phase};
+use super::partition::{Partition, Phase, Position};
 use super::settings::{Commits, ReadFrom};
 use super::shared::{Order, Shared};
 use crate::flow::Accounts;
@@ -180,6 +180,10 @@ struct Reader<'a> {
     revocations: Vec<Revocation>,
     committer: Committer,
     last_commit: Instant,
+    /// Under at-most-once: records whose positions are to be committed before they are handed over, and
+    /// those whose positions are being committed.
+    unconfirmed: BTreeMap<TopicPartition, Vec<Record>>,
+    confirming: BTreeMap<TopicPartition, Vec<Record>>,
 }
 
 impl<'a> Reader<'a> {
@@ -206,6 +210,8 @@ impl<'a> Reader<'a> {
             revocations: Vec::new(),
             committer,
             last_commit: Instant::now(),
+            unconfirmed: BTreeMap::new(),
+            confirming: BTreeMap::new(),
         };
         let served = reader.serve();
         reader.close();
@@ -219,6 +225,7 @@ impl<'a> Reader<'a> {
             self.serve_revocations();
             self.seek();
             let took = self.take_records()?;
+            self.confirm();
             self.commit();
             if self.shared.lock().stopping {
                 return Ok(());
@@ -398,11 +405,14 @@ impl<'a> Reader<'a> {
         if lost {
             return self.let_go(&revocation);
         }
+        let before = self.shared.settings.commits == Commits::Before;
         let mut state = self.shared.lock();
         for place in &revocation.places {
             if let Some(partition) = state.partitions.get_mut(place) {
-                partition.revoke();
+                partition.revoke(before);
             }
+            // Not committed: its next owner reads it.
+            self.unconfirmed.remove(place);
         }
         state.flush = true;
         state.wake();
@@ -432,7 +442,9 @@ impl<'a> Reader<'a> {
                 .places
                 .iter()
                 .filter_map(|place| state.partitions.get(place));
-            let is_quiet = partitions.all(Partition::is_quiet);
+            let confirms = |place| self.confirming.contains_key(place);
+            let is_quiet =
+                partitions.all(Partition::is_quiet) && !revocation.places.iter().any(confirms);
             let late = Instant::now() >= revocation.until;
             if !is_quiet && !late && !state.stopping {
                 return Ok(false);
@@ -513,6 +525,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn is_owned(&self, place: &TopicPartition) -> bool {
+        let state = self.shared.lock();
+        state.partitions.get(place).is_some_and(Partition::is_owned)
+    }
+
     fn owned_of(&self, places: &[TopicPartition]) -> TopicPartitionList {
         let state = self.shared.lock();
         let mut list = TopicPartitionList::new();
@@ -562,6 +579,8 @@ impl<'a> Reader<'a> {
             seeks.collect()
         };
         for (place, to) in seeks {
+            self.unconfirmed.remove(&place);
+            self.confirming.remove(&place);
             let (topic, number) = (&place.topic, place.partition);
             let gone = self
                 .consumer
@@ -581,6 +600,10 @@ impl<'a> Reader<'a> {
     fn take_records(&mut self) -> Result<bool, Error> {
         let mut took = false;
         let capacity = self.shared.settings.hand_over;
+        let before = self.shared.settings.commits == Commits::Before;
+        if self.shared.lock().draining {
+            return Ok(false);
+        }
         for (place, intake) in &mut self.intakes {
             let room = {
                 let mut state = self.shared.lock();
@@ -590,7 +613,9 @@ impl<'a> Reader<'a> {
                 if !partition.takes() {
                     continue;
                 }
-                let room = partition.room(capacity);
+                let waiting = |some: &BTreeMap<_, Vec<Record>>| some.get(place).map_or(0, Vec::len);
+                let waiting = waiting(&self.unconfirmed) + waiting(&self.confirming);
+                let room = partition.room(capacity).saturating_sub(waiting);
                 // Asked again when half of it is free: a record at a time would cost a turn each.
                 partition.is_short = room == 0;
                 room.min(TURN)
@@ -607,7 +632,14 @@ impl<'a> Reader<'a> {
             took |= count > 0;
             if !intake.writer.is_empty() {
                 let (records, _) = intake.writer.finish();
-                hand_over(self.shared, place, records);
+                match before {
+                    true => self
+                        .unconfirmed
+                        .entry(place.clone())
+                        .or_default()
+                        .extend(records),
+                    false => hand_over(self.shared, place, records, false),
+                }
             }
             if let Some(code) = failed {
                 let place = place.clone();
@@ -619,7 +651,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A record that came where all partitions' do.
-    fn stray(&self, message: &impl Message) {
+    fn stray(&mut self, message: &impl Message) {
         let place = TopicPartition::new(message.topic(), message.partition());
         let mut writer = Writer::new(Arc::new(place.clone()));
         let timestamp = match message.timestamp() {
@@ -639,7 +671,43 @@ impl<'a> Reader<'a> {
                 .map(|header| (header.key.as_bytes(), header.value)),
         });
         let (records, _) = writer.finish();
-        hand_over(self.shared, &place, records);
+        if self.shared.settings.commits == Commits::Before {
+            self.unconfirmed.entry(place).or_default().extend(records);
+        } else {
+            hand_over(self.shared, &place, records, false);
+        }
+    }
+
+    /// Under at-most-once: hands over what is committed, and commits what came meanwhile.
+    fn confirm(&mut self) {
+        if self.shared.settings.commits != Commits::Before || self.committer.is_busy() {
+            return;
+        }
+        let good = self.committer.came_through();
+        for (place, records) in std::mem::take(&mut self.confirming) {
+            if good {
+                hand_over(self.shared, &place, records, true);
+            } else if self.is_owned(&place) {
+                // Once more, with what came behind it.
+                let behind = self.unconfirmed.entry(place).or_default();
+                behind.splice(0..0, records);
+            }
+        }
+        self.confirming = std::mem::take(&mut self.unconfirmed);
+        let positions = self.confirming.iter().filter_map(|(place, records)| {
+            Some(Position {
+                at: Arc::new(place.clone()),
+                sequence: 0,
+                next: records.last()?.offset() + 1,
+            })
+        });
+        let positions: Vec<Position> = positions.collect();
+        let is_confirmed = positions.is_empty() || !self.committer.commit(positions);
+        let mut state = self.shared.lock();
+        if state.is_confirmed != is_confirmed {
+            state.is_confirmed = is_confirmed;
+            state.wake();
+        }
     }
 
     /// Commits what is settled, if it is time.
@@ -702,10 +770,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn hand_over(shared: &Shared, place: &TopicPartition, records: Vec<Record>) {
+fn hand_over(shared: &Shared, place: &TopicPartition, records: Vec<Record>, committed: bool) {
     let mut state = shared.lock();
     if let Some(partition) = state.partitions.get_mut(place) {
-        partition.push(records);
+        partition.push(records, committed);
     }
     state.wake();
 }
