@@ -118,6 +118,28 @@ impl<C: ConsumerContext> Drop for PartitionQueue<C> {
     }
 }
 
+/// Where a partition ends as far as the client knows: behind its last record, or behind the last whose
+/// transaction is over where only those are read. `None` before the first fetch.
+pub(super) fn known_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client lives as long as `consumer`, the name and both numbers as long as the call.
+    let known = unsafe {
+        sys::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    (known == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
 /// Messages that are still to be destroyed, also if the closure they are given to panics.
 struct Messages<'a>(&'a [*mut sys::rd_kafka_message_t]);
 

@@ -13,7 +13,7 @@ mod transactions;
 
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
-    Assignment, ConsumerHandle, ConsumerSettings, Isolation, ReadFrom, Start, source,
+    Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start, source,
 };
 pub use error::Error;
 pub use planner::{FEWEST, MOST, PartitionPlan};

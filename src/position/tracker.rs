@@ -159,6 +159,14 @@ impl<P: Clone + Send + fmt::Debug + 'static> Tracker<P> {
         self.shared.window.saturating_sub(list.next - list.settled) as usize
     }
 
+    /// How many elements lie between the settled position and the newest one.
+    #[must_use]
+    pub fn outstanding(&self) -> u64 {
+        let mut list = lock(&self.shared.list);
+        list.advance();
+        list.next - list.settled
+    }
+
     /// The credit, or pending until an element is settled. At least 1 when ready.
     pub fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<usize> {
         match self.credit() {

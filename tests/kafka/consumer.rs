@@ -238,3 +238,46 @@ async fn row_b6_a_guarantee_that_the_consumer_does_not_keep_is_refused_by_name()
         "{why}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_b7_lag_is_told_by_partition() {
+    let topic = topic("lag", 2).await;
+    write(&topic, 2, 0..200);
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let (handle, flow) = kafka::source(member("lag", &topic));
+    let mut running = run(flow
+        .window(30)
+        .map_async_unordered(64, move |record| {
+            let mut gate = gate.clone();
+            async move {
+                if record.offset() >= 10 {
+                    let _ = gate.wait_for(|open| *open).await;
+                }
+            }
+        })
+        .for_each(drop));
+    let all = |holds: fn(&kafka::PartitionLag) -> bool| {
+        let lag = handle.lag();
+        lag.len() == 2 && lag.iter().all(holds)
+    };
+    until("the windows to be full", || all(|lag| lag.in_flight >= 20)).await;
+    until("the commits", || all(|lag| lag.committed == Some(10))).await;
+    for lag in handle.lag() {
+        assert_eq!(lag.processed, Some(10), "{lag:?}");
+        assert_eq!(lag.end, Some(100), "{lag:?}");
+        assert_eq!(lag.records(), Some(90), "{lag:?}");
+        assert!(lag.queued + lag.in_flight <= 90, "{lag:?}");
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let old = all(|lag| {
+        lag.oldest_age
+            .is_some_and(|age| age >= Duration::from_millis(290))
+    });
+    assert!(old, "{:?}", handle.lag());
+    open.send(true).unwrap();
+    until("the end", || {
+        all(|lag| lag.records() == Some(0) && lag.oldest_age.is_none())
+    })
+    .await;
+    drain(&mut running).await;
+}

@@ -9,13 +9,17 @@ mod thread;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) use operator::Positions;
 pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
 
+use super::ffi::known_end;
 use super::record::{Record, TopicPartition};
 use crate::flow::Flow;
 use crate::operator::Answer;
+use crate::sync::lock;
+use crate::time;
 use crate::topology::NodeSpec;
 use operator::ConsumerStage;
 use settings::Commits;
@@ -73,6 +77,36 @@ fn spec(commits: Commits) -> NodeSpec {
     }
 }
 
+/// How far a partition is behind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionLag {
+    /// Which partition.
+    pub at: TopicPartition,
+    /// Behind its last record, as far as the client has heard: it hears with each fetch. Where only
+    /// committed records are read, behind the last of which that is decided.
+    pub end: Option<i64>,
+    /// The offset this consumer committed last, since it has the partition.
+    pub committed: Option<i64>,
+    /// The first record that is not settled, or the one behind the last.
+    pub processed: Option<i64>,
+    /// Records taken from the client and not handed over.
+    pub queued: u64,
+    /// Records handed over, from the first that is not settled.
+    pub in_flight: u64,
+    /// How long the oldest of them has been inside, to 10 ms.
+    pub oldest_age: Option<Duration>,
+}
+
+impl PartitionLag {
+    /// Records from the first that is not settled to the end; none where one of both is not known. Gaps
+    /// that compaction and transactions leave count as well.
+    #[must_use]
+    pub fn records(&self) -> Option<u64> {
+        let (end, processed) = (self.end?, self.processed?);
+        Some(u64::try_from(end - processed).unwrap_or(0))
+    }
+}
+
 /// A consumer that runs, as seen from outside.
 #[derive(Clone)]
 pub struct ConsumerHandle {
@@ -85,6 +119,26 @@ impl ConsumerHandle {
     pub fn assignment(&self) -> Vec<TopicPartition> {
         let mut state = self.shared.lock();
         let owned = state.owned().map(|partition| (*partition.at).clone());
+        owned.collect()
+    }
+
+    /// How far each partition it has is behind.
+    #[must_use]
+    pub fn lag(&self) -> Vec<PartitionLag> {
+        let consumer = lock(&self.shared.consumer).clone();
+        let now = time::now();
+        let state = self.shared.lock();
+        let owned = state.held().map(|partition| PartitionLag {
+            at: (*partition.at).clone(),
+            end: consumer.as_ref().and_then(|consumer| {
+                known_end(consumer, &partition.at.topic, partition.at.partition)
+            }),
+            committed: partition.last_committed(),
+            processed: partition.next_unsettled(),
+            queued: partition.queued() as u64,
+            in_flight: partition.tracker.outstanding(),
+            oldest_age: partition.oldest_age(now),
+        });
         owned.collect()
     }
 

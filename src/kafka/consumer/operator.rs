@@ -316,6 +316,7 @@ impl ConsumerStage {
             });
             out.columns.weigh(out.values.iter().map(Record::weight));
             self.since_barrier += offsets.len();
+            partition.handed(cx.now(), offsets.len() as u64);
             // Under the lock: a revocation comes wholly before or wholly after.
             cx.track(out, &partition.tracker, offsets);
             if partition.is_short && partition.room(capacity) >= capacity.div_ceil(2) {

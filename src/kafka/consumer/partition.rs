@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::kafka::record::{Record, TopicPartition};
 use crate::position::{Settled, Tracker};
+use crate::time::Time;
 
 /// A partition this consumer has, or once had: its tracker is kept, and numbers on when it comes back.
 pub(super) struct Partition {
@@ -27,7 +29,13 @@ pub(super) struct Partition {
     assigned_at: u64,
     /// How far it was settled at the last commit, and the offset that was committed.
     committed: (u64, Option<i64>),
+    /// What was handed over and when: up to which number. One entry a chunk, at most one each
+    /// [`GRAIN`] of time.
+    handed: VecDeque<(u64, Time)>,
 }
+
+/// How exactly the age of what is unsettled is known.
+const GRAIN: Duration = Duration::from_millis(10);
 
 /// Whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +92,7 @@ impl Partition {
             first: None,
             assigned_at: 0,
             committed: (0, None),
+            handed: VecDeque::new(),
         };
         partition.assign();
         partition
@@ -113,6 +122,7 @@ impl Partition {
     /// It is somebody else's: settling what is still inside changes nothing from here on.
     pub(super) fn lose(&mut self) {
         self.forget_queued();
+        self.handed.clear();
         self.phase = Phase::Lost;
         let _ = self.tracker.rewind();
     }
@@ -179,6 +189,7 @@ impl Partition {
     /// where a user wants to read it again from.
     pub(super) fn go_back(&mut self, settled: &Settled<i64>) {
         self.forget_queued();
+        self.handed.clear();
         if let Some(from) = self.replay_from.take() {
             self.seek = Some(from);
             self.first = Some(from);
@@ -238,6 +249,42 @@ impl Partition {
         }
         let settled = self.tracker.settled().sequence;
         self.tracker.position_of(settled).is_none()
+    }
+
+    /// So many records were handed over.
+    pub(super) fn handed(&mut self, now: Time, count: u64) {
+        let settled = self.tracker.settled().sequence;
+        let end = settled + self.tracker.outstanding() + count;
+        while self.handed.front().is_some_and(|(end, _)| *end <= settled) {
+            self.handed.pop_front();
+        }
+        match self.handed.back_mut() {
+            // The older of both times stands: an age is never told too small.
+            Some((last, since)) if now.since(*since) < GRAIN => *last = end,
+            _ => self.handed.push_back((end, now)),
+        }
+    }
+
+    /// How long the oldest record that is not settled has been inside.
+    pub(super) fn oldest_age(&self, now: Time) -> Option<Duration> {
+        let settled = self.tracker.settled().sequence;
+        let oldest = self.handed.iter().find(|(end, _)| *end > settled);
+        let outstanding = self.tracker.outstanding() > 0;
+        oldest
+            .filter(|_| outstanding)
+            .map(|(_, since)| now.since(*since))
+    }
+
+    /// The first record that is not settled, or the one behind the last.
+    pub(super) fn next_unsettled(&self) -> Option<i64> {
+        let settled = self.tracker.settled();
+        let own = settled.position.filter(|_| self.has_own(settled.sequence));
+        let outstanding = self.tracker.position_of(settled.sequence);
+        outstanding.or(own.map(|last| last + 1))
+    }
+
+    pub(super) fn last_committed(&self) -> Option<i64> {
+        self.committed.1
     }
 
     fn forget_queued(&mut self) {
