@@ -42,7 +42,7 @@ impl Operator<u64> for Originate {
         let fill = self.0.fill(cx, &mut self.1, want)?;
         for mut element in self.1.drain() {
             element.meta.origin = Some(Arc::new(Origin::Record(Record {
-                payload: Bytes::from(format!("line {}", element.value)),
+                payload: Some(Bytes::from(format!("line {}", element.value))),
                 place: Arc::from("numbers.txt"),
                 offset: element.value * 10,
                 line: Some(element.value + 1),

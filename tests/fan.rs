@@ -475,7 +475,7 @@ fn a_kill_switch_ends_several_flows_and_finishes_what_passed_it() {
     let b = never::<u64>().buffer(16).kill_switch(&switch).collect();
     let ((a, b), snapshot) = run(a.collect().and(b));
     assert!(a.len() > 1_000 && a.iter().copied().eq(0..a.len() as u64));
-    assert_eq!(b, []);
+    assert_eq!(b, Vec::<u64>::new());
     let killed: u64 = snapshot
         .stages
         .iter()

@@ -89,8 +89,9 @@ impl Sink<Line> for Payloads {
             };
             assert_eq!(record.line, Some(element.value.number));
             assert_eq!(&*record.place, "text");
-            self.0.extend_from_slice(&record.payload);
-            self.1.push((record.offset, record.payload.len() as u64));
+            let payload = record.payload.as_ref().unwrap();
+            self.0.extend_from_slice(payload);
+            self.1.push((record.offset, payload.len() as u64));
             cx.settle(element.meta, Outcome::Delivered);
         }
     }

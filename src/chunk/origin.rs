@@ -16,16 +16,21 @@ pub enum Origin {
 /// A record as its source read it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
-    /// The exact bytes.
-    pub payload: Bytes,
+    /// The exact bytes. `None` says that there are none, which is not the same as no bytes: a
+    /// tombstone of a topic.
+    pub payload: Option<Bytes>,
     /// The key, where the source has keys.
     pub key: Option<Bytes>,
-    /// Headers in order.
-    pub headers: Vec<(String, Bytes)>,
-    /// The file, topic and partition, or queue.
+    /// Headers in order, names and values as they were.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+    /// The file, topic, or queue.
     pub place: Arc<str>,
+    /// The partition, where the place has partitions.
+    pub partition: Option<i32>,
     /// Where in that place: a byte offset or a message offset.
     pub offset: u64,
+    /// Its time, where the source has times: milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
     /// The line number, from 1, where the source has lines.
     pub line: Option<u64>,
 }
@@ -35,7 +40,7 @@ impl Origin {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Origin::Record(record) => record.payload.len(),
+            Origin::Record(record) => record.payload.as_ref().map_or(0, Bytes::len),
             Origin::Many(parts) => parts.iter().map(|part| part.len()).sum(),
         }
     }

@@ -30,7 +30,7 @@ pub enum Durability {
 /// | `stage`, `class`, `reason`, `error`, `error_type`, `tries` | who gave it up and why; `class` is null where there was none |
 /// | `at_ms` | when, in milliseconds since 1970 |
 /// | `payload` or `payload_base64` | what `encode` made, if the stage encodes |
-/// | `origins` | the records it came from: `place`, `line`, `byte_offset`, and the exact bytes as `bytes` where they are UTF-8, else as `bytes_base64`; `key` likewise |
+/// | `origins` | the records it came from: `place`, `line`, `byte_offset` (of a topic `partition`, `offset` and `timestamp_ms`), and the exact bytes as `bytes` where they are UTF-8, else as `bytes_base64`; `key` and `headers` (each with `name` and `value`) likewise; what is not there, such as the bytes of a tombstone, is left out |
 ///
 /// A file that is there is appended to; a torn last line, left by a crash, is cut off first: its
 /// element was never settled. Writing happens on a thread that may block.
@@ -137,28 +137,45 @@ impl DeadLetterSink for DeadLetterFile {
 }
 
 /// The exact bytes under that name: as text where they are UTF-8, else as base64.
-fn exact(text: &mut String, name: &str, bytes: &[u8]) {
-    let _ = match std::str::from_utf8(bytes) {
-        Ok(utf8) => write!(text, ",\"{name}\":{}", quote(utf8)),
-        Err(_) => write!(text, ",\"{name}_base64\":\"{}\"", base64::encode(bytes)),
-    };
+fn exact(name: &str, bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(utf8) => format!("\"{name}\":{}", quote(utf8)),
+        Err(_) => format!("\"{name}_base64\":\"{}\"", base64::encode(bytes)),
+    }
 }
 
-fn record(text: &mut String, record: &Record) {
+fn record(record: &Record) -> String {
     let line = record
         .line
         .map_or("null".to_owned(), |line| line.to_string());
-    let _ = write!(
-        text,
-        "{{\"place\":{},\"line\":{line},\"byte_offset\":{}",
-        quote(&record.place),
-        record.offset
-    );
-    exact(text, "bytes", &record.payload);
-    if let Some(key) = &record.key {
-        exact(text, "key", key);
+    let mut fields = vec![
+        format!("\"place\":{}", quote(&record.place)),
+        format!("\"line\":{line}"),
+    ];
+    match record.partition {
+        None => fields.push(format!("\"byte_offset\":{}", record.offset)),
+        Some(partition) => fields.extend([
+            format!("\"partition\":{partition}"),
+            format!("\"offset\":{}", record.offset),
+        ]),
     }
-    text.push('}');
+    fields.extend(
+        record
+            .timestamp_ms
+            .map(|at| format!("\"timestamp_ms\":{at}")),
+    );
+    fields.extend(record.payload.as_deref().map(|bytes| exact("bytes", bytes)));
+    fields.extend(record.key.as_deref().map(|bytes| exact("key", bytes)));
+    if !record.headers.is_empty() {
+        let headers = record.headers.iter().map(|(name, value)| {
+            let mut fields = vec![exact("name", name)];
+            fields.extend(value.as_deref().map(|bytes| exact("value", bytes)));
+            format!("{{{}}}", fields.join(","))
+        });
+        let headers: Vec<String> = headers.collect();
+        fields.push(format!("\"headers\":[{}]", headers.join(",")));
+    }
+    format!("{{{}}}", fields.join(","))
 }
 
 fn line(text: &mut String, letter: &DeadLetter) {
@@ -177,7 +194,8 @@ fn line(text: &mut String, letter: &DeadLetter) {
         letter.tries,
     );
     if let Some(payload) = &letter.payload {
-        exact(text, "payload", payload);
+        text.push(',');
+        text.push_str(&exact("payload", payload));
     }
     text.push_str(",\"origins\":[");
     let records = letter
@@ -185,12 +203,8 @@ fn line(text: &mut String, letter: &DeadLetter) {
         .as_deref()
         .map(Origin::records)
         .unwrap_or_default();
-    for (index, each) in records.into_iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        record(text, each);
-    }
+    let records: Vec<String> = records.into_iter().map(record).collect();
+    text.push_str(&records.join(","));
     text.push_str("]}\n");
 }
 
@@ -209,7 +223,7 @@ mod tests {
             stage: Arc::from("decode"),
             class: Some(Class::HIGH),
             origin: Some(Arc::new(Origin::Record(Record {
-                payload: Bytes::from_static(payload),
+                payload: Some(Bytes::from_static(payload)),
                 place: Arc::from("orders.csv"),
                 offset: 1234,
                 line: Some(17),
@@ -239,6 +253,30 @@ mod tests {
         );
         assert!(text.contains(r#""bytes":"1,\"2\"\t\\x""#), "{text}");
         assert!(text.ends_with("}]}\n"), "{text}");
+    }
+
+    #[test]
+    fn a_record_of_a_topic_has_all_of_it() {
+        let mut text = String::new();
+        let mut letter = letter(b"");
+        letter.origin = Some(Arc::new(Origin::Record(Record {
+            key: Some(Bytes::from_static(b"o-1")),
+            headers: vec![
+                (
+                    Bytes::from_static(b"event"),
+                    Some(Bytes::from_static(b"paid")),
+                ),
+                (Bytes::from_static(b"\xff"), None),
+            ],
+            place: Arc::from("orders"),
+            partition: Some(3),
+            offset: 77,
+            timestamp_ms: Some(1_000),
+            ..Record::default()
+        })));
+        line(&mut text, &letter);
+        let origin = r#""origins":[{"place":"orders","line":null,"partition":3,"offset":77,"timestamp_ms":1000,"key":"o-1","headers":[{"name":"event","value":"paid"},{"name_base64":"/w=="}]}]"#;
+        assert!(text.contains(origin), "{text}");
     }
 
     #[test]

@@ -60,12 +60,12 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// The bytes to try it again with: what `encode` made, else what its source read; nothing if
-    /// there is neither, or if the element was merged from several records.
+    /// there is neither, if the record was a tombstone, or if the element was merged from several records.
     #[must_use]
     pub fn bytes(&self) -> Option<&Bytes> {
         match (&self.payload, self.origin.as_deref()) {
             (Some(payload), _) => Some(payload),
-            (None, Some(Origin::Record(record))) => Some(&record.payload),
+            (None, Some(Origin::Record(record))) => record.payload.as_ref(),
             (None, _) => None,
         }
     }

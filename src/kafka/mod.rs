@@ -1,7 +1,74 @@
-//! Kafka.
+//! Kafka as a part of a pipeline: topics are read, written, and given up into, with the guarantee that was
+//! asked for by name.
+//!
+//! ```text
+//!  broker ──► client's queue of a partition ──► batches ──► stage ──► .. ──► sink
+//!                     (prefetch, bytes)       (hand_over)     │                │
+//!  broker ◄── commit, on a thread of its own ◄── settled position ◄── receipts ┘
+//! ```
+//!
+//! - [`source`] reads topics as a member of a group. A thread of its own polls the client and takes records
+//!   over by the hundred; where there is no room they stay in the client, partition by partition, and the
+//!   membership is kept.
+//! - [`to_kafka`](crate::flow::Flow::to_kafka) writes records and settles each when its report comes.
+//! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
+//!   records in one transaction with the positions they came from.
+//! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte.
+//!
+//! # Guarantees
+//! | | positions are committed | on a crash |
+//! | --- | --- | --- |
+//! | at most once ([`ConsumerSettings::at_most_once`]) | before their records are handed over | what was inside is lost, nothing comes twice |
+//! | at least once (the default) | once their records are settled | what was not settled, or settled since the last commit, comes again |
+//! | exactly once ([`ConsumerSettings::in_transactions`]) | with what was made of them | what was not committed is undone and comes again |
+//!
+//! A pipeline that names a [`Guarantee`](crate::topology::Guarantee) which a part of it does not keep is
+//! refused before it connects.
+//!
+//! # Invariants
+//! - A committed position never passes a record that is not settled, and never an offset that was not seen:
+//!   of the gaps that compaction and transactions leave nothing is known.
+//! - A partition that is taken away is drained for a bounded time, committed, and let go, in this order;
+//!   afterwards receipts of its records change nothing. The other partitions go on meanwhile.
+//! - What waits is bounded: in the client by bytes of each partition, between client and flow by records,
+//!   in the flow by its window, in the sink by records and bytes.
+//! - Settings are checked before anything connects. Who is not let in learns it as an [`Error`] that says so.
+//!
+//! # What it does not do
+//! It makes no topics and keeps no schemas. It does not hide the client: each property of librdkafka can be
+//! set and read, but for those that a promise stands on.
+//!
+//! # Example
+//! Orders are read, checked, and passed on; what is no order goes to `orders.DLQ`.
+//! ```no_run
+//! use forebay::flow::DeadLetters;
+//! use forebay::kafka::{
+//!     self, Connection, ConsumerSettings, DeadLetterTopic, ProducerRecord, ProducerSettings,
+//! };
+//! use forebay::topology::Guarantee;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = || Connection::to("localhost:9092");
+//! let reads = ConsumerSettings::new(cluster(), "checks").topics(["orders"]);
+//! let writes = ProducerSettings::reliable(cluster());
+//! let letters = DeadLetters::new(64, DeadLetterTopic::beside(&writes, ".DLQ")?);
+//!
+//! let (orders, flow) = kafka::source(reads);
+//! flow.try_map(|record| {
+//!     let text = std::str::from_utf8(record.value().unwrap_or_default())?;
+//!     Ok::<_, std::str::Utf8Error>(ProducerRecord::to("checked").value(text.to_owned()))
+//! })
+//! .or_dead_letter(&letters)
+//! .to_kafka(writes)
+//! .guarantee(Guarantee::AtLeastOnce)
+//! .block_on()?;
+//! println!("{:?}", orders.lag());
+//! # Ok(()) }
+//! ```
 
 mod connection;
 mod consumer;
+mod dead_letters;
 mod error;
 mod ffi;
 mod planner;
@@ -15,6 +82,7 @@ pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start, source,
 };
+pub use dead_letters::DeadLetterTopic;
 pub use error::Error;
 pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::chunk::{self, Origin};
+
 /// Which partition: its topic and number.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -178,6 +180,24 @@ impl Record {
             bytes: Bytes::copy_from_slice(&self.bytes),
             ..self.clone()
         }
+    }
+
+    /// What a dead letter keeps of it: all, exactly.
+    pub(super) fn origin(&self) -> Origin {
+        let slice = |part: &[u8]| self.bytes.slice_ref(part);
+        let headers = self.headers();
+        Origin::Record(chunk::Record {
+            payload: self.value_bytes(),
+            key: self.key_bytes(),
+            headers: headers
+                .map(|(name, value)| (slice(name), value.map(slice)))
+                .collect(),
+            place: Arc::clone(&self.at.topic),
+            partition: Some(self.at.partition),
+            offset: u64::try_from(self.offset).unwrap_or(0),
+            timestamp_ms: self.timestamp.millis(),
+            line: None,
+        })
     }
 
     /// What it weighs in a bound of bytes: itself, and its share of its batch.

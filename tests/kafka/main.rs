@@ -4,6 +4,7 @@
 #[path = "../infra/kafka/broker.rs"]
 mod broker;
 mod consumer;
+mod dead_letters;
 mod rebalances;
 mod sink;
 mod support;

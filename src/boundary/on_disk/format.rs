@@ -160,21 +160,31 @@ fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
 }
 
 fn put_record(out: &mut Vec<u8>, record: &Record) {
-    put_bytes(out, &record.payload);
-    out.push(u8::from(record.key.is_some()));
-    if let Some(key) = &record.key {
-        put_bytes(out, key);
-    }
+    put_optional(out, record.payload.as_ref(), |out, bytes| {
+        put_bytes(out, bytes)
+    });
+    put_optional(out, record.key.as_ref(), |out, bytes| put_bytes(out, bytes));
     put_u32(out, record.headers.len());
     for (name, value) in &record.headers {
-        put_bytes(out, name.as_bytes());
-        put_bytes(out, value);
+        put_bytes(out, name);
+        put_optional(out, value.as_ref(), |out, bytes| put_bytes(out, bytes));
     }
     put_bytes(out, record.place.as_bytes());
+    put_optional(out, record.partition, |out, number| {
+        out.extend_from_slice(&number.to_le_bytes());
+    });
     put_u64(out, record.offset);
-    out.push(u8::from(record.line.is_some()));
-    if let Some(line) = record.line {
-        put_u64(out, line);
+    put_optional(out, record.timestamp_ms, |out, at| {
+        out.extend_from_slice(&at.to_le_bytes());
+    });
+    put_optional(out, record.line, put_u64);
+}
+
+/// Whether it is there, and it.
+fn put_optional<V>(out: &mut Vec<u8>, value: Option<V>, put: impl FnOnce(&mut Vec<u8>, V)) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(out, value);
     }
 }
 
@@ -273,28 +283,31 @@ impl Fields {
     }
 
     fn record(&mut self) -> Option<Record> {
-        let payload = self.bytes()?;
-        let key = if self.is_there()? {
-            Some(self.bytes()?)
-        } else {
-            None
-        };
+        let payload = self.optional(Fields::bytes)?;
+        let key = self.optional(Fields::bytes)?;
         let headers = self.count()?;
         let headers = (0..headers)
-            .map(|_| Some((self.text()?, self.bytes()?)))
+            .map(|_| Some((self.bytes()?, self.optional(Fields::bytes)?)))
             .collect::<Option<_>>()?;
         Some(Record {
             payload,
             key,
             headers,
             place: Arc::from(self.text()?),
+            partition: self.optional(|fields| fields.0.try_get_i32_le().ok())?,
             offset: self.u64()?,
-            line: if self.is_there()? {
-                Some(self.u64()?)
-            } else {
-                None
-            },
+            timestamp_ms: self.optional(|fields| fields.0.try_get_i64_le().ok())?,
+            line: self.optional(Fields::u64)?,
         })
+    }
+
+    /// What may be there or not.
+    fn optional<V>(&mut self, read: impl FnOnce(&mut Fields) -> Option<V>) -> Option<Option<V>> {
+        if self.is_there()? {
+            Some(Some(read(self)?))
+        } else {
+            Some(None)
+        }
     }
 }
 
@@ -306,11 +319,19 @@ mod tests {
 
     fn read(payload: &'static [u8], line: Option<u64>) -> Record {
         Record {
-            payload: Bytes::from_static(payload),
+            payload: (!payload.is_empty()).then(|| Bytes::from_static(payload)),
             key: line.map(|_| Bytes::from_static(b"key")),
-            headers: vec![("name".to_owned(), Bytes::from_static(b"\xff"))],
+            headers: vec![
+                (
+                    Bytes::from_static(b"name"),
+                    Some(Bytes::from_static(b"\xff")),
+                ),
+                (Bytes::from_static(b"\xfe"), None),
+            ],
             place: Arc::from("orders.csv"),
+            partition: line.map(|line| line as i32),
             offset: 1234,
+            timestamp_ms: line.map(|_| -1),
             line,
         }
     }
@@ -365,7 +386,7 @@ mod tests {
     #[test]
     fn an_origin_of_many_keeps_its_records_in_order() {
         let part = |payload, line| Arc::new(Origin::Record(read(payload, line)));
-        let nested = Origin::Many(vec![part(b"b", None), part(b"c", Some(3))]);
+        let nested = Origin::Many(vec![part(b"", None), part(b"c", Some(3))]);
         let origin = Origin::Many(vec![part(b"a", Some(1)), Arc::new(nested)]);
         let meta = Meta {
             origin: Some(Arc::new(origin.clone())),

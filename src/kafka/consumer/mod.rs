@@ -44,11 +44,17 @@ use shared::{Order, Shared};
 /// a topic does not exist.
 pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
     let goes_on = settings.commits == Commits::Before;
+    let keeps_origin = settings.origin;
     let refusal = settings.checked().err();
     let shared = Arc::new(Shared::new(settings));
     let own = Arc::clone(&shared);
     let spec = spec(own.settings.commits);
     let flow = Flow::from_operator(spec, move |accounts| ConsumerStage::new(own, accounts));
+    let flow = if keeps_origin {
+        flow.keeps_origin()
+    } else {
+        flow
+    };
     // What was committed is not read again, however it ends.
     let flow = if goes_on {
         flow.on_unresolved(Answer::Continue)

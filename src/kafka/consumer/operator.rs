@@ -15,7 +15,7 @@ use super::partition::Partition;
 use super::settings::Commits;
 use super::shared::{Shared, State};
 use super::thread;
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Element, Meta};
 use crate::error::{Cause, Stop};
 use crate::flow::Accounts;
 use crate::kafka::record::{Record, TopicPartition};
@@ -309,10 +309,22 @@ impl ConsumerStage {
                 continue;
             };
             let mut offsets = Vec::with_capacity(want.items.min(partition.queued()));
+            let keeps_origin = self.shared.settings.origin;
             let count = want.items.min(credit);
             partition.pop(count, want.bytes, |record| {
                 offsets.push(record.offset());
-                out.push_value(record);
+                if keeps_origin {
+                    let origin = Some(Arc::new(record.origin()));
+                    out.push(Element {
+                        value: record,
+                        meta: Meta {
+                            origin,
+                            ..Meta::default()
+                        },
+                    });
+                } else {
+                    out.push_value(record);
+                }
             });
             out.columns.weigh(out.values.iter().map(Record::weight));
             self.since_barrier += offsets.len();

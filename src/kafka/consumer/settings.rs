@@ -46,6 +46,7 @@ pub struct ConsumerSettings {
     pub(super) commit_after: u64,
     pub(super) drain: Duration,
     pub(super) commits: Commits,
+    pub(super) origin: bool,
     theirs: Properties,
 }
 
@@ -200,6 +201,7 @@ impl ConsumerSettings {
             commit_after: 100_000,
             drain: Duration::from_secs(5),
             commits: Commits::Settled,
+            origin: true,
             theirs: Properties::default(),
         }
     }
@@ -286,6 +288,14 @@ impl ConsumerSettings {
     #[must_use]
     pub fn drain(mut self, at_most: Duration) -> Self {
         self.drain = at_most;
+        self
+    }
+
+    /// Leaves out the origin of each record (its exact bytes and place): one allocation a record less, and
+    /// dead letters have no bytes then.
+    #[must_use]
+    pub fn without_origin(mut self) -> Self {
+        self.origin = false;
         self
     }
 

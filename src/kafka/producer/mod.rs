@@ -1,10 +1,12 @@
 //! Writing topics.
 
 mod record;
+mod reports;
 mod settings;
 mod sink;
 
 pub use record::ProducerRecord;
+pub(super) use reports::Writer;
 pub use settings::{Acks, Compression, ProducerSettings};
 pub use sink::KafkaSink;
 

@@ -24,7 +24,7 @@ pub struct ProducerRecord {
     pub(super) partition: Option<i32>,
     pub(super) key: Option<Bytes>,
     pub(super) value: Option<Bytes>,
-    pub(super) headers: Vec<(Arc<str>, Option<Bytes>)>,
+    pub(super) headers: Vec<(Bytes, Option<Bytes>)>,
     pub(super) timestamp: Option<i64>,
 }
 
@@ -43,17 +43,31 @@ impl ProducerRecord {
 
     /// The same bytes as a record that was read: key, value, headers and time, and none of its place.
     pub fn copy_of(record: &Record, topic: impl Into<Arc<str>>) -> ProducerRecord {
-        let headers = record.headers().map(|(name, value)| {
-            let name = String::from_utf8_lossy(name);
-            (Arc::from(&*name), value.map(Bytes::copy_from_slice))
-        });
+        let copy = Bytes::copy_from_slice;
+        let headers = record.headers();
         ProducerRecord {
             topic: topic.into(),
             partition: None,
             key: record.key_bytes(),
             value: record.value_bytes(),
-            headers: headers.collect(),
+            headers: headers
+                .map(|(name, value)| (copy(name), value.map(copy)))
+                .collect(),
             timestamp: record.timestamp().millis(),
+        }
+    }
+
+    pub(in crate::kafka) fn exactly(
+        topic: Arc<str>,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
+        headers: &[(Bytes, Option<Bytes>)],
+    ) -> ProducerRecord {
+        ProducerRecord {
+            key,
+            value,
+            headers: headers.to_vec(),
+            ..ProducerRecord::to(topic)
         }
     }
 
@@ -73,8 +87,9 @@ impl ProducerRecord {
 
     /// Adds a header. A name may come more than once; the last counts.
     #[must_use]
-    pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> ProducerRecord {
-        self.headers.push((name.into(), Some(value.into())));
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> ProducerRecord {
+        let name = Bytes::from(name.into());
+        self.headers.push((name, Some(value.into())));
         self
     }
 
@@ -103,7 +118,7 @@ impl ProducerRecord {
             let mut headers = OwnedHeaders::new_with_capacity(self.headers.len());
             for (name, value) in &self.headers {
                 headers = headers.insert(Header {
-                    key: name,
+                    key: &String::from_utf8_lossy(name),
                     value: value.as_deref(),
                 });
             }

@@ -440,7 +440,7 @@ impl LinesSource {
             });
             let origin = self.lines.origin.then(|| {
                 Arc::new(Origin::Record(Record {
-                    payload: block.bytes.slice(line.raw.clone()),
+                    payload: Some(block.bytes.slice(line.raw.clone())),
                     place: Arc::clone(&self.lines.place),
                     offset: line.offset,
                     line: Some(line.number),
