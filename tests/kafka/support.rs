@@ -134,7 +134,16 @@ pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<i64> {
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     let patience = Duration::from_secs(10);
-    let list = consumer.committed_offsets(list, patience).unwrap();
+    // The group may just have moved to another coordinator.
+    let mut tries = 0;
+    let list = loop {
+        match consumer.committed_offsets(list.clone(), patience) {
+            Ok(list) => break list,
+            Err(error) if tries == 50 => panic!("{error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+        tries += 1;
+    };
     let offsets = list.elements();
     let offsets = offsets.iter().map(|one| match one.offset() {
         Offset::Offset(offset) => offset,

@@ -92,6 +92,38 @@ impl ConsumerContext for Listener {
     }
 }
 
+/// Asks the brokers once more while they have nobody who could answer: a leader or a coordinator moves.
+fn patiently<V>(ask: impl Fn() -> KafkaResult<V>) -> Result<V, Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) if is_passing(&error) && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::WaitingForCoordinator
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::BrokerTransportFailure
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+        )
+    )
+}
+
 fn is_cooperative(consumer: &BaseConsumer<Listener>) -> bool {
     matches!(
         consumer.rebalance_protocol(),
@@ -373,13 +405,13 @@ impl<'a> Reader<'a> {
                     let (topic, number) = (&place.topic, place.partition);
                     list.add_partition_offset(topic, number, Offset::Offset(at))?;
                 }
-                self.consumer.offsets_for_times(list, PATIENCE)?
+                patiently(|| self.consumer.offsets_for_times(list.clone(), PATIENCE))?
             }
             ReadFrom::Committed => {
                 for place in places {
                     list.add_partition(&place.topic, place.partition);
                 }
-                self.consumer.committed_offsets(list, PATIENCE)?
+                patiently(|| self.consumer.committed_offsets(list.clone(), PATIENCE))?
             }
         };
         let offset = |offset| match offset {
@@ -555,7 +587,8 @@ impl<'a> Reader<'a> {
                 Offset::Offset(offset) => offset,
                 end => {
                     let (topic, number) = (&place.topic, place.partition);
-                    let (low, high) = self.consumer.fetch_watermarks(topic, number, PATIENCE)?;
+                    let (low, high) =
+                        patiently(|| self.consumer.fetch_watermarks(topic, number, PATIENCE))?;
                     if end == Offset::Beginning { low } else { high }
                 }
             };
