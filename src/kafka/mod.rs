@@ -80,7 +80,8 @@ mod transactions;
 
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
-    Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start, source,
+    Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
+    partitioned, source,
 };
 pub use dead_letters::DeadLetterTopic;
 pub use error::Error;

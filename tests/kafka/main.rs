@@ -5,6 +5,7 @@
 mod broker;
 mod consumer;
 mod dead_letters;
+mod partitioned;
 mod rebalances;
 mod sink;
 mod support;

@@ -43,29 +43,63 @@ use shared::{Order, Shared};
 /// The run stops with [`kafka::Error`](super::Error) when the settings cannot be, when the brokers do not let it in, or when
 /// a topic does not exist.
 pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
-    let goes_on = settings.commits == Commits::Before;
-    let keeps_origin = settings.origin;
-    let refusal = settings.checked().err();
-    let shared = Arc::new(Shared::new(settings));
-    let own = Arc::clone(&shared);
-    let spec = spec(own.settings.commits);
-    let flow = Flow::from_operator(spec, move |accounts| ConsumerStage::new(own, accounts));
-    let flow = if keeps_origin {
-        flow.keeps_origin()
-    } else {
-        flow
-    };
-    // What was committed is not read again, however it ends.
-    let flow = if goes_on {
-        flow.on_unresolved(Answer::Continue)
-    } else {
-        flow
-    };
-    let flow = match refusal {
-        Some(why) => flow.refused(why.to_string()),
-        None => flow,
-    };
+    let shared = Arc::new(Shared::new(settings, 1));
+    let flow = lane(&shared, 0);
     (ConsumerHandle { shared }, flow)
+}
+
+/// The records of topics in several flows, so that a partition that is slow or poisoned does not hold up the
+/// others: partition number `n` is dealt to flow `n` modulo their number. With as many flows as a topic has
+/// partitions each has its own.
+///
+/// Each flow has its own demand, window and account; one consumer reads for all of them. All of them must be
+/// run, together: what is dealt to one that is not run is not read. Otherwise as [`source`].
+///
+/// # Example
+/// ```no_run
+/// use forebay::flow::Flow;
+/// use forebay::kafka::{self, Connection, ConsumerSettings, Record};
+///
+/// fn handle(flow: Flow<Record>) -> Flow<usize> {
+///     flow.map_async(4, |record| async move { record.len() })
+/// }
+/// let settings = ConsumerSettings::new(Connection::to("localhost:9092"), "sizes").topics(["orders"]);
+/// let (_handle, flows) = kafka::partitioned(settings, 6);
+/// let mut flows = flows.into_iter().map(handle);
+/// if let Some(first) = flows.next() {
+///     first.merge(flows).for_each(|bytes| println!("{bytes}")).block_on()?;
+/// }
+/// # Ok::<(), forebay::error::RunError>(())
+/// ```
+pub fn partitioned(
+    settings: ConsumerSettings,
+    flows: usize,
+) -> (ConsumerHandle, Vec<Flow<Record>>) {
+    let flows = flows.max(1);
+    let shared = Arc::new(Shared::new(settings, flows));
+    let flows = (0..flows).map(|number| lane(&shared, number).named(format!("kafka {number}")));
+    let flows = flows.collect();
+    (ConsumerHandle { shared }, flows)
+}
+
+/// One of the flows of a consumer.
+fn lane(shared: &Arc<Shared>, number: usize) -> Flow<Record> {
+    let settings = &shared.settings;
+    let own = Arc::clone(shared);
+    let mut flow = Flow::from_operator(spec(settings.commits), move |accounts| {
+        ConsumerStage::new(own, number, accounts)
+    });
+    if settings.origin {
+        flow = flow.keeps_origin();
+    }
+    // What was committed is not read again, however it ends.
+    if settings.commits == Commits::Before {
+        flow = flow.on_unresolved(Answer::Continue);
+    }
+    match settings.checked() {
+        Ok(_) => flow,
+        Err(why) => flow.refused(why.to_string()),
+    }
 }
 
 /// What the stage declares: which guarantee it keeps goes by who commits.

@@ -32,6 +32,8 @@ const REWINDS: u32 = 2;
 
 pub(super) struct ConsumerStage {
     shared: Arc<Shared>,
+    /// Which of the consumer's flows it begins.
+    lane: usize,
     accounts: Accounts,
     started: bool,
     marks: VecDeque<Mark>,
@@ -81,9 +83,13 @@ impl Positions {
 }
 
 impl ConsumerStage {
-    pub(super) fn new(shared: Arc<Shared>, accounts: Accounts) -> ConsumerStage {
+    pub(super) fn new(shared: Arc<Shared>, lane: usize, accounts: Accounts) -> ConsumerStage {
+        if let Some(lane) = shared.lock().lanes.get_mut(lane) {
+            lane.accounts = Some(accounts.clone());
+        }
         ConsumerStage {
             shared,
+            lane,
             accounts,
             started: false,
             marks: VecDeque::new(),
@@ -100,17 +106,19 @@ impl ConsumerStage {
         }
     }
 
+    /// The first of the flows that is asked starts the thread.
     fn start(&mut self) -> Result<(), Stop> {
         if std::mem::replace(&mut self.started, true) {
             return Ok(());
         }
-        thread::start(&self.shared, self.accounts.clone()).map_err(Stop::error)
+        if std::mem::replace(&mut self.shared.lock().started, true) {
+            return Ok(());
+        }
+        thread::start(&self.shared).map_err(Stop::error)
     }
 
     fn stop(&self) {
-        let mut state = self.shared.lock();
-        state.stopping = true;
-        state.unpark();
+        self.shared.lock().end_lane(self.lane);
     }
 
     /// Answers for what ended unresolved, as declared.
@@ -160,7 +168,7 @@ impl ConsumerStage {
     /// first.
     fn poll_go_back(&mut self, cx: &mut Context<'_, '_>, state: &mut State) -> Poll<()> {
         if state
-            .owned()
+            .owned_by(self.lane)
             .any(|partition| partition.replay_from.is_some())
         {
             self.going_back.get_or_insert_default();
@@ -169,7 +177,7 @@ impl ConsumerStage {
             return Poll::Ready(());
         };
         let mut waiting = false;
-        for partition in state.owned() {
+        for partition in state.owned_by(self.lane) {
             if gone.contains(&*partition.at) {
                 continue;
             }
@@ -201,7 +209,7 @@ impl ConsumerStage {
         let mut next = Vec::new();
         let mut ends: Vec<(Tracker<i64>, _)> = Vec::new();
         self.last_ends.clear();
-        for partition in state.owned() {
+        for partition in state.owned_by(self.lane) {
             let frontier = partition.tracker.barrier();
             if partition.has_own(frontier.sequence)
                 && let Some(last) = frontier.position
@@ -229,7 +237,8 @@ impl ConsumerStage {
 
     /// Whether a barrier is to be sent now.
     fn is_due(&mut self, cx: &mut Context<'_, '_>, state: &mut State) -> bool {
-        let mut due = std::mem::take(&mut state.flush);
+        let lane = state.lanes.get_mut(self.lane);
+        let mut due = lane.is_some_and(|lane| std::mem::take(&mut lane.flush));
         let Commits::AtBarriers { every, records } = self.shared.settings.commits else {
             return due;
         };
@@ -253,22 +262,25 @@ impl ConsumerStage {
     /// again.
     fn has_committed(&self, state: &State) -> bool {
         let before = self.shared.settings.commits == Commits::Before;
-        before && (!state.is_confirmed || state.held().any(|partition| partition.queued() > 0))
+        before
+            && (!state.is_confirmed
+                || state
+                    .held_by(self.lane)
+                    .any(|partition| partition.queued() > 0))
     }
 
     /// After a drain was asked for: whether all that was handed over is settled, and the thread has
     /// committed that and ended.
-    fn poll_finished(cx: &mut Context<'_, '_>, state: &mut State) -> bool {
+    fn poll_finished(&self, cx: &mut Context<'_, '_>, state: &mut State) -> bool {
         // Also those that are being taken away: what is inside of them may still be settled.
-        for partition in state.held() {
+        for partition in state.held_by(self.lane) {
             // Asking registers for progress; looking comes after, so that none is missed.
             let _ = partition.tracker.poll_quiet(cx.task());
             if !partition.is_quiet() {
                 return false;
             }
         }
-        state.stopping = true;
-        state.unpark();
+        state.end_lane(self.lane);
         state.ended
     }
 
@@ -286,7 +298,9 @@ impl ConsumerStage {
             let mut behind = state
                 .partitions
                 .iter()
-                .filter(|(at, partition)| partition.gives() && !tried.contains(*at))
+                .filter(|(at, partition)| {
+                    partition.lane == self.lane && partition.gives() && !tried.contains(*at)
+                })
                 .map(|(at, _)| at);
             let next = match &self.last {
                 Some(last) => {
@@ -351,11 +365,11 @@ impl Operator<Record> for ConsumerStage {
         self.start()?;
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        state.waker = Some(cx.waker().clone());
+        state.register(self.lane, cx.waker());
         if let Some(error) = state.error.take() {
             return Err(Stop::error(error));
         }
-        for partition in state.owned() {
+        for partition in state.owned_by(self.lane) {
             partition.tracker.register(cx.task());
             self.answer(partition)?;
         }
@@ -369,7 +383,7 @@ impl Operator<Record> for ConsumerStage {
             return Ok(Fill::Mark(self.barrier(&mut state)));
         }
         if self.draining && !self.has_committed(&state) {
-            let finished = Self::poll_finished(cx, &mut state);
+            let finished = self.poll_finished(cx, &mut state);
             return Ok(if finished { Fill::Done } else { Fill::Pending });
         }
         if want.is_none() || self.paused && !self.draining {
@@ -389,7 +403,7 @@ impl Operator<Record> for ConsumerStage {
             Control::Drain => {
                 self.draining = true;
                 let mut state = self.shared.lock();
-                state.flush = true;
+                state.flush();
                 state.draining = true;
                 state.unpark();
             }
@@ -416,7 +430,7 @@ impl Operator<Record> for ConsumerStage {
         if state.ended {
             return Poll::Ready(Ok(()));
         }
-        state.waker = Some(cx.waker().clone());
+        state.register(self.lane, cx.waker());
         Poll::Pending
     }
 }

@@ -12,6 +12,8 @@ use crate::time::Time;
 /// A partition this consumer has, or once had: its tracker is kept, and numbers on when it comes back.
 pub(super) struct Partition {
     pub(super) at: Arc<TopicPartition>,
+    /// The flow it is dealt to.
+    pub(super) lane: usize,
     pub(super) tracker: Tracker<i64>,
     pub(super) phase: Phase,
     /// Records taken and not handed over, by the batch.
@@ -79,9 +81,10 @@ pub(super) struct Position {
 }
 
 impl Partition {
-    pub(super) fn new(at: Arc<TopicPartition>, tracker: Tracker<i64>) -> Partition {
+    pub(super) fn new(at: Arc<TopicPartition>, lane: usize, tracker: Tracker<i64>) -> Partition {
         let mut partition = Partition {
             at,
+            lane,
             tracker,
             phase: Phase::Lost,
             batches: VecDeque::new(),

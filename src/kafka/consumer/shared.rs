@@ -10,6 +10,7 @@ use rdkafka::consumer::BaseConsumer;
 use super::partition::{Partition, Phase};
 use super::settings::{ConsumerSettings, ReadFrom};
 use super::thread::Listener;
+use crate::flow::Accounts;
 use crate::kafka::error::Error;
 use crate::kafka::record::TopicPartition;
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -25,16 +26,16 @@ pub(super) struct Shared {
 pub(super) struct State {
     /// By topic and number; one that was lost stays, for its tracker.
     pub(super) partitions: BTreeMap<TopicPartition, Partition>,
-    /// Wakes the flow.
-    pub(super) waker: Option<Waker>,
+    /// The flows that partitions are dealt to, by their numbers.
+    pub(super) lanes: Vec<Lane>,
     /// The reading thread, to be unparked.
     pub(super) thread: Option<Thread>,
-    /// Partitions are being taken away: stages that gather are to hand on what they have.
-    pub(super) flush: bool,
     /// What a user wants, in order.
     pub(super) orders: VecDeque<Order>,
     /// Paused by a user, whoever has them now.
     pub(super) paused: BTreeSet<TopicPartition>,
+    /// The thread was started.
+    pub(super) started: bool,
     /// Nothing more is to be read.
     pub(super) draining: bool,
     /// No commit is under way whose records are handed over after it.
@@ -43,6 +44,26 @@ pub(super) struct State {
     pub(super) ended: bool,
     pub(super) error: Option<Error>,
     pub(super) counts: Counts,
+}
+
+/// A flow of the consumer.
+#[derive(Default)]
+pub(super) struct Lane {
+    /// The account its partitions are tracked by.
+    pub(super) accounts: Option<Accounts>,
+    pub(super) waker: Option<Waker>,
+    /// Partitions are being taken away: stages that gather are to hand on what they have.
+    pub(super) flush: bool,
+    /// It wants no more, and all it was handed is settled.
+    pub(super) is_over: bool,
+}
+
+impl Lane {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// What a user wants of a consumer that runs.
@@ -65,10 +86,14 @@ pub(super) struct Counts {
 }
 
 impl Shared {
-    pub(super) fn new(settings: ConsumerSettings) -> Shared {
+    pub(super) fn new(settings: ConsumerSettings, lanes: usize) -> Shared {
+        let state = State {
+            lanes: (0..lanes.max(1)).map(|_| Lane::default()).collect(),
+            ..State::default()
+        };
         Shared {
             settings,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(state),
             consumer: Mutex::new(None),
         }
     }
@@ -79,11 +104,46 @@ impl Shared {
 }
 
 impl State {
-    /// Has the flow look.
-    pub(super) fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+    /// A flow is to be woken.
+    pub(super) fn register(&mut self, lane: usize, waker: &Waker) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.waker = Some(waker.clone());
         }
+    }
+
+    /// Has all flows look.
+    pub(super) fn wake(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::wake);
+    }
+
+    /// Has the flow of a partition look.
+    pub(super) fn wake_lane_of(&mut self, at: &TopicPartition) {
+        let lane = self.lane_of(at);
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.wake();
+        }
+    }
+
+    /// Which flow a partition is dealt to.
+    pub(super) fn lane_of(&self, at: &TopicPartition) -> usize {
+        at.partition.unsigned_abs() as usize % self.lanes.len().max(1)
+    }
+
+    /// Has stages that gather hand on what they have.
+    pub(super) fn flush(&mut self) {
+        for lane in &mut self.lanes {
+            lane.flush = true;
+            lane.wake();
+        }
+    }
+
+    /// A flow is over; the last has the client leave.
+    pub(super) fn end_lane(&mut self, lane: usize) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.is_over = true;
+        }
+        self.stopping |= self.lanes.iter().all(|lane| lane.is_over);
+        self.unpark();
     }
 
     /// Has the reading thread look.
@@ -109,5 +169,14 @@ impl State {
         self.partitions
             .values_mut()
             .filter(|partition| partition.is_owned())
+    }
+
+    /// Those of a flow.
+    pub(super) fn owned_by(&mut self, lane: usize) -> impl Iterator<Item = &mut Partition> {
+        self.owned().filter(move |partition| partition.lane == lane)
+    }
+
+    pub(super) fn held_by(&self, lane: usize) -> impl Iterator<Item = &Partition> {
+        self.held().filter(move |partition| partition.lane == lane)
     }
 }

@@ -22,7 +22,6 @@ use super::commits::Committer;
 use super::partition::{Partition, Phase, Position};
 use super::settings::{Commits, ReadFrom};
 use super::shared::{Order, Shared};
-use crate::flow::Accounts;
 use crate::kafka::error::Error;
 use crate::kafka::ffi::PartitionQueue;
 use crate::kafka::record::{Parts, Record, Timestamp, TopicPartition, Writer};
@@ -188,12 +187,12 @@ impl Drop for Ending {
 }
 
 /// Starts the thread.
-pub(super) fn start(shared: &Arc<Shared>, accounts: Accounts) -> Result<(), Error> {
+pub(super) fn start(shared: &Arc<Shared>) -> Result<(), Error> {
     let own = Arc::clone(shared);
     let name = "kafka-consumer".to_owned();
     let started = thread::Builder::new().name(name).spawn(move || {
         let ending = Ending(Arc::clone(&own));
-        if let Err(error) = Reader::run(&own, accounts) {
+        if let Err(error) = Reader::run(&own) {
             own.lock().fail(error);
         }
         drop(ending);
@@ -206,7 +205,6 @@ pub(super) fn start(shared: &Arc<Shared>, accounts: Accounts) -> Result<(), Erro
 
 struct Reader<'a> {
     shared: &'a Arc<Shared>,
-    accounts: Accounts,
     consumer: Arc<BaseConsumer<Listener>>,
     intakes: BTreeMap<TopicPartition, Intake>,
     revocations: Vec<Revocation>,
@@ -219,7 +217,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn run(shared: &'a Arc<Shared>, accounts: Accounts) -> Result<(), Error> {
+    fn run(shared: &'a Arc<Shared>) -> Result<(), Error> {
         let listener = Listener {
             shared: Arc::clone(shared),
             changes: Mutex::new(VecDeque::new()),
@@ -236,7 +234,6 @@ impl<'a> Reader<'a> {
         let committer = Committer::start(&consumer, shared)?;
         let mut reader = Reader {
             shared,
-            accounts,
             consumer,
             intakes: BTreeMap::new(),
             revocations: Vec::new(),
@@ -352,7 +349,12 @@ impl<'a> Reader<'a> {
             match state.partitions.get_mut(place) {
                 Some(partition) => partition.assign(),
                 None => {
-                    let partition = Partition::new(at, self.accounts.tracker());
+                    let lane = state.lane_of(place);
+                    let accounts = state.lanes.get(lane).and_then(|lane| lane.accounts.clone());
+                    let Some(accounts) = accounts else {
+                        continue;
+                    };
+                    let partition = Partition::new(at, lane, accounts.tracker());
                     state.partitions.insert(place.clone(), partition);
                 }
             }
@@ -446,8 +448,7 @@ impl<'a> Reader<'a> {
             // Not committed: its next owner reads it.
             self.unconfirmed.remove(place);
         }
-        state.flush = true;
-        state.wake();
+        state.flush();
         drop(state);
         self.revocations.push(revocation);
         Ok(())
@@ -808,5 +809,5 @@ fn hand_over(shared: &Shared, place: &TopicPartition, records: Vec<Record>, comm
     if let Some(partition) = state.partitions.get_mut(place) {
         partition.push(records, committed);
     }
-    state.wake();
+    state.wake_lane_of(place);
 }
