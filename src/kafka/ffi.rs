@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::thread::Thread;
 
 use rdkafka::bindings as sys;
+use rdkafka::bindings::rd_kafka_timestamp_type_t as Kind;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
@@ -162,10 +163,9 @@ fn read(message: &sys::rd_kafka_message_t) -> Taken<'_> {
     if message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Err(message.err.into());
     }
-    let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    let mut kind = Kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
     // SAFETY: the message lives; the kind is ours.
     let at = unsafe { sys::rd_kafka_message_timestamp(message, &raw mut kind) };
-    use sys::rd_kafka_timestamp_type_t as Kind;
     let timestamp = match kind {
         Kind::RD_KAFKA_TIMESTAMP_CREATE_TIME if at >= 0 => Timestamp::Created(at),
         Kind::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME if at >= 0 => Timestamp::Appended(at),

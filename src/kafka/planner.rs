@@ -44,8 +44,7 @@ impl PartitionPlan {
             "more than 0",
         )?;
         Ok(PartitionPlan {
-            // A quotient too large for the type stays at its greatest.
-            for_throughput: (total_mb_per_s / partition_mb_per_s).ceil() as u32,
+            for_throughput: whole(total_mb_per_s / partition_mb_per_s),
             for_consumers: consumers.saturating_mul(2),
         })
     }
@@ -75,6 +74,12 @@ impl PartitionPlan {
     pub fn is_short(&self) -> bool {
         self.for_throughput.max(self.for_consumers) > MOST
     }
+}
+
+/// That many, rounded up; what is too large for the type is its greatest.
+#[allow(clippy::cast_sign_loss)]
+fn whole(count: f64) -> u32 {
+    count.ceil() as u32
 }
 
 #[cfg(test)]

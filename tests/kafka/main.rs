@@ -1,5 +1,11 @@
 //! Kafka as source and sink, against a real broker that is started for these tests.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    missing_docs
+)]
 
 #[path = "../infra/kafka/broker.rs"]
 mod broker;

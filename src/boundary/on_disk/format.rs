@@ -160,14 +160,12 @@ fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
 }
 
 fn put_record(out: &mut Vec<u8>, record: &Record) {
-    put_optional(out, record.payload.as_ref(), |out, bytes| {
-        put_bytes(out, bytes)
-    });
-    put_optional(out, record.key.as_ref(), |out, bytes| put_bytes(out, bytes));
+    put_optional(out, record.payload.as_deref(), put_bytes);
+    put_optional(out, record.key.as_deref(), put_bytes);
     put_u32(out, record.headers.len());
     for (name, value) in &record.headers {
         put_bytes(out, name);
-        put_optional(out, value.as_ref(), |out, bytes| put_bytes(out, bytes));
+        put_optional(out, value.as_deref(), put_bytes);
     }
     put_bytes(out, record.place.as_bytes());
     put_optional(out, record.partition, |out, number| {
@@ -301,7 +299,8 @@ impl Fields {
         })
     }
 
-    /// What may be there or not.
+    /// What may be there or not; nothing at all if the body ends in it.
+    #[allow(clippy::option_option)]
     fn optional<V>(&mut self, read: impl FnOnce(&mut Fields) -> Option<V>) -> Option<Option<V>> {
         if self.is_there()? {
             Some(Some(read(self)?))

@@ -260,9 +260,10 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             if !took {
-                let rest = match self.revocations.is_empty() {
-                    true => REST.min(self.shared.settings.commit_every),
-                    false => LOOK,
+                let rest = if self.revocations.is_empty() {
+                    REST.min(self.shared.settings.commit_every)
+                } else {
+                    LOOK
                 };
                 thread::park_timeout(rest);
             }
@@ -666,13 +667,11 @@ impl<'a> Reader<'a> {
             took |= count > 0;
             if !intake.writer.is_empty() {
                 let (records, _) = intake.writer.finish();
-                match before {
-                    true => self
-                        .unconfirmed
-                        .entry(place.clone())
-                        .or_default()
-                        .extend(records),
-                    false => hand_over(self.shared, place, records, false),
+                if before {
+                    let unconfirmed = self.unconfirmed.entry(place.clone());
+                    unconfirmed.or_default().extend(records);
+                } else {
+                    hand_over(self.shared, place, records, false);
                 }
             }
             if let Some(code) = failed {

@@ -162,9 +162,10 @@ impl KafkaSink {
     }
 
     fn delivered(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
-        let outcome = match self.slots[slot].failed {
-            false => Outcome::Delivered,
-            true => Outcome::DeadLettered(Reason::Error),
+        let outcome = if self.slots[slot].failed {
+            Outcome::DeadLettered(Reason::Error)
+        } else {
+            Outcome::Delivered
         };
         self.settle(cx, slot, outcome);
     }
