@@ -22,7 +22,8 @@ const PARTITIONS: i32 = 6;
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     let of = |time: nix::sys::time::TimeVal| {
-        Duration::from_secs(time.tv_sec() as u64) + Duration::from_micros(time.tv_usec() as u64)
+        Duration::from_secs(time.tv_sec().cast_unsigned())
+            + Duration::from_micros(time.tv_usec().cast_unsigned())
     };
     of(usage.user_time()) + of(usage.system_time())
 }
