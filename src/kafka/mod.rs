@@ -14,6 +14,7 @@
 //! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
 //!   records in one transaction with the positions they came from.
 //! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte.
+//! - [`Admin`] makes and describes topics, and tells how far a group is behind.
 //!
 //! # Guarantees
 //! | | positions are committed | on a crash |
@@ -35,7 +36,7 @@
 //! - Settings are checked before anything connects. Who is not let in learns it as an [`Error`] that says so.
 //!
 //! # What it does not do
-//! It makes no topics and keeps no schemas. It does not hide the client: each property of librdkafka can be
+//! It makes no topic that it is not told to make, and keeps no schemas. It does not hide the client: each property of librdkafka can be
 //! set and read, but for those that a promise stands on.
 //!
 //! # Example
@@ -66,6 +67,7 @@
 //! # Ok(()) }
 //! ```
 
+mod admin;
 mod connection;
 mod consumer;
 mod dead_letters;
@@ -78,6 +80,7 @@ mod properties;
 mod record;
 mod transactions;
 
+pub use admin::{Admin, Created, GroupLag, PartitionDescription, Topic, TopicDescription};
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,

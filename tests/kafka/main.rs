@@ -15,4 +15,5 @@ mod partitioned;
 mod rebalances;
 mod sink;
 mod support;
+mod topics;
 mod transactions;
