@@ -1,4 +1,5 @@
-//! What rdkafka does not offer: taking the records of a partition's queue by the hundred.
+//! What rdkafka does not offer: taking the records of a partition's queue by the hundred, and how long
+//! groups of an embedded cluster wait for members.
 //!
 //! This is the only file of the room that calls librdkafka itself, and the only unsafe code of it.
 //! `rd_kafka_consume_batch_queue` costs about half of what `poll` does for each record: no event, no
@@ -18,16 +19,31 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::thread::Thread;
+use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::bindings::rd_kafka_timestamp_type_t as Kind;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::record::{Parts, Timestamp};
 
 /// Messages taken in one call.
 const TAKE: usize = 512;
+
+/// How long the first member of a group waits for others before it is dealt partitions, in the cluster that
+/// is a part of this client; nothing happens if none is.
+pub(super) fn set_join_delay(host: &BaseProducer, delay: Duration) {
+    let delay_ms = i32::try_from(delay.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the cluster that a client has lives as long as the client, which is borrowed for the call.
+    unsafe {
+        let cluster = sys::rd_kafka_handle_mock_cluster(host.client().native_ptr());
+        if !cluster.is_null() {
+            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, delay_ms);
+        }
+    }
+}
 
 /// A message of a partition that is no record: an error of its own.
 pub(super) type Taken<'a> = Result<Parts<'a, Headers<'a>>, RDKafkaErrorCode>;

@@ -71,6 +71,7 @@ mod admin;
 mod connection;
 mod consumer;
 mod dead_letters;
+mod embedded;
 mod error;
 mod ffi;
 mod planner;
@@ -87,6 +88,7 @@ pub use consumer::{
     partitioned, source,
 };
 pub use dead_letters::DeadLetterTopic;
+pub use embedded::EmbeddedCluster;
 pub use error::Error;
 pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
