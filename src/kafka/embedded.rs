@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 
+use super::admin::Topic;
 use super::connection::Connection;
 use super::error::Error;
 use super::ffi;
@@ -75,8 +76,9 @@ impl EmbeddedCluster {
     /// with four partitions.
     ///
     /// # Errors
-    /// [`Error::Client`] if there is one of that name.
+    /// [`Error::Client`] if there is one of that name, [`Error::Invalid`] for a name that cannot be.
     pub fn create_topic(&self, name: &str, partitions: u16) -> Result<(), Error> {
+        Topic::named(name).partitions(partitions).check()?;
         let cluster = self.host.client().mock_cluster().ok_or_else(missing)?;
         Ok(cluster.create_topic(name, i32::from(partitions), 1)?)
     }

@@ -37,7 +37,11 @@ async fn a_topic_is_made_once_and_compared_with_what_is_asked_for_later() {
             "retention.ms",
             "3600000",
         ),
-        (orders.clone().set("no.such.setting", 1), "no.such.setting", "not known"),
+        (
+            orders.clone().set("no.such.setting", 1),
+            "no.such.setting",
+            "not known",
+        ),
     ] {
         let error = admin.create(&asked).await.unwrap_err();
         let Error::Differs {

@@ -24,7 +24,7 @@ use super::error::Error;
 use crate::sync::{Mutex, lock};
 
 /// How long the brokers have for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks whether what was asked for is there.
 const LOOK: Duration = Duration::from_millis(50);
 

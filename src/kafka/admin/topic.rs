@@ -69,7 +69,7 @@ impl Topic {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(in crate::kafka) fn check(&self) -> Result<(), Error> {
         let refuse = |field: &str, value: &str, why: &str| {
             Err(Error::Invalid {
                 field: field.to_owned(),
