@@ -1,6 +1,7 @@
 //! The service is down: the paying side does not notice, nothing is lost, and the log catches up.
 //!
-//! `FOREBAY_OUTAGE_S` is for how many seconds it is down in all (default 20; 300 for long).
+//! `FOREBAY_OUTAGES` is how often it goes down (default 4), `FOREBAY_OUTAGE_S` for how many seconds each time
+//! (default 6); in between it is up for as long.
 #![allow(clippy::unwrap_used, clippy::print_stdout, dead_code, missing_docs)]
 
 #[path = "../../tests/infra/kafka/broker.rs"]
@@ -17,8 +18,6 @@ use serde_json::Value;
 use support::{Service, finish_child, forebay, records};
 
 const LONG: Duration = Duration::from_mins(5);
-/// How often it goes down.
-const OUTAGES: u32 = 2;
 const ORDERS_PER_S: &str = "400";
 /// How much longer an acknowledgement may take at the 99th percentile while the service is down.
 const SLOWER: f64 = 1.2;
@@ -27,6 +26,12 @@ fn number(value: &Value, key: &str) -> u64 {
     value[key]
         .as_u64()
         .unwrap_or_else(|| panic!("no number `{key}` in {value}"))
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .map_or(default, |text| text.parse().unwrap())
 }
 
 fn side(role: &str, broker: &Broker) -> Command {
@@ -147,10 +152,8 @@ fn p99_us(seconds: &[Value], phases: &[(u64, u64)]) -> u64 {
 
 #[test]
 fn row_d3_while_the_log_is_down_nobody_who_pays_is_slowed_and_nothing_is_lost() {
-    let outage_s: u64 = std::env::var("FOREBAY_OUTAGE_S")
-        .ok()
-        .map_or(20, |text| text.parse().unwrap());
-    let phase = Duration::from_secs(outage_s) / OUTAGES;
+    let outages = variable("FOREBAY_OUTAGES", 4);
+    let phase = Duration::from_secs(variable("FOREBAY_OUTAGE_S", 6));
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start();
     let mut services = Services::start(dir.path());
@@ -179,7 +182,7 @@ fn row_d3_while_the_log_is_down_nobody_who_pays_is_slowed_and_nothing_is_lost() 
         std::thread::sleep(Duration::from_millis(100));
     }
     let (mut up, mut down) = (Vec::new(), Vec::new());
-    for _ in 0..OUTAGES {
+    for _ in 0..outages {
         services.wait_until_caught_up(&timeline);
         let from = now_ms();
         std::thread::sleep(phase);
