@@ -11,6 +11,7 @@
 //!   over by the hundred; where there is no room they stay in the client, partition by partition, and the
 //!   membership is kept.
 //! - [`to_kafka`](crate::flow::Flow::to_kafka) writes records and settles each when its report comes.
+//! - [`Publisher`] writes them one by one, for calls with a limit, a breaker and retries.
 //! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
 //!   records in one transaction with the positions they came from.
 //! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte.
@@ -91,7 +92,7 @@ pub use dead_letters::DeadLetterTopic;
 pub use embedded::EmbeddedCluster;
 pub use error::Error;
 pub use planner::{FEWEST, MOST, PartitionPlan};
-pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
+pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings, Publisher};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
 pub use transactions::{TransactionSettings, TransactionalSink};

@@ -13,6 +13,7 @@ mod consumer;
 mod dead_letters;
 mod partitioned;
 mod rebalances;
+mod row_a6;
 mod row_a7;
 mod sink;
 mod support;

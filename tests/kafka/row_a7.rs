@@ -91,7 +91,12 @@ impl Task {
     fn start(topic: &str, log: &Path, handler_ms: u64) -> Process {
         let (bootstrap, log) = (bootstrap(), log.display());
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--nocapture", "--exact", "row_a7::the_consumer"])
+            .args([
+                "--ignored",
+                "--nocapture",
+                "--exact",
+                "row_a7::the_consumer",
+            ])
             .env(TASK, format!("{bootstrap} {topic} {log} {handler_ms}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -252,16 +257,14 @@ async fn row_a7_high_goes_first_low_is_put_aside_and_no_position_passes_it_whate
     let medium_then = before[..last_high]
         .iter()
         .filter(|one| one.class == "medium");
-    assert!(
-        medium_then.count() < high,
-        "MEDIUM went before HIGH"
-    );
+    assert!(medium_then.count() < high, "MEDIUM went before HIGH");
 
     // No position is behind a record that was not processed.
     let group = topic.clone();
-    let positions = tokio::task::spawn_blocking(move || committed(GROUP, &group, PARTITIONS as i32))
-        .await
-        .unwrap();
+    let positions =
+        tokio::task::spawn_blocking(move || committed(GROUP, &group, PARTITIONS as i32))
+            .await
+            .unwrap();
     let done: BTreeSet<(i32, i64)> = before.iter().map(|one| one.at).collect();
     for (partition, next) in (0..).zip(&positions) {
         for offset in 0..*next {
