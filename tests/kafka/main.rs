@@ -15,6 +15,7 @@ mod partitioned;
 mod rebalances;
 mod row_a6;
 mod row_a7;
+mod row_b7;
 mod sink;
 mod support;
 mod topics;
