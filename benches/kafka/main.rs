@@ -2,7 +2,9 @@
 //! medians. Time on the wall, and processor time of the client's process, which is the figure to judge:
 //! broker and client share the machine.
 //!
-//! `cargo bench --bench kafka -- [consume] [produce] [transform] [--rounds N] [--records N] [--no-streams]`
+//! `cargo bench --bench kafka -- [consume] [produce] [transform] [--rounds N] [--records N] [--no-streams] [--only WORD]`
+//!
+//! `--only` takes the contestants whose name has that word.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -29,6 +31,13 @@ type Contestant<'a> = (&'static str, &'a dyn Fn(&Setup) -> Cost);
 
 /// Each once, in turn, round after round; a first round that warms up is not counted.
 fn compare(what: &str, setup: &Setup, rounds: usize, contestants: &[Contestant<'_>]) {
+    let contestants: Vec<_> = contestants
+        .iter()
+        .filter(|(name, _)| name.contains(&setup.only))
+        .collect();
+    if contestants.is_empty() {
+        return;
+    }
     let mut all: Vec<Rounds> = contestants
         .iter()
         .map(|(name, _)| Rounds::new(name))
@@ -47,20 +56,23 @@ fn compare(what: &str, setup: &Setup, rounds: usize, contestants: &[Contestant<'
 
 fn main() {
     let (mut rounds, mut records, mut with_streams) = (5, 1_000_000, true);
-    let mut what = Vec::new();
+    let (mut what, mut only) = (Vec::new(), String::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|n| n.parse().ok()).unwrap();
+        let number = |arguments: &mut dyn Iterator<Item = String>| {
+            arguments.next().and_then(|n| n.parse().ok()).unwrap()
+        };
         match &*argument {
-            "--rounds" => rounds = number(),
-            "--records" => records = number() as u64,
+            "--rounds" => rounds = number(&mut arguments),
+            "--records" => records = number(&mut arguments) as u64,
             "--no-streams" => with_streams = false,
+            "--only" => only = arguments.next().unwrap_or_default(),
             "--bench" => {}
             _ => what.push(argument),
         }
     }
     let asked = |name: &str| what.is_empty() || what.iter().any(|one| one == name);
-    let setup = Setup::new(records);
+    let setup = Setup::new(records, only);
     if asked("consume") {
         compare(
             "consume",

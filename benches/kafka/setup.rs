@@ -18,6 +18,8 @@ pub(crate) const HELD: (usize, u64) = (100_000, 64 << 10);
 pub(crate) struct Setup {
     pub(crate) bootstrap: String,
     pub(crate) records: u64,
+    /// Which contestants run: those with this in their name.
+    pub(crate) only: String,
     pub(crate) runtime: tokio::runtime::Runtime,
     _broker: Broker,
 }
@@ -26,11 +28,12 @@ pub(crate) struct Setup {
 pub(crate) const FULL: &str = "full";
 
 impl Setup {
-    pub(crate) fn new(records: u64) -> Setup {
+    pub(crate) fn new(records: u64, only: String) -> Setup {
         let broker = Broker::start();
         let setup = Setup {
             bootstrap: broker.bootstrap.clone(),
             records,
+            only,
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()
