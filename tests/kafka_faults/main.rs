@@ -24,6 +24,7 @@ mod exactly_once;
 mod faults;
 mod feed;
 mod job;
+mod log;
 mod stage;
 mod worker;
 mod workers;

@@ -15,6 +15,7 @@ use forebay::operator::Answer;
 use forebay::topology::Guarantee;
 
 use crate::job::{Job, VARIABLE};
+use crate::log::Log;
 
 /// How a worker ended.
 pub(crate) const DRAINED: i32 = 0;
@@ -37,6 +38,7 @@ fn worker() {
         return;
     };
     let job = Job::parse(&line);
+    Log::install();
     let runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
     let code = runtime.block_on(work(&job));
@@ -118,7 +120,10 @@ fn pipeline(job: &Job) -> Pipeline<()> {
             made(&record, to, by)
         }
     });
-    let writes = ProducerSettings::new(connection()).linger(Duration::from_millis(5));
+    let mut writes = ProducerSettings::new(connection()).linger(Duration::from_millis(5));
+    if let Ok(debug) = std::env::var("FOREBAY_KAFKA_DEBUG") {
+        writes = writes.set("debug", debug);
+    }
     if job.in_transactions {
         let id = format!("{}-{}", job.group, job.place);
         let settings = TransactionSettings::new(writes, id).timeout(job.transaction_timeout);
