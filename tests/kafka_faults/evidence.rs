@@ -231,6 +231,22 @@ pub(crate) fn runs(written: &[Written]) -> Vec<Run> {
     all
 }
 
+/// How many records a worker wrote.
+pub(crate) fn written_by(written: &BTreeMap<i32, Vec<Written>>, by: u64) -> usize {
+    let all = written.values().flatten();
+    all.filter(|one| one.by == by).count()
+}
+
+/// None is doubled.
+pub(crate) fn each_is_there_once(written: &BTreeMap<i32, Vec<Written>>) {
+    let mut doubled: Vec<&Written> = Vec::new();
+    for of_one in written.values() {
+        let mut seen = BTreeSet::new();
+        doubled.extend(of_one.iter().filter(|one| !seen.insert(one.offset)));
+    }
+    assert!(doubled.is_empty(), "{doubled:?}");
+}
+
 /// None is lost, and of each partition, so of each key, they were written for the first time in order.
 pub(crate) fn all_are_there_in_order(
     written: &BTreeMap<i32, Vec<Written>>,

@@ -32,7 +32,6 @@ enum Fault {
 /// A worker that was killed, and what its group had committed when it was gone.
 #[derive(Debug)]
 pub(crate) struct Kill {
-    pub(crate) number: u64,
     pub(crate) committed: BTreeMap<i32, i64>,
     pub(crate) at_ms: i64,
 }
@@ -111,7 +110,7 @@ impl Play<'_> {
     }
 
     /// Waits until the group has committed so many records.
-    fn until_committed(&mut self, records: u64) {
+    pub(crate) fn until_committed(&mut self, records: u64) {
         let (bootstrap, group, from) = (&self.job.bootstrap, &self.job.group, &self.job.from);
         let what = format!("{records} records to be committed");
         let began = Instant::now();
@@ -135,9 +134,7 @@ impl Play<'_> {
             }
             Fault::Leave => {
                 let place = self.random.one_of(&self.workers.places());
-                let mut worker = self.workers.take(place);
-                worker.say_drain();
-                worker.has_drained();
+                self.workers.take(place).drain();
                 self.workers.start(place);
             }
             Fault::KillBroker => {
@@ -177,7 +174,6 @@ impl Play<'_> {
         let (bootstrap, group, from) = (&self.job.bootstrap, &self.job.group, &self.job.from);
         let committed = committed(bootstrap, group, from);
         self.kills.push(Kill {
-            number: worker.number,
             committed,
             at_ms: now_ms(),
         });
@@ -185,7 +181,7 @@ impl Play<'_> {
         self.workers.start(place);
     }
 
-    fn kill_broker(&mut self, node: i32) {
+    pub(crate) fn kill_broker(&mut self, node: i32) {
         self.cluster.kill(node);
         thread::sleep(Duration::from_secs(4));
         self.cluster.heal();

@@ -25,6 +25,8 @@ mod faults;
 mod feed;
 mod job;
 mod log;
+mod replicas;
 mod stage;
 mod worker;
 mod workers;
+mod zombies;

@@ -41,22 +41,23 @@ impl Workers {
         self.at.keys().copied().collect()
     }
 
-    /// Starts a worker at that place; its number.
-    pub(crate) fn start(&mut self, place: u64) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        let worker = self.spawn(place, number);
+    /// Starts a worker at that place.
+    pub(crate) fn start(&mut self, place: u64) {
+        let worker = self.spawn(place, |_| {});
         assert!(self.at.insert(place, worker).is_none(), "it is taken");
-        number
     }
 
-    /// Starts one that has that place as well: whoever has it must not know.
-    pub(crate) fn spawn(&self, place: u64, number: u64) -> Worker {
-        let job = Job {
+    /// Starts one that nobody looks after, with another job than the others; it may have the place of one
+    /// that runs.
+    pub(crate) fn spawn(&mut self, place: u64, change: impl FnOnce(&mut Job)) -> Worker {
+        let number = self.next;
+        self.next += 1;
+        let mut job = Job {
             place,
             number,
             ..self.job.clone()
         };
+        change(&mut job);
         let log = self.folder.path().join(format!("worker-{number}"));
         let output = File::create(&log).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -93,8 +94,7 @@ impl Workers {
     /// Has all of them drain and end.
     pub(crate) fn drain(&mut self) {
         for (_, mut worker) in std::mem::take(&mut self.at) {
-            worker.say_drain();
-            worker.has_drained();
+            worker.drain();
         }
     }
 }
@@ -122,9 +122,14 @@ impl Worker {
         self.signal("-CONT");
     }
 
-    pub(crate) fn say_drain(&mut self) {
+    /// Has it drain, and waits until it has.
+    pub(crate) fn drain(&mut self) {
         // One that has ended cannot hear it; how it ended is told afterwards.
         let _ = self.input.write_all(b"drain\n");
+        let status = self.ended(Duration::from_secs(90));
+        if status.code() != Some(worker::DRAINED) {
+            self.tell(status);
+        }
     }
 
     /// How it ends.
@@ -133,22 +138,20 @@ impl Worker {
         until(&what, within, || self.child.try_wait().unwrap())
     }
 
-    /// Waits until it has, and nothing else.
-    pub(crate) fn has_drained(&mut self) {
-        let status = self.ended(Duration::from_secs(90));
-        if status.code() != Some(worker::DRAINED) {
-            self.tell(status);
-        }
-    }
-
     /// What it printed.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// How often it went back, as it told when it ended.
+    pub(crate) fn rewinds(&self) -> u64 {
+        let log = self.log();
+        let told = log.lines().find_map(|line| line.strip_prefix("rewinds="));
+        told.unwrap().parse().unwrap()
+    }
+
     fn tell(&self, status: ExitStatus) -> ! {
         let log = self.log();
-        let _ = fs::write("/tmp/kf_worker_log", &log);
         panic!("worker {} ended with {status}:\n{log}", self.number);
     }
 }

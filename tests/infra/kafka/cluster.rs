@@ -145,6 +145,15 @@ impl Cluster {
         })
     }
 
+    /// The brokers that have all of a partition.
+    pub(crate) fn in_sync(&self, topic: &str, partition: i32) -> Vec<i32> {
+        self.until(&format!("{topic}/{partition} to be known"), |cluster| {
+            let metadata = cluster.metadata(Some(topic))?;
+            let mut partitions = metadata.topics().first()?.partitions().iter();
+            Some(partitions.find(|one| one.id() == partition)?.isr().to_vec())
+        })
+    }
+
     /// The broker that coordinates a group.
     pub(crate) fn coordinator(&self, group: &str) -> i32 {
         self.leader(OFFSETS, partition_of(group))
