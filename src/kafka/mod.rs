@@ -11,9 +11,11 @@
 //!   over by the hundred; where there is no room they stay in the client, partition by partition, and the
 //!   membership is kept.
 //! - [`to_kafka`](crate::flow::Flow::to_kafka) writes records and settles each when its report comes.
+//! - [`Publisher`] writes them one by one, for calls with a limit, a breaker and retries.
 //! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
 //!   records in one transaction with the positions they came from.
 //! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte.
+//! - [`Admin`] makes and describes topics, and tells how far a group is behind.
 //!
 //! # Guarantees
 //! | | positions are committed | on a crash |
@@ -35,7 +37,7 @@
 //! - Settings are checked before anything connects. Who is not let in learns it as an [`Error`] that says so.
 //!
 //! # What it does not do
-//! It makes no topics and keeps no schemas. It does not hide the client: each property of librdkafka can be
+//! It makes no topic that it is not told to make, and keeps no schemas. It does not hide the client: each property of librdkafka can be
 //! set and read, but for those that a promise stands on.
 //!
 //! # Example
@@ -66,9 +68,11 @@
 //! # Ok(()) }
 //! ```
 
+mod admin;
 mod connection;
 mod consumer;
 mod dead_letters;
+mod embedded;
 mod error;
 mod ffi;
 mod planner;
@@ -78,15 +82,17 @@ mod properties;
 mod record;
 mod transactions;
 
+pub use admin::{Admin, Created, GroupLag, PartitionDescription, Topic, TopicDescription};
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
     partitioned, source,
 };
 pub use dead_letters::DeadLetterTopic;
+pub use embedded::EmbeddedCluster;
 pub use error::Error;
 pub use planner::{FEWEST, MOST, PartitionPlan};
-pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
+pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings, Publisher};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
 pub use transactions::{TransactionSettings, TransactionalSink};

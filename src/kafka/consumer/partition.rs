@@ -292,7 +292,8 @@ impl Partition {
         let settled = self.tracker.settled();
         let own = settled.position.filter(|_| self.has_own(settled.sequence));
         let outstanding = self.tracker.position_of(settled.sequence);
-        outstanding.or(own.map(|last| last + 1))
+        // Where nothing was handed over yet it is the first that waits.
+        outstanding.or(own.map(|last| last + 1)).or(self.first)
     }
 
     pub(super) fn last_committed(&self) -> Option<i64> {

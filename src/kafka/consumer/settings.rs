@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use crate::kafka::admin::is_topic;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
 use crate::kafka::properties::Properties;
@@ -449,10 +450,4 @@ fn require(
         value: value.to_string(),
         why: why.to_owned(),
     })
-}
-
-/// Whether a topic may have that name.
-fn is_topic(name: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && name.len() <= 249 && name != "." && name != ".." && name.chars().all(fits)
 }

@@ -6,7 +6,9 @@
 #![allow(unsafe_code)]
 
 mod consume;
+mod embedded;
 mod produce;
 
 pub(super) use consume::{PartitionQueue, known_end};
+pub(super) use embedded::set_join_delay;
 pub(super) use produce::{Events, Hears, Outgoing, Sender};
