@@ -12,6 +12,7 @@ mod broker;
 mod consumer;
 mod dead_letters;
 mod partitioned;
+mod peer_complaints;
 mod rebalances;
 mod sink;
 mod support;
