@@ -14,6 +14,8 @@ mod dead_letters;
 mod partitioned;
 mod peer_complaints;
 mod rebalances;
+#[cfg(feature = "kafka-tls")]
+mod secured;
 mod sink;
 mod support;
 mod transactions;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
@@ -325,6 +326,17 @@ impl ConsumerSettings {
     pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {
         self.theirs.put(name, value);
         self
+    }
+
+    /// Whom an error concerns: the group, or the topics, those that it names if it names any.
+    pub(super) fn concerned(&self, code: Option<RDKafkaErrorCode>, reason: &str) -> String {
+        if code == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            return self.group.clone();
+        }
+        let topics = self.topics.subscription();
+        let named = topics.iter().filter(|topic| reason.contains(**topic));
+        let named: Vec<&str> = named.copied().collect();
+        if named.is_empty() { topics } else { named }.join(", ")
     }
 
     /// What the client will be told.

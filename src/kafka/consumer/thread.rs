@@ -59,8 +59,14 @@ impl ClientContext for Listener {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(error) = Error::asynchronous(&error, reason) {
-            self.shared.lock().fail(error);
+        // What is fatal comes where records come as well, and is explained there.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            return;
+        }
+        let settings = &self.shared.settings;
+        if let Some(told) = Error::asynchronous(&error, reason) {
+            let told = told.concerning(|| settings.concerned(error.rdkafka_error_code(), reason));
+            self.shared.lock().fail(told);
         }
     }
 }
@@ -278,7 +284,7 @@ impl<'a> Reader<'a> {
                 // It was there before its partition had a queue of its own.
                 Ok(message) => self.stray(&message),
                 Err(KafkaError::MessageConsumptionFatal(code)) => {
-                    return Err(Error::Fatal(code.to_string()));
+                    return Err(Error::Fatal(code.to_string()).explained(consumer.client()));
                 }
                 Err(error) => {
                     if let Some(code) = error.rdkafka_error_code() {
@@ -320,7 +326,7 @@ impl<'a> Reader<'a> {
             }
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed => Err(Error::Authorization {
-                what: place.unwrap_or_else(topics),
+                what: place.unwrap_or_else(|| self.shared.settings.concerned(Some(code), "")),
                 why: code.to_string(),
             }),
             _ => Ok(()),

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
 use super::poll_on_thread;
@@ -30,9 +31,15 @@ pub(super) struct Reports {
 #[derive(Default)]
 struct Done {
     /// Slots, each with the error it ended with.
-    slots: Vec<(usize, Option<KafkaError>)>,
+    slots: Vec<(usize, Option<Failure>)>,
     /// An error of the client itself.
     error: Option<Error>,
+}
+
+/// Why a record was not written, and where.
+struct Failure {
+    error: KafkaError,
+    topic: String,
 }
 
 impl ClientContext for Reports {
@@ -52,7 +59,10 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
-        let error = result.as_ref().err().map(|(error, _)| error.clone());
+        let error = result.as_ref().err().map(|(error, message)| Failure {
+            error: error.clone(),
+            topic: message.topic().to_owned(),
+        });
         let mut done = lock(&self.done);
         done.slots.push((slot, error));
         let first = done.slots.len() == 1;
@@ -83,7 +93,7 @@ pub struct KafkaSink {
     waiting: VecDeque<usize>,
     bytes: u64,
     /// Reports taken from the thread; kept for its allocation.
-    reports: Vec<(usize, Option<KafkaError>)>,
+    reports: Vec<(usize, Option<Failure>)>,
 }
 
 impl std::fmt::Debug for KafkaSink {
@@ -134,7 +144,7 @@ impl KafkaSink {
         &mut self,
         cx: &mut Context<'_, '_>,
         producer: &BaseProducer<Reports>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Error> {
         let reports = rdkafka::producer::Producer::context(producer);
         reports.waker.register(cx.waker());
         let error = {
@@ -146,12 +156,13 @@ impl KafkaSink {
         for (slot, error) in ended.drain(..) {
             match error {
                 None => self.delivered(cx, slot),
-                Some(error) => self.failed(cx, producer, slot, &error)?,
+                Some(failure) => self.failed(cx, producer, slot, &failure)?,
             }
         }
         self.reports = ended;
         if let Some(error) = error {
-            return Err(Stop::error(error));
+            let client = rdkafka::producer::Producer::client(producer);
+            return Err(error.explained(client));
         }
         while let Some(slot) = self.waiting.pop_front() {
             if !self.send(cx, producer, slot)? {
@@ -188,8 +199,16 @@ impl KafkaSink {
         cx: &mut Context<'_, '_>,
         producer: &BaseProducer<Reports>,
         slot: usize,
-        error: &KafkaError,
-    ) -> Result<(), Stop> {
+        failure: &Failure,
+    ) -> Result<(), Error> {
+        let Failure { error, topic } = failure;
+        // Whoever may not write, or is no longer the one that writes, need not try the next, nor elsewhere.
+        if let Some(told) = Error::asynchronous(error, &error.to_string()) {
+            self.settle(cx, slot, Outcome::Failed(Reason::Error));
+            let client = rdkafka::producer::Producer::client(producer);
+            let told = told.explained(client).concerning(|| topic.clone());
+            return Err(told);
+        }
         let own = &mut self.slots[slot];
         if let (Some(suffix), false) = (&self.settings.dead_letters, own.failed)
             && let Some(record) = own.record.take()
@@ -199,11 +218,7 @@ impl KafkaSink {
             return self.send(cx, producer, slot).map(drop);
         }
         self.settle(cx, slot, Outcome::Failed(Reason::Error));
-        // Whoever may not write, or is no longer the one that writes, need not try the next.
-        match Error::asynchronous(error, &error.to_string()) {
-            Some(error) => Err(Stop::error(error)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Hands a record to the client; false if it has no room.
@@ -212,7 +227,7 @@ impl KafkaSink {
         cx: &mut Context<'_, '_>,
         producer: &BaseProducer<Reports>,
         slot: usize,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, Error> {
         let Some(record) = &self.slots[slot].record else {
             return Ok(true);
         };
@@ -229,7 +244,8 @@ impl KafkaSink {
                     self.waiting.push_front(slot);
                     return Ok(false);
                 }
-                self.failed(cx, producer, slot, &error)?;
+                let topic = record.topic.to_string();
+                self.failed(cx, producer, slot, &Failure { error, topic })?;
                 Ok(true)
             }
         }
@@ -286,7 +302,7 @@ impl Sink<ProducerRecord> for KafkaSink {
 
     fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
         let producer = self.start().map_err(Stop::error)?;
-        self.serve_reports(cx, &producer)?;
+        self.serve_reports(cx, &producer).map_err(Stop::error)?;
         let items = self.settings.items.saturating_sub(self.in_flight());
         let bytes = self.settings.bytes.saturating_sub(self.bytes);
         if items == 0 || bytes == 0 || !self.waiting.is_empty() {
@@ -311,10 +327,9 @@ impl Sink<ProducerRecord> for KafkaSink {
             match self.send(cx, &producer, slot) {
                 Ok(room) => full = !room,
                 // It is told at the next call.
-                Err(stop) => {
+                Err(error) => {
                     let reports = rdkafka::producer::Producer::context(&*producer);
-                    let words = stop.to_string();
-                    lock(&reports.done).error.get_or_insert(Error::Fatal(words));
+                    lock(&reports.done).error.get_or_insert(error);
                     cx.waker().wake_by_ref();
                 }
             }
@@ -325,7 +340,7 @@ impl Sink<ProducerRecord> for KafkaSink {
         let Some(producer) = self.producer.clone() else {
             return Poll::Ready(Ok(()));
         };
-        self.serve_reports(cx, &producer)?;
+        self.serve_reports(cx, &producer).map_err(Stop::error)?;
         if self.in_flight() > 0 {
             return Poll::Pending;
         }
