@@ -17,6 +17,10 @@ pub enum Error {
         /// Why not, and what it may be.
         why: String,
     },
+    /// Settings of which each can be, but not all of them together, or that name a file that is not
+    /// there. Nothing was connected.
+    #[error("no client can be made of these settings: {0}")]
+    Settings(String),
     /// The broker does not know these credentials, or there are none.
     #[error("not authenticated: {0}: check the user, the password and the mechanism")]
     Authentication(String),
@@ -131,6 +135,9 @@ fn is_about_trust(reason: &str) -> bool {
 
 impl From<KafkaError> for Error {
     fn from(error: KafkaError) -> Error {
+        if let KafkaError::ClientCreation(why) = error {
+            return Error::Settings(why);
+        }
         let words = error.to_string();
         Error::asynchronous(&error, &words).unwrap_or(Error::Client(error))
     }

@@ -31,6 +31,10 @@ impl Properties {
         self.values.insert(name.into(), value.to_string());
     }
 
+    pub(super) fn leave_out(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
     /// The value of a property, if it is set. One that is not has librdkafka's default.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

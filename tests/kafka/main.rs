@@ -11,6 +11,7 @@
 mod broker;
 mod consumer;
 mod dead_letters;
+mod membership;
 mod partitioned;
 mod peer_complaints;
 mod rebalances;

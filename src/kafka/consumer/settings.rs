@@ -80,6 +80,11 @@ pub(super) enum Commits {
 }
 
 /// Where a partition is begun, the first time this process gets it.
+///
+/// All but [`Committed`](ReadFrom::Committed) are for whoever reads alone, or begins anew with all its group:
+/// a process that joins others begins there as well, whatever they have done of its partitions. Partitions
+/// that are made while it runs, and topics that its pattern finds later, are read from their first record
+/// where it begins at `Committed` or `Latest`: nothing of them is older than its beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadFrom {
     /// Behind what its group has committed.
@@ -158,7 +163,8 @@ pub enum Assignment {
     /// In turn. All stop while some move.
     RoundRobin,
     /// The broker decides (KIP-848), and the others read on while some move. Needs a broker of
-    /// version 4.
+    /// version 4. How often members are heard of and when they are given up is the broker's matter then:
+    /// `session.timeout.ms` and `heartbeat.interval.ms` are left out, whoever set them.
     ByBroker,
 }
 
@@ -385,11 +391,16 @@ impl ConsumerSettings {
         all.put("fetch.queue.backoff.ms", 5);
         all.put("topic.metadata.refresh.interval.ms", 10_000);
         all.overlay(&self.theirs, FIXED)?;
+        if self.assignment == Assignment::ByBroker {
+            all.leave_out("session.timeout.ms");
+            all.leave_out("heartbeat.interval.ms");
+        }
         Ok(all)
     }
 
     /// Checks every setting.
     pub(in crate::kafka) fn checked(&self) -> Result<ClientConfig, Error> {
+        self.connection.check()?;
         let topics = match &self.topics {
             Topics::Named(names) => names,
             Topics::Pattern(_) => &Vec::new(),

@@ -216,6 +216,8 @@ struct Reader<'a> {
     revocations: Vec<Revocation>,
     committer: Committer,
     last_commit: Instant,
+    /// How many partitions each topic had when this consumer came to its group; none before.
+    at_first: Option<BTreeMap<String, i32>>,
     /// Under at-most-once: records whose positions are to be committed before they are handed over, and
     /// those whose positions are being committed.
     unconfirmed: BTreeMap<TopicPartition, Vec<Record>>,
@@ -245,6 +247,7 @@ impl<'a> Reader<'a> {
             revocations: Vec::new(),
             committer,
             last_commit: Instant::now(),
+            at_first: None,
             unconfirmed: BTreeMap::new(),
             confirming: BTreeMap::new(),
         };
@@ -383,15 +386,43 @@ impl<'a> Reader<'a> {
         places: &[TopicPartition],
     ) -> Result<(), Error> {
         let from = self.shared.settings.start.from;
+        let known = |place: &&TopicPartition| !self.shared.lock().partitions.contains_key(*place);
+        let new: Vec<TopicPartition> = places.iter().filter(known).cloned().collect();
+        let at_first = self.partitions_at_first()?;
+        let is_grown = |place: &TopicPartition| {
+            let count = at_first.get(&*place.topic).copied().unwrap_or(0);
+            matches!(from, ReadFrom::Committed | ReadFrom::Latest) && place.partition >= count
+        };
+        let (grown, old): (Vec<_>, Vec<_>) = new.into_iter().partition(is_grown);
+        for (place, offset) in self.offsets(&grown, ReadFrom::Committed)? {
+            // What was written before anybody had noticed it came after all that was there at first.
+            let offset = match offset {
+                Offset::Stored => Offset::Beginning,
+                committed => committed,
+            };
+            list.set_partition_offset(&place.topic, place.partition, offset)?;
+        }
         if from == ReadFrom::Committed {
             return Ok(());
         }
-        let known = |place: &&TopicPartition| !self.shared.lock().partitions.contains_key(*place);
-        let new: Vec<TopicPartition> = places.iter().filter(known).cloned().collect();
-        for (place, offset) in self.offsets(&new, from)? {
+        for (place, offset) in self.offsets(&old, from)? {
             list.set_partition_offset(&place.topic, place.partition, offset)?;
         }
         Ok(())
+    }
+
+    /// Asks for the number of partitions of each topic, the first time.
+    fn partitions_at_first(&mut self) -> Result<&BTreeMap<String, i32>, Error> {
+        if self.at_first.is_none() {
+            let metadata = patiently(|| self.consumer.fetch_metadata(None, PATIENCE))?;
+            let topics = metadata.topics().iter();
+            let counts = topics.map(|topic| {
+                let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+                (topic.name().to_owned(), count)
+            });
+            self.at_first = Some(counts.collect());
+        }
+        Ok(self.at_first.get_or_insert_default())
     }
 
     /// Where that is in each of the partitions.

@@ -196,6 +196,7 @@ impl ProducerSettings {
 
     /// Checks every setting.
     pub(in crate::kafka) fn checked(&self) -> Result<ClientConfig, Error> {
+        self.connection.check()?;
         let refuse = |field: &str, value: String, why: &str| {
             Err(Error::Invalid {
                 field: field.to_owned(),
