@@ -1,4 +1,5 @@
-//! What rdkafka does not offer: taking the records of a partition's queue by the hundred.
+//! What rdkafka does not offer: taking the records of a partition's queue by the hundred, and seeing what a
+//! client was told in the end.
 //!
 //! This is the only file of the room that calls librdkafka itself, and the only unsafe code of it.
 //! `rd_kafka_consume_batch_queue` costs about half of what `poll` does for each record: no event, no
@@ -21,6 +22,7 @@ use std::thread::Thread;
 
 use rdkafka::bindings as sys;
 use rdkafka::bindings::rd_kafka_timestamp_type_t as Kind;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
@@ -139,6 +141,30 @@ pub(super) fn known_end<C: ConsumerContext>(
         )
     };
     (known == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
+/// Every property as a client has it, by name: also those that nobody set, and those that others changed.
+/// librdkafka leaves secrets out.
+pub(super) fn effective<C: ClientContext>(client: &Client<C>) -> Vec<(String, String)> {
+    let mut count = 0;
+    // SAFETY: the client lives, and its configuration with it; it is only read. What is dumped is ours until
+    // it is freed, below.
+    let dump = unsafe {
+        let config = sys::rd_kafka_conf(client.native_ptr());
+        sys::rd_kafka_conf_dump(config.cast_mut(), &raw mut count)
+    };
+    // SAFETY: so many pointers to C strings, names and values in turn.
+    let texts = unsafe { slice::from_raw_parts(dump, count) };
+    let text = |at: *const c_char| {
+        // SAFETY: as above; it is copied before it is freed.
+        let text = unsafe { CStr::from_ptr(at) };
+        text.to_string_lossy().into_owned()
+    };
+    let pairs = texts.chunks_exact(2).map(|pair| (text(pair[0]), text(pair[1])));
+    let all = pairs.collect();
+    // SAFETY: as it was given, once.
+    unsafe { sys::rd_kafka_conf_dump_free(dump, count) };
+    all
 }
 
 /// Messages that are still to be destroyed, also if the closure they are given to panics.

@@ -7,7 +7,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
-use crate::kafka::properties::Properties;
+use crate::kafka::properties::{self, Properties};
 
 /// What a consumer is to read, and how.
 ///
@@ -396,6 +396,15 @@ impl ConsumerSettings {
             all.leave_out("heartbeat.interval.ms");
         }
         Ok(all)
+    }
+
+    /// All that the client has once it is made, by librdkafka's own names: also what nobody set, and what
+    /// it sets by itself. A client is made for that, which connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::Settings`] for settings that cannot be, alone or together.
+    pub fn effective(&self) -> Result<Properties, Error> {
+        properties::effective_of_consumer(self.checked()?)
     }
 
     /// Checks every setting.
