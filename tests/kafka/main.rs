@@ -15,6 +15,9 @@ mod membership;
 mod partitioned;
 mod peer_complaints;
 mod rebalances;
+mod row_b1;
+mod row_b4;
+mod row_b6;
 #[cfg(feature = "kafka-tls")]
 mod secured;
 mod sink;

@@ -33,6 +33,8 @@ const TURN: usize = 2048;
 const REST: Duration = Duration::from_millis(100);
 /// How often it looks whether what is taken away has drained.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long an answer of the brokers is waited for that can be done without.
+const A_MOMENT: Duration = Duration::from_millis(500);
 /// How long an answer of the brokers is waited for, where the thread has to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -373,10 +375,36 @@ impl<'a> Reader<'a> {
         if paused.count() > 0 {
             self.consumer.pause(&paused)?;
         }
+        self.ask_for_committed(&places);
         let mut state = self.shared.lock();
         state.counts.rebalances += 1;
         state.wake();
         Ok(())
+    }
+
+    /// Asks what the group has committed of these, so that their lag is known before a record comes. Nothing
+    /// else depends on it.
+    fn ask_for_committed(&self, places: &[TopicPartition]) {
+        let mut list = TopicPartitionList::new();
+        for place in places {
+            list.add_partition(&place.topic, place.partition);
+        }
+        if list.count() == 0 {
+            return;
+        }
+        let Ok(list) = self.consumer.committed_offsets(list, A_MOMENT) else {
+            return;
+        };
+        let begins = self.shared.settings.start.from == ReadFrom::Committed;
+        let mut state = self.shared.lock();
+        for element in list.elements() {
+            let place = TopicPartition::new(element.topic(), element.partition());
+            if let (Offset::Offset(next), Some(partition)) =
+                (element.offset(), state.partitions.get_mut(&place))
+            {
+                partition.was_committed(next, begins);
+            }
+        }
     }
 
     /// Where partitions are begun that this process has for the first time.
@@ -767,7 +795,7 @@ impl<'a> Reader<'a> {
         let positions = self.confirming.iter().filter_map(|(place, records)| {
             Some(Position {
                 at: Arc::new(place.clone()),
-                sequence: 0,
+                sequence: None,
                 next: records.last()?.offset() + 1,
             })
         });
