@@ -11,11 +11,18 @@
 mod broker;
 mod consumer;
 mod dead_letters;
+mod membership;
 mod partitioned;
+mod peer_complaints;
 mod rebalances;
 mod row_a6;
 mod row_a7;
+mod row_b1;
+mod row_b4;
+mod row_b6;
 mod row_b7;
+#[cfg(feature = "kafka-tls")]
+mod secured;
 mod sink;
 mod support;
 mod topics;

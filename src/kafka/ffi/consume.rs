@@ -144,7 +144,7 @@ pub(in crate::kafka) fn known_end<C: ConsumerContext>(
 }
 
 /// Whether the consumer is a member of its group now, as far as it knows.
-pub(super) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+pub(in crate::kafka) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
     // SAFETY: the client lives as long as `consumer`; what it gives is a C string that is ours to free.
     unsafe {
         let client = consumer.client().native_ptr();
