@@ -1,4 +1,5 @@
-//! What rdkafka does not offer: taking the records of a partition's queue by the hundred.
+//! What rdkafka does not offer: taking the records of a partition's queue by the hundred, and headers
+//! whose names are any bytes.
 //!
 //! This is the only file of the room that calls librdkafka itself, and the only unsafe code of it.
 //! `rd_kafka_consume_batch_queue` costs about half of what `poll` does for each record: no event, no
@@ -11,6 +12,7 @@
 //! - The callback gets a pointer to a [`Thread`] that lives as long as it is registered: librdkafka
 //!   calls it, and lets go of it, under the lock of the queue.
 //! - One thread takes from a queue at a time: `take` needs `&mut self`.
+//! - A header's name is looked at by librdkafka alone, which takes it for bytes: [`add_header`].
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -22,6 +24,7 @@ use std::thread::Thread;
 use rdkafka::bindings as sys;
 use rdkafka::bindings::rd_kafka_timestamp_type_t as Kind;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::record::{Parts, Timestamp};
@@ -139,6 +142,14 @@ pub(super) fn known_end<C: ConsumerContext>(
         )
     };
     (known == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
+/// Adds a header whose name need not be text: a record that was read is written as it was.
+pub(super) fn add_header(headers: OwnedHeaders, name: &[u8], value: Option<&[u8]>) -> OwnedHeaders {
+    // SAFETY: `insert` hands pointer and length to librdkafka, which copies that many bytes, and does
+    // nothing else with the name: nobody relies on its being UTF-8.
+    let key = unsafe { std::str::from_utf8_unchecked(name) };
+    headers.insert(Header { key, value })
 }
 
 /// Messages that are still to be destroyed, also if the closure they are given to panics.

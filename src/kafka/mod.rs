@@ -83,7 +83,10 @@ pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
     partitioned, source,
 };
-pub use dead_letters::DeadLetterTopic;
+pub use dead_letters::{
+    DeadLetterAdmin, DeadLetterTopic, Letter, LetterFilter, LetterState, Provenance, Replay,
+    Resolved, States,
+};
 pub use error::Error;
 pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};

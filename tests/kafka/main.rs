@@ -11,7 +11,9 @@
 mod broker;
 mod consumer;
 mod dead_letters;
+mod letters;
 mod partitioned;
+mod poison;
 mod rebalances;
 mod sink;
 mod support;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 pub(super) use operator::Positions;
 pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
+pub(super) use thread::patiently;
 
 use super::ffi::known_end;
 use super::record::{Record, TopicPartition};

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 use rdkafka::util::IntoOpaque;
 
+use crate::kafka::ffi::add_header;
 use crate::kafka::record::Record;
 
 /// A record to be written.
@@ -61,12 +62,12 @@ impl ProducerRecord {
         topic: Arc<str>,
         key: Option<Bytes>,
         value: Option<Bytes>,
-        headers: &[(Bytes, Option<Bytes>)],
+        headers: Vec<(Bytes, Option<Bytes>)>,
     ) -> ProducerRecord {
         ProducerRecord {
             key,
             value,
-            headers: headers.to_vec(),
+            headers,
             ..ProducerRecord::to(topic)
         }
     }
@@ -90,6 +91,18 @@ impl ProducerRecord {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> ProducerRecord {
         let name = Bytes::from(name.into());
         self.headers.push((name, Some(value.into())));
+        self
+    }
+
+    /// Adds a header as it is: its name any bytes but a zero byte, where readers end it; its value any bytes
+    /// or none.
+    #[must_use]
+    pub fn header_bytes(
+        mut self,
+        name: impl Into<Bytes>,
+        value: Option<impl Into<Bytes>>,
+    ) -> ProducerRecord {
+        self.headers.push((name.into(), value.map(Into::into)));
         self
     }
 
@@ -117,10 +130,7 @@ impl ProducerRecord {
         if !self.headers.is_empty() {
             let mut headers = OwnedHeaders::new_with_capacity(self.headers.len());
             for (name, value) in &self.headers {
-                headers = headers.insert(Header {
-                    key: &String::from_utf8_lossy(name),
-                    value: value.as_deref(),
-                });
+                headers = add_header(headers, name, value.as_deref());
             }
             base.headers = Some(headers);
         }

@@ -218,7 +218,7 @@ fn abort(producer: &BaseProducer<Replies>) -> Result<(), KafkaError> {
 }
 
 /// Makes the same call again while the client says that it may.
-fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+pub(in crate::kafka) fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     loop {
         match call() {
             Err(KafkaError::Transaction(error)) if error.is_retriable() => thread::sleep(AGAIN),
@@ -228,7 +228,7 @@ fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     }
 }
 
-fn failure(error: KafkaError) -> Error {
+pub(in crate::kafka) fn failure(error: KafkaError) -> Error {
     let KafkaError::Transaction(inner) = &error else {
         return error.into();
     };
