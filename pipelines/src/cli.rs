@@ -37,6 +37,10 @@ pub(crate) enum Command {
     /// Runs the HTTP service alone: it takes orders and tells how often it got each.
     #[command(long_about = HTTP_LOG_HELP)]
     HttpLog(HttpLogOptions),
+    /// Lists, shows, replays and discards the letters of a dead-letter topic.
+    #[cfg(feature = "kafka")]
+    #[command(long_about = crate::dead_letters::HELP)]
+    DeadLetters(crate::dead_letters::Options),
 }
 
 const ORDERS_HELP: &str = "\

@@ -2,6 +2,8 @@
 
 mod cli;
 mod csv;
+#[cfg(feature = "kafka")]
+mod dead_letters;
 mod event;
 mod http_log;
 mod input;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
                 match command {
                     Command::Orders(options) => orders::run(options).await,
                     Command::HttpLog(options) => http_log::run(options).await,
+                    #[cfg(feature = "kafka")]
+                    Command::DeadLetters(options) => dead_letters::run(options).await,
                 }
             });
             // A blocked read of standard input must not hold up the end.

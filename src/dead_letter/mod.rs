@@ -31,6 +31,8 @@ use crate::error::BoxError;
 use crate::outcome::Reason;
 use crate::time::Time;
 
+#[cfg(feature = "kafka")]
+pub(crate) use file::exact;
 pub use file::{DeadLetterFile, Durability};
 pub(crate) use queue::{Letters, Offer, Port};
 pub(crate) use sink::{BATCH, LetterSink};

@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::provenance::{Header, Provenance};
+use crate::dead_letter::exact;
+use crate::json::quote;
 use crate::kafka::record::Record;
 
 /// A dead letter as it is found in its topic.
@@ -108,6 +110,56 @@ impl Letter {
         self.provenance.error_timestamp_ms.or(self.timestamp_ms)
     }
 
+    /// All of it as one JSON object, in one line: `letter` (`partition@offset`), `state` with `state_at_ms`
+    /// and `replayed_to` where it has one, `put_aside_ms`, the fields of its [`Provenance`] by the names of
+    /// their headers with `_` for `-`, and `key`, `value` and `headers` (each with `name` and `value`). Bytes
+    /// that are no UTF-8 are in base64, with `_base64` behind their name; what is not there is left out.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut fields = vec![
+            format!("\"letter\":\"{self}\""),
+            format!("\"state\":\"{}\"", self.state.name()),
+        ];
+        let mut number = |name: &str, number: Option<i64>| {
+            fields.extend(number.map(|number| format!("\"{name}\":{number}")));
+        };
+        let told = &self.provenance;
+        match &self.state {
+            LetterState::Pending => {}
+            LetterState::Replayed { at_ms, .. } | LetterState::Discarded { at_ms } => {
+                number("state_at_ms", Some(*at_ms));
+            }
+        }
+        number("put_aside_ms", self.put_aside_ms());
+        number("original_partition", told.partition.map(i64::from));
+        number("original_offset", told.offset);
+        number("original_timestamp", told.timestamp_ms);
+        number("error_timestamp", told.error_timestamp_ms);
+        number("tries", told.tries.map(i64::from));
+        number("retry_count", told.retry_count.map(i64::from));
+        let mut text = |name: &str, text: Option<&str>| {
+            fields.extend(text.map(|text| format!("\"{name}\":{}", quote(text))));
+        };
+        if let LetterState::Replayed { to, .. } = &self.state {
+            text("replayed_to", Some(to));
+        }
+        text("original_topic", told.topic.as_deref());
+        text("error_class", told.error_class.as_deref());
+        text("error_message", told.error_message.as_deref());
+        text("error_reason", told.error_reason.as_deref());
+        text("stage", told.stage.as_deref());
+        fields.extend(self.key.as_deref().map(|bytes| exact("key", bytes)));
+        fields.extend(self.value.as_deref().map(|bytes| exact("value", bytes)));
+        let headers = self.headers.iter().map(|(name, value)| {
+            let mut fields = vec![exact("name", name)];
+            fields.extend(value.as_deref().map(|bytes| exact("value", bytes)));
+            format!("{{{}}}", fields.join(","))
+        });
+        let headers: Vec<String> = headers.collect();
+        fields.push(format!("\"headers\":[{}]", headers.join(",")));
+        format!("{{{}}}", fields.join(","))
+    }
+
     /// Bytes of key, value and own headers.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -134,6 +186,33 @@ impl fmt::Display for Letter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_letter_as_json_has_its_exact_bytes() {
+        let letter = Letter {
+            partition: 2,
+            offset: 9,
+            timestamp_ms: Some(7),
+            key: Some(Bytes::from_static(b"\xff")),
+            value: None,
+            headers: vec![(Bytes::from_static(b"a\"b"), Some(Bytes::new()))],
+            provenance: Provenance {
+                topic: Some("orders".to_owned()),
+                offset: Some(5),
+                tries: Some(4),
+                error_message: Some("line\nbreak".to_owned()),
+                ..Provenance::default()
+            },
+            state: LetterState::Replayed {
+                at_ms: 8,
+                to: "orders".to_owned(),
+            },
+        };
+        assert_eq!(
+            letter.to_json(),
+            r#"{"letter":"2@9","state":"replayed","state_at_ms":8,"put_aside_ms":7,"original_offset":5,"tries":4,"replayed_to":"orders","original_topic":"orders","error_message":"line\nbreak","key_base64":"/w==","headers":[{"name":"a\"b","value":""}]}"#
+        );
+    }
 
     #[test]
     fn a_mark_says_the_state() {
