@@ -234,6 +234,7 @@ mod tests {
             error_type: "Bad",
             reason: Reason::Error,
             tries: 1,
+            again: crate::dead_letter::Again::Never,
             at: Time::ZERO,
         }
     }

@@ -76,6 +76,7 @@ mod producer;
 mod profiles;
 mod properties;
 mod record;
+mod retry;
 mod transactions;
 
 pub use connection::{Connection, Sasl, Tls};
@@ -92,6 +93,7 @@ pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
+pub use retry::{GivenUp, RetryCounts, RetryTopics};
 pub use transactions::{TransactionSettings, TransactionalSink};
 
 use rdkafka::config::RDKafkaLogLevel;

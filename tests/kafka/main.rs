@@ -15,6 +15,7 @@ mod letters;
 mod partitioned;
 mod poison;
 mod rebalances;
+mod retry;
 mod sink;
 mod support;
 mod transactions;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::provenance::{Header, Provenance};
 use crate::chunk::{Origin, Record};
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
@@ -103,7 +105,8 @@ impl DeadLetterTopic {
                 .into());
             }
         };
-        Ok(put_aside(topic, letter, record, own, &provenance))
+        let value = letter.payload.clone().or_else(|| record.payload.clone());
+        Ok(put_aside(topic, value, record, own, &provenance))
     }
 }
 
@@ -130,12 +133,11 @@ pub(in crate::kafka) fn told<'a>(
 /// A record on its way to another topic.
 pub(in crate::kafka) fn put_aside(
     topic: Arc<str>,
-    letter: &DeadLetter,
+    value: Option<Bytes>,
     record: &Record,
     own: &[Header],
     provenance: &Provenance,
 ) -> ProducerRecord {
-    let value = letter.payload.clone().or_else(|| record.payload.clone());
     let mut headers = own.to_vec();
     provenance.write(&mut headers);
     ProducerRecord::exactly(topic, record.key.clone(), value, headers)
