@@ -93,7 +93,7 @@ pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
-pub use retry::{GivenUp, RetryCounts, RetryTopics};
+pub use retry::{GivenUp, RetryCounts, RetryInPlace, RetryTopics};
 pub use transactions::{TransactionSettings, TransactionalSink};
 
 use rdkafka::config::RDKafkaLogLevel;

@@ -16,6 +16,7 @@ mod partitioned;
 mod poison;
 mod rebalances;
 mod retry;
+mod row_b3;
 mod sink;
 mod support;
 mod transactions;
