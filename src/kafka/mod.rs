@@ -71,6 +71,7 @@ mod consumer;
 mod dead_letters;
 mod error;
 mod ffi;
+mod headers;
 mod planner;
 mod producer;
 mod profiles;
@@ -89,6 +90,7 @@ pub use dead_letters::{
     Resolved, States,
 };
 pub use error::Error;
+pub use headers::{MalformedTrace, Trace, TraceIds};
 pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
 pub use properties::Properties;

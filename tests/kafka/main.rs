@@ -19,4 +19,5 @@ mod retry;
 mod row_b3;
 mod sink;
 mod support;
+mod trace;
 mod transactions;

@@ -106,6 +106,13 @@ impl ProducerRecord {
         self
     }
 
+    /// Leaves out all headers of that name.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> ProducerRecord {
+        self.headers.retain(|(own, _)| own != name.as_bytes());
+        self
+    }
+
     /// To that partition, whatever its key.
     #[must_use]
     pub fn partition(mut self, partition: i32) -> ProducerRecord {
