@@ -74,7 +74,7 @@ pub(super) fn make_topic(
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let made = wait_for(admin.create_topics(&[new], &options))?;
     match made.into_iter().next() {
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
+        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
         Some(Err((_, RDKafkaErrorCode::TopicAuthorizationFailed))) => Err(Error::Authorization {
             what: topic.to_owned(),
             why: "it may not be created".to_owned(),

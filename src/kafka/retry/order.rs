@@ -136,9 +136,10 @@ impl RetryTopics {
                 Held::Behind => OnError::Behind,
                 Held::Unknown(_) | Held::Full(_) => OnError::Stop,
             });
-        match self.keeps_order() {
-            true => flow,
-            false => flow.refused("`in_key_order` needs `RetryTopics::keep_key_order`".to_owned()),
+        if self.keeps_order() {
+            flow
+        } else {
+            flow.refused("`in_key_order` needs `RetryTopics::keep_key_order`".to_owned())
         }
     }
 }

@@ -133,10 +133,13 @@ pub(super) struct Counters {
     pub(super) dead: AtomicU64,
 }
 
+/// Names the retry topic of a topic for a delay.
+type NameOf = dyn Fn(&str, usize) -> String + Send + Sync;
+
 #[derive(Clone)]
 enum Naming {
     Suffix(String),
-    By(Arc<dyn Fn(&str, usize) -> String + Send + Sync>),
+    By(Arc<NameOf>),
 }
 
 impl RetryTopics {
