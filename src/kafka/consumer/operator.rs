@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,10 +17,10 @@ use super::partition::{Due, Partition};
 use super::settings::Commits;
 use super::shared::{Shared, State};
 use super::thread;
-use crate::chunk::{Chunk, Element, Meta};
+use crate::chunk::{Chunk, Originals};
 use crate::error::{Cause, Stop};
 use crate::flow::Accounts;
-use crate::kafka::record::{Record, TopicPartition};
+use crate::kafka::record::{Batch, Record, TopicPartition};
 use crate::mark::{Barrier, CommitToken, Mark};
 use crate::operator::{Answer, Context, Control, Demand, Fill, Held, Operator};
 use crate::position::{Epoch, Generation, Tracker, Unresolved};
@@ -363,23 +365,14 @@ impl ConsumerStage {
                 continue;
             };
             let mut offsets = Vec::with_capacity(want.items.min(partition.queued()));
-            let keeps_origin = self.shared.settings.origin;
             let count = want.items.min(credit);
             partition.pop(count, want.bytes, due, |record| {
                 offsets.push(record.offset());
-                if keeps_origin {
-                    let origin = Some(Arc::new(record.origin()));
-                    out.push(Element {
-                        value: record,
-                        meta: Meta {
-                            origin,
-                            ..Meta::default()
-                        },
-                    });
-                } else {
-                    out.push_value(record);
-                }
+                out.push_value(record);
             });
+            if self.shared.settings.origin {
+                out.columns.originate(&origins(&out.values));
+            }
             out.columns.weigh(out.values.iter().map(Record::weight));
             self.since_barrier += offsets.len();
             partition.handed(cx.now(), offsets.len() as u64);
@@ -398,6 +391,26 @@ impl ConsumerStage {
 /// Milliseconds since 1970.
 fn now_ms(cx: &Context<'_, '_>) -> i64 {
     i64::try_from(time::since_1970(cx.now()).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The batches of these records, each with the places that follow one another in it.
+fn origins<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Vec<(Arc<dyn Originals>, Range<u32>)> {
+    let mut all: Vec<(Arc<dyn Originals>, Range<u32>)> = Vec::new();
+    for record in records {
+        let (batch, place) = record.origin();
+        if let Some((last, places)) = all.last_mut()
+            && places.end == place
+            && ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(batch))
+        {
+            places.end += 1;
+            continue;
+        }
+        let batch: Arc<dyn Originals> = Arc::<Batch>::clone(batch);
+        all.push((batch, place..place + 1));
+    }
+    all
 }
 
 impl Operator<Record> for ConsumerStage {

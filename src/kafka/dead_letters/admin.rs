@@ -253,7 +253,7 @@ impl DeadLetterAdmin {
     ) -> Result<Resolved, Error> {
         let scanner = self.scanner()?;
         let now_ms = i64::try_from(time::unix_ns() / 1_000_000).unwrap_or(i64::MAX);
-        let transactions = if dry {
+        let mut transactions = if dry {
             None
         } else {
             Some(self.begin(&scanner)?)
@@ -268,11 +268,11 @@ impl DeadLetterAdmin {
                 Some((record, state)) => batch.add(&self.marks, &letter, record, &state),
             }
             if batch.is_full() {
-                batch.flush(transactions.as_ref(), &mut resolved)?;
+                batch.flush(transactions.as_mut(), &mut resolved)?;
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        batch.flush(transactions.as_ref(), &mut resolved)?;
+        batch.flush(transactions.as_mut(), &mut resolved)?;
         Ok(resolved)
     }
 
@@ -388,7 +388,7 @@ impl Batch {
 
     fn flush(
         &mut self,
-        transactions: Option<&Transactions>,
+        transactions: Option<&mut Transactions>,
         resolved: &mut Resolved,
     ) -> Result<(), Error> {
         let batch = std::mem::take(self);

@@ -17,6 +17,7 @@ use rdkafka::util::Timeout;
 use super::letter::LetterState;
 use super::scan::{PATIENCE, Scanner, Watch};
 use crate::kafka::error::Error;
+use crate::kafka::ffi::{Hears, Sender};
 use crate::kafka::producer::ProducerRecord;
 use crate::kafka::properties::Properties;
 use crate::kafka::transactions::{again, failure};
@@ -105,19 +106,27 @@ fn wait_for<F: Future>(future: F) -> F::Output {
 }
 
 impl ProducerContext for Watch {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let error = result.as_ref().err().map(|(error, _)| error.clone());
+        self.reports(&mut std::iter::once((number, error)));
+    }
+}
+
+impl Hears for Watch {
     // The client aborts the transaction; this says why.
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            lock(&self.0).get_or_insert_with(|| Error::from(error.clone()));
+    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<KafkaError>)>) {
+        for error in reports.filter_map(|(_, error)| error) {
+            lock(&self.0).get_or_insert_with(|| Error::from(error));
         }
     }
 }
 
 /// Writes records in transactions: all of one, or none.
 pub(super) struct Transactions {
-    producer: BaseProducer<Watch>,
+    producer: Arc<BaseProducer<Watch>>,
+    sender: Sender<Watch>,
 }
 
 impl Transactions {
@@ -129,18 +138,20 @@ impl Transactions {
         let producer: BaseProducer<Watch> = properties
             .checked()?
             .create_with_context(Watch::default())?;
-        let transactions = Transactions { producer };
+        let producer = Arc::new(producer);
+        let sender = Sender::new(Arc::clone(&producer));
+        let transactions = Transactions { producer, sender };
         let begun = again(|| transactions.producer.init_transactions(PATIENCE));
         transactions.told(begun)?;
         Ok(transactions)
     }
 
     /// Writes these in one transaction.
-    pub(super) fn write(&self, records: &[ProducerRecord]) -> Result<(), Error> {
+    pub(super) fn write(&mut self, records: &[ProducerRecord]) -> Result<(), Error> {
         self.told(again(|| self.producer.begin_transaction()))?;
         let written = self.send(records).and_then(|()| {
             self.producer.flush(Timeout::Never)?;
-            Producer::context(&self.producer).check()?;
+            Producer::context(&*self.producer).check()?;
             let committed = again(|| self.producer.commit_transaction(Timeout::Never));
             committed.map_err(failure)
         });
@@ -151,17 +162,17 @@ impl Transactions {
         written
     }
 
-    fn send(&self, records: &[ProducerRecord]) -> Result<(), Error> {
+    fn send(&mut self, records: &[ProducerRecord]) -> Result<(), Error> {
         for record in records {
             loop {
-                match self.producer.send(record.base(())) {
+                match self.sender.send(record.outgoing(), 0) {
                     Ok(()) => break,
-                    Err((error, _))
+                    Err(error)
                         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) =>
                     {
                         self.producer.poll(Duration::from_millis(10));
                     }
-                    Err((error, _)) => return Err(error.into()),
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
@@ -171,7 +182,7 @@ impl Transactions {
     /// What an error means; what the client told meanwhile says it better.
     fn told(&self, result: Result<(), KafkaError>) -> Result<(), Error> {
         result.map_err(|error| {
-            let told = Producer::context(&self.producer).check();
+            let told = Producer::context(&*self.producer).check();
             told.err().unwrap_or_else(|| failure(error))
         })
     }

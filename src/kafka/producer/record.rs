@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::BaseRecord;
-use rdkafka::util::IntoOpaque;
 
-use crate::kafka::ffi::add_header;
+use crate::kafka::ffi::Outgoing;
 use crate::kafka::record::Record;
 
 /// A record to be written.
@@ -128,20 +125,15 @@ impl ProducerRecord {
     }
 
     /// As the client takes it.
-    pub(in crate::kafka) fn base<O: IntoOpaque>(&self, opaque: O) -> BaseRecord<'_, [u8], [u8], O> {
-        let mut base = BaseRecord::with_opaque_to(&self.topic, opaque);
-        base.partition = self.partition;
-        base.key = self.key.as_deref();
-        base.payload = self.value.as_deref();
-        base.timestamp = self.timestamp;
-        if !self.headers.is_empty() {
-            let mut headers = OwnedHeaders::new_with_capacity(self.headers.len());
-            for (name, value) in &self.headers {
-                headers = add_header(headers, name, value.as_deref());
-            }
-            base.headers = Some(headers);
+    pub(in crate::kafka) fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            topic: &self.topic,
+            partition: self.partition,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &self.headers,
+            timestamp: self.timestamp,
         }
-        base
     }
 
     /// The topic it goes to.

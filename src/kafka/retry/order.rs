@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::settings::RetryTopics;
-use crate::chunk::Origin;
+use crate::chunk::Originals;
 use crate::flow::{DeadLetters, Flow, OnError};
 use crate::kafka::consumer::ConsumerHandle;
 use crate::kafka::dead_letters::{Provenance, Scanner};
@@ -197,10 +197,8 @@ struct Place {
 impl Place {
     /// That of a record with a key, and how often it was put aside.
     fn of(record: &Record) -> (Option<Place>, u32) {
-        let Origin::Record(origin) = record.origin() else {
-            return (None, 0);
-        };
-        let first = Provenance::of(&origin).1;
+        let (batch, number) = record.origin();
+        let first = Provenance::of(&batch.record(number)).1;
         let count = first.retry_count.unwrap_or(0);
         let place = || {
             Some(Place {

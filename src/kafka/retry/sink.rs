@@ -152,12 +152,12 @@ impl DeadLetterSink for RetrySink {
         let mut records = Vec::with_capacity(letters.len());
         let mut fates = Vec::with_capacity(letters.len());
         for letter in &letters {
-            let parts = letter.origin.as_deref().map(Origin::records);
+            let parts = letter.origin.as_ref().map(Origin::records);
             let parts = parts.unwrap_or_default();
             if parts.is_empty() {
                 return Err("an element without its origin cannot be tried again".into());
             }
-            for record in parts {
+            for record in &parts {
                 let (record, fate, given_up) = self.record(letter, record)?;
                 records.push(record);
                 fates.push((fate, given_up));
@@ -171,10 +171,9 @@ impl DeadLetterSink for RetrySink {
     }
 
     fn reason(&self, letter: &DeadLetter) -> Reason {
-        let parts = letter.origin.as_deref().map(Origin::records);
-        let fates = parts.unwrap_or_default().into_iter();
-        let mut fates = fates.map(|record| self.fate(letter.again, &Provenance::of(record).1));
-        match fates.next() {
+        let parts = letter.origin.as_ref().map(Origin::records);
+        let first = parts.as_ref().and_then(|parts| parts.first());
+        match first.map(|record| self.fate(letter.again, &Provenance::of(record).1)) {
             Some(Fate::Retry(_) | Fate::Behind) => Reason::RetryLater,
             Some(Fate::Exhausted) => Reason::RetriesExhausted,
             Some(Fate::Dead) | None => letter.reason,

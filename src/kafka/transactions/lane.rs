@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext}
 use rdkafka::util::Timeout;
 
 use crate::kafka::error::Error;
+use crate::kafka::ffi::{Hears, Sender};
 use crate::kafka::producer::{ProducerRecord, poll_on_thread};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 
@@ -72,10 +73,16 @@ impl ClientContext for Replies {
 }
 
 impl ProducerContext for Replies {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
+    fn delivery(&self, _: &DeliveryResult<'_>, _: usize) {
+        self.reports(&mut std::iter::empty());
+    }
+}
+
+impl Hears for Replies {
     // A record that could not be written has its transaction aborted by the client.
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {
+    fn reports(&self, _: &mut dyn Iterator<Item = (usize, Option<KafkaError>)>) {
         if self.is_full.load(Ordering::Acquire) && self.is_full.swap(false, Ordering::AcqRel) {
             self.waker.wake();
         }
@@ -84,7 +91,7 @@ impl ProducerContext for Replies {
 
 /// A producer with its transactional id.
 pub(super) struct Lane {
-    producer: Arc<BaseProducer<Replies>>,
+    sender: Sender<Replies>,
     orders: SyncSender<Order>,
     /// A transaction is open: records may be sent.
     pub(super) is_open: bool,
@@ -109,7 +116,7 @@ impl Lane {
             .spawn(move || run(&own, &receiver))
             .map_err(|error| Error::Thread(error.to_string()))?;
         Ok(Lane {
-            producer,
+            sender: Sender::new(producer),
             orders,
             is_open: false,
         })
@@ -117,20 +124,22 @@ impl Lane {
 
     /// What the thread did since the last time.
     pub(super) fn replies(&mut self) -> Vec<Reply> {
-        std::mem::take(&mut *lock(&Producer::context(&*self.producer).replies))
+        std::mem::take(&mut *lock(
+            &Producer::context(&**self.sender.producer()).replies,
+        ))
     }
 
     /// Hands a record to the client; false if it has no room now.
-    pub(super) fn send(&self, record: &ProducerRecord) -> Result<bool, Error> {
-        match self.producer.send(record.base(())) {
+    pub(super) fn send(&mut self, record: &ProducerRecord) -> Result<bool, Error> {
+        match self.sender.send(record.outgoing(), 0) {
             Ok(()) => Ok(true),
-            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
-                let replies = Producer::context(&*self.producer);
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                let replies = Producer::context(&**self.sender.producer());
                 replies.is_full.store(true, Ordering::Release);
                 // The last report may have come in between: then there is room.
-                Ok(self.producer.send(record.base(())).is_ok())
+                Ok(self.sender.send(record.outgoing(), 0).is_ok())
             }
-            Err((error, _)) => Err(error.into()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -143,7 +152,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        let replies = Producer::context(&*self.producer);
+        let replies = Producer::context(&**self.sender.producer());
         replies.stopping.store(true, Ordering::Release);
     }
 }
