@@ -200,6 +200,55 @@ fn beginning_anew_leaves_one_file_and_the_position() {
 }
 
 #[test]
+fn a_reader_takes_no_more_bytes_at_once_than_it_was_asked_for() {
+    let (_folder, path) = file(&[b"a", b"b", b"c", b"d"]);
+    let len = fs::metadata(&path).unwrap().len();
+    let segment = Segment {
+        first: 0,
+        next: 4,
+        path: Arc::from(&*path),
+        len,
+    };
+    let size = record(b"x").len() as u64;
+    let mut cursor = Cursor::open(segment, 0, 0).unwrap();
+    cursor.read(1, u64::MAX).unwrap();
+    // Wherever it stands in the file.
+    let counts = [size, size + 1].map(|bytes| cursor.read(9, bytes).unwrap().len());
+    assert_eq!(counts, [1, 2]);
+}
+
+#[test]
+fn a_position_that_was_passed_is_not_saved_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, _files) = files(&folder, u64::MAX);
+    for (next, saved) in [(7, 7), (3, 7), (8, 8)] {
+        let mut settled = Settled::default();
+        settled.base.next = next;
+        place.save(&settled, false).unwrap();
+        let found = Settled::read(folder.path()).unwrap().0.unwrap();
+        assert_eq!(found.base.next, saved);
+    }
+}
+
+#[test]
+fn files_that_are_settled_are_removed_when_they_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, mut files) = files(&folder, 1);
+    files.write(batch(&[b"a", b"b", b"c", b"d"])).unwrap();
+    let mut settled = Settled::default();
+    settled.base.next = 3;
+    place.save(&settled, false).unwrap();
+    let found = recover(&place).unwrap();
+    let firsts: Vec<_> = found.segments.iter().map(|each| each.first).collect();
+    assert_eq!((firsts, found.recovered.items), (vec![3], 1));
+    assert_eq!(place.list().unwrap().len(), 1);
+    // The newest stays, whatever is settled: numbers go on behind it.
+    settled.base.next = 4;
+    place.save(&settled, false).unwrap();
+    assert_eq!(recover(&place).unwrap().segments.len(), 1);
+}
+
+#[test]
 fn a_write_that_fails_is_told_with_the_file_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (place, mut files) = files(&folder, u64::MAX);
