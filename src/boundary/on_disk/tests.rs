@@ -3,8 +3,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::cursor::{Cursor, Entry};
 use super::error::Damage;
@@ -12,7 +14,8 @@ use super::files::{Batch, Files};
 use super::format::{self, FILE_HEAD, HEAD};
 use super::place::{Place, Segment, recover};
 use super::scanner::{Item, Scanner};
-use super::settled::Settled;
+use super::settled::{DiskPosition, Settled};
+use super::shared::Shared;
 use super::{DiskError, SyncPolicy};
 use crate::chunk::Meta;
 
@@ -228,6 +231,35 @@ fn a_position_that_was_passed_is_not_saved_again() {
         let found = Settled::read(folder.path()).unwrap().0.unwrap();
         assert_eq!(found.base.next, saved);
     }
+}
+
+#[test]
+fn what_is_settled_is_to_be_saved_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, mut files) = files(&folder, u64::MAX);
+    let found = recover(&place).unwrap();
+    let shared = Shared::new(place, found);
+    let is_unsaved = || shared.keeps(Waker::noop()).0;
+    for number in 1..=3 {
+        shared.wrote(files.write(batch(&[b"a"])).unwrap(), 1);
+        assert_eq!(shared.snapshot().written, number);
+    }
+    assert!(!is_unsaved());
+    let base = DiskPosition::default();
+    let above = Settled {
+        base,
+        done: vec![Range { start: 1, end: 2 }],
+    };
+    shared.settle(base, Some(above.clone()));
+    assert_eq!(shared.lock().settled(), &above);
+    assert_eq!(shared.snapshot().items, 2);
+    assert!(is_unsaved());
+    shared.save(false).unwrap();
+    assert!(!is_unsaved());
+    shared.settle(base, Some(above));
+    assert!(!is_unsaved(), "nothing is new");
+    shared.settle(DiskPosition { next: 1, ..base }, None);
+    assert!(is_unsaved());
 }
 
 #[test]
