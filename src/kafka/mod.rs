@@ -75,11 +75,13 @@ mod dead_letters;
 mod embedded;
 mod error;
 mod ffi;
+mod headers;
 mod planner;
 mod producer;
 mod profiles;
 mod properties;
 mod record;
+mod retry;
 mod transactions;
 
 pub use admin::{Admin, Created, GroupLag, PartitionDescription, Topic, TopicDescription};
@@ -88,16 +90,35 @@ pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
     partitioned, source,
 };
-pub use dead_letters::DeadLetterTopic;
+pub use dead_letters::{
+    DeadLetterAdmin, DeadLetterTopic, Letter, LetterFilter, LetterState, Provenance, Replay,
+    Resolved, States,
+};
 pub use embedded::EmbeddedCluster;
 pub use error::Error;
+pub use headers::{MalformedTrace, Trace, TraceIds};
 pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings, Publisher};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
+pub use retry::{GivenUp, RetryCounts, RetryInPlace, RetryTopics};
 pub use transactions::{TransactionSettings, TransactionalSink};
 
 use rdkafka::config::RDKafkaLogLevel;
+
+/// What a client need not even say: it goes by what is listened to when the client is made. rdkafka goes by
+/// the crate `log`, to which nobody listens here.
+fn log_level() -> RDKafkaLogLevel {
+    if tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG) {
+        RDKafkaLogLevel::Debug
+    } else if tracing::enabled!(target: "librdkafka", tracing::Level::INFO) {
+        RDKafkaLogLevel::Info
+    } else if tracing::enabled!(target: "librdkafka", tracing::Level::WARN) {
+        RDKafkaLogLevel::Warning
+    } else {
+        RDKafkaLogLevel::Error
+    }
+}
 
 /// What the client logs.
 fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -111,5 +132,49 @@ fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
             tracing::info!(target: "librdkafka", facility, "{message}");
         }
         RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Listens to what is not below a level.
+    struct From(Level);
+
+    impl Subscriber for From {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() <= self.0
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {}
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_client_says_what_is_listened_to() {
+        for (listens, says) in [
+            (Level::DEBUG, RDKafkaLogLevel::Debug),
+            (Level::INFO, RDKafkaLogLevel::Info),
+            (Level::WARN, RDKafkaLogLevel::Warning),
+            (Level::ERROR, RDKafkaLogLevel::Error),
+        ] {
+            let level = tracing::subscriber::with_default(From(listens), log_level);
+            assert_eq!(level as i32, says as i32, "{listens}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! How an embedded cluster behaves.
+//! How long groups of an embedded cluster wait for members.
 
 use std::time::Duration;
 
