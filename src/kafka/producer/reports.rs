@@ -23,8 +23,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 struct Bundle {
     /// How many have no report yet.
     left: usize,
-    error: Option<KafkaError>,
-    whole: oneshot::Sender<Result<(), KafkaError>>,
+    error: Option<Error>,
+    whole: oneshot::Sender<Result<(), Error>>,
 }
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl Bundles {
         };
         bundle.left -= 1;
         if let Some(error) = error {
-            bundle.error.get_or_insert(error);
+            bundle.error.get_or_insert_with(|| error.into());
         }
         if bundle.left == 0
             && let Some(bundle) = self.open.remove(&number)
@@ -49,11 +49,17 @@ impl Bundles {
             let _ = bundle.whole.send(bundle.error.map_or(Ok(()), Err));
         }
     }
+
+    /// Nobody waits for what the client cannot do: it would be tried until its time is over.
+    fn fail(&mut self, why: &Error) {
+        for bundle in std::mem::take(&mut self.open).into_values() {
+            let _ = bundle.whole.send(Err(why.clone()));
+        }
+    }
 }
 
 pub(super) struct Reporter {
     stopping: AtomicBool,
-    failed: Mutex<Option<Error>>,
     bundles: Mutex<Bundles>,
 }
 
@@ -64,7 +70,7 @@ impl ClientContext for Reporter {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(error) = Error::asynchronous(&error, reason) {
-            lock(&self.failed).get_or_insert(error);
+            lock(&self.bundles).fail(&error);
         }
     }
 }
@@ -97,7 +103,6 @@ impl Writer {
     pub(in crate::kafka) fn start(config: &ClientConfig) -> Result<Writer, Error> {
         let reporter = Reporter {
             stopping: AtomicBool::new(false),
-            failed: Mutex::new(None),
             bundles: Mutex::new(Bundles::default()),
         };
         let producer: Arc<BaseProducer<Reporter>> = Arc::new(config.create_with_context(reporter)?);
@@ -114,7 +119,7 @@ impl Writer {
         Producer::context(&*self.producer)
     }
 
-    fn open(&self, left: usize, whole: oneshot::Sender<Result<(), KafkaError>>) -> usize {
+    fn open(&self, left: usize, whole: oneshot::Sender<Result<(), Error>>) -> usize {
         let mut bundles = lock(&self.reporter().bundles);
         let number = bundles.next;
         bundles.next = number.wrapping_add(1);
@@ -130,7 +135,8 @@ impl Writer {
     /// Writes these records; ready when all are acknowledged.
     ///
     /// # Errors
-    /// The first that one of them ended with. The others may have been written.
+    /// The first that one of them ended with, or at once why the client is not let in. Any of them may have
+    /// been written, or may yet be.
     pub(in crate::kafka) async fn write(&self, records: &[ProducerRecord]) -> Result<(), Error> {
         if records.is_empty() {
             return Ok(());
@@ -150,14 +156,10 @@ impl Writer {
                 }
             }
         }
-        let error = match whole.await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.into(),
-            Err(_) => Error::Thread("nobody reports any more".to_owned()),
-        };
-        // The client may know better why than the record does, which ran out of time.
-        let known = lock(&self.reporter().failed).clone();
-        Err(known.unwrap_or(error))
+        match whole.await {
+            Ok(written) => written,
+            Err(_) => Err(Error::Thread("nobody reports any more".to_owned())),
+        }
     }
 }
 
