@@ -43,12 +43,16 @@ impl Workers {
 
     /// Starts a worker at that place.
     pub(crate) fn start(&mut self, place: u64) {
-        let worker = self.spawn(place, |_| {});
+        self.start_as(place, |_| {});
+    }
+
+    /// Starts one there that has another job than the others.
+    pub(crate) fn start_as(&mut self, place: u64, change: impl FnOnce(&mut Job)) {
+        let worker = self.spawn(place, change);
         assert!(self.at.insert(place, worker).is_none(), "it is taken");
     }
 
-    /// Starts one that nobody looks after, with another job than the others; it may have the place of one
-    /// that runs.
+    /// Starts one that nobody looks after; it may have the place of one that runs.
     pub(crate) fn spawn(&mut self, place: u64, change: impl FnOnce(&mut Job)) -> Worker {
         let number = self.next;
         self.next += 1;
