@@ -1,159 +1,116 @@
-//! Kafka, against the bare client on the same broker in the same run: interleaved rounds, medians.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-use forebay::kafka::{self, Connection, ConsumerSettings};
-use nix::sys::resource::{UsageWho, getrusage};
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+//! Kafka, beside the bare client and Kafka Streams on the same broker in the same run: rounds in turn,
+//! medians. Time on the wall, and processor time of the client's process, which is the figure to judge:
+//! broker and client share the machine.
+//!
+//! `cargo bench --bench kafka -- [consume] [produce] [transform] [--rounds N] [--records N] [--no-streams] [--only WORD]`
+//!
+//! `--only` takes the contestants whose name has that word.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_sign_loss
+)]
 
 #[path = "../../tests/infra/kafka/broker.rs"]
 mod broker;
+mod consume;
+mod measure;
+mod produce;
+mod setup;
+mod streams;
+mod transform;
 
-const TOPIC: &str = "bench";
-const PARTITIONS: i32 = 6;
+use forebay::topology::Guarantee;
 
-/// Processor time of this process so far.
-fn cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    let of = |time: nix::sys::time::TimeVal| {
-        Duration::from_secs(time.tv_sec().cast_unsigned())
-            + Duration::from_micros(time.tv_usec().cast_unsigned())
-    };
-    of(usage.user_time()) + of(usage.system_time())
-}
+use measure::{Cost, Rounds, table};
+use setup::Setup;
 
-#[derive(Clone, Copy)]
-struct Clock(Instant, Duration);
+type Contestant<'a> = (&'static str, &'a dyn Fn(&Setup) -> Cost);
 
-impl Clock {
-    fn now() -> Clock {
-        Clock(Instant::now(), cpu())
+/// Each once, in turn, round after round; a first round that warms up is not counted.
+fn compare(what: &str, setup: &Setup, rounds: usize, contestants: &[Contestant<'_>]) {
+    let contestants: Vec<_> = contestants
+        .iter()
+        .filter(|(name, _)| name.contains(&setup.only))
+        .collect();
+    if contestants.is_empty() {
+        return;
     }
-
-    /// Nanoseconds a record: on the wall, and of processors.
-    fn per(self, records: u64) -> (f64, f64) {
-        let each = |time: Duration| time.as_nanos() as f64 / records as f64;
-        (each(self.0.elapsed()), each(cpu().saturating_sub(self.1)))
-    }
-}
-
-fn config(bootstrap: &str, group: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    for (name, value) in [
-        ("bootstrap.servers", bootstrap),
-        ("group.id", group),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "earliest"),
-        ("fetch.queue.backoff.ms", "5"),
-        ("queued.min.messages", "100000"),
-        ("queued.max.messages.kbytes", "16384"),
-        ("isolation.level", "read_committed"),
-        ("partition.assignment.strategy", "cooperative-sticky"),
-    ] {
-        config.set(name, value);
-    }
-    config
-}
-
-fn produce(bootstrap: &str, records: u64, size: usize) {
-    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("linger.ms", "20")
-        .set("queue.buffering.max.messages", "1000000")
-        .create()
-        .unwrap();
-    let payload = vec![b'x'; size];
-    for number in 0..records {
-        let key = number.to_ne_bytes();
-        let partition = (number % PARTITIONS as u64) as i32;
-        let mut record = BaseRecord::to(TOPIC)
-            .key(&key[..])
-            .payload(&payload[..])
-            .partition(partition);
-        while let Err((_, back)) = producer.send(record) {
-            std::thread::sleep(Duration::from_millis(5));
-            record = back;
+    let mut all: Vec<Rounds> = contestants
+        .iter()
+        .map(|(name, _)| Rounds::new(name))
+        .collect();
+    for round in 0..=rounds {
+        for ((name, run), into) in contestants.iter().zip(&mut all) {
+            let cost = run(setup);
+            eprintln!("{what}, round {round}, {name}: {cost:.0?}");
+            if round > 0 {
+                into.add(cost);
+            }
         }
     }
-    producer.flush(Duration::from_secs(60)).unwrap();
-}
-
-/// The bare loop.
-fn bare(bootstrap: &str, group: &str, records: u64) -> (f64, f64) {
-    let consumer: BaseConsumer = config(bootstrap, group).create().unwrap();
-    consumer.subscribe(&[TOPIC]).unwrap();
-    let (mut seen, mut bytes, mut clock) = (0, 0, None);
-    while seen < records {
-        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            clock.get_or_insert_with(Clock::now);
-            seen += 1;
-            bytes += message.payload().unwrap_or_default().len();
-        }
-    }
-    std::hint::black_box(bytes);
-    clock.unwrap().per(records)
-}
-
-/// The same through a pipeline, with receipts and commits.
-fn piped(bootstrap: &str, group: &str, records: u64) -> (f64, f64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let settings = ConsumerSettings::new(Connection::to(bootstrap), group).topics([TOPIC]);
-        let (_handle, flow) = kafka::source(settings);
-        let seen = Arc::new(AtomicU64::new(0));
-        let bytes = Arc::new(AtomicU64::new(0));
-        let (at, sum) = (Arc::clone(&seen), Arc::clone(&bytes));
-        let mut local = (0_u64, 0_u64);
-        let mut running = flow
-            .window(16_384)
-            .for_each(move |record| {
-                local.0 += 1;
-                local.1 += record.value().unwrap_or_default().len() as u64;
-                at.store(local.0, Ordering::Relaxed);
-                sum.store(local.1, Ordering::Relaxed);
-            })
-            .run()
-            .unwrap();
-        while seen.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-        let clock = Clock::now();
-        while seen.load(Ordering::Relaxed) < records {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let per = clock.per(records);
-        let drained = running.drain(Duration::from_secs(20)).await.unwrap();
-        assert!(drained.still_running.is_empty());
-        running.snapshot().check().unwrap();
-        per
-    })
+    table(what, &all);
 }
 
 fn main() {
-    let broker = broker::Broker::start();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(broker::create_topics(
-        &broker.bootstrap,
-        &[(TOPIC, PARTITIONS)],
-    ));
-    let bootstrap = broker.bootstrap.clone();
-    let records = 2_000_000;
-    produce(&bootstrap, records, 100);
-    for round in 0..4 {
-        let (wall, cpu) = bare(&bootstrap, &format!("bare-{round}"), records);
-        println!("bare  {wall:7.0} ns a record on the wall, {cpu:7.0} of processors");
-        let (wall, cpu) = piped(&bootstrap, &format!("piped-{round}"), records);
-        println!("piped {wall:7.0} ns a record on the wall, {cpu:7.0} of processors");
+    let (mut rounds, mut records, mut with_streams) = (5, 1_000_000, true);
+    let (mut what, mut only) = (Vec::new(), String::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let number = |arguments: &mut dyn Iterator<Item = String>| {
+            arguments.next().and_then(|n| n.parse().ok()).unwrap()
+        };
+        match &*argument {
+            "--rounds" => rounds = number(&mut arguments),
+            "--records" => records = number(&mut arguments) as u64,
+            "--no-streams" => with_streams = false,
+            "--only" => only = arguments.next().unwrap_or_default(),
+            "--bench" => {}
+            _ => what.push(argument),
+        }
+    }
+    let asked = |name: &str| what.is_empty() || what.iter().any(|one| one == name);
+    let setup = Setup::new(records, only);
+    if asked("consume") {
+        compare(
+            "consume",
+            &setup,
+            rounds,
+            &[
+                ("poll of the bare client", &consume::polled),
+                ("batch queue of the bare client", &consume::batch_queue),
+                ("forebay, receipts and commits", &consume::forebay),
+            ],
+        );
+    }
+    if asked("produce") {
+        compare(
+            "produce",
+            &setup,
+            rounds,
+            &[
+                ("the bare client", &produce::bare),
+                ("forebay", &produce::forebay),
+            ],
+        );
+    }
+    if asked("transform") {
+        let at_least = |setup: &Setup| transform::forebay(setup, Guarantee::AtLeastOnce);
+        let exactly = |setup: &Setup| transform::forebay(setup, Guarantee::ExactlyOnce);
+        let streams_at_least = |setup: &Setup| streams::map(setup, "at_least_once");
+        let streams_exactly = |setup: &Setup| streams::map(setup, "exactly_once_v2");
+        let mut contestants: Vec<Contestant<'_>> = vec![
+            ("by hand, at least once, overlapping", &transform::by_hand),
+            ("forebay, at least once", &at_least),
+            ("forebay, exactly once, 100 ms windows", &exactly),
+        ];
+        if with_streams {
+            streams::prepare();
+            contestants.push(("Kafka Streams, at least once", &streams_at_least));
+            contestants.push(("Kafka Streams, exactly once v2, 100 ms", &streams_exactly));
+        }
+        compare("transform", &setup, rounds, &contestants);
     }
 }

@@ -4,6 +4,7 @@
 //! - [`overflow`]: choosing what a full buffer does.
 //! - [`failure`]: errors, panics, retries, dead letters, and what a source answers.
 //! - [`pressure`]: what to do when more comes than can be done.
+//! - `kafka`: topics as source and sink, and what is promised (with the feature `kafka`).
 //! - [`own_stage`]: writing a stage, a source or a sink of your own.
 
 #[doc = include_str!("concepts.md")]
@@ -33,6 +34,10 @@ macro_rules! plot {
 #[doc = plot!("plots/divert.svg")]
 #[doc = include_str!("plots/rest.md")]
 pub mod pressure {}
+
+#[cfg(feature = "kafka")]
+#[doc = include_str!("kafka.md")]
+pub mod kafka {}
 
 #[doc = include_str!("own_stage.md")]
 pub mod own_stage {}

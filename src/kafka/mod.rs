@@ -11,9 +11,11 @@
 //!   over by the hundred; where there is no room they stay in the client, partition by partition, and the
 //!   membership is kept.
 //! - [`to_kafka`](crate::flow::Flow::to_kafka) writes records and settles each when its report comes.
+//! - [`Publisher`] writes them one by one, for calls with a limit, a breaker and retries.
 //! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
 //!   records in one transaction with the positions they came from.
 //! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte.
+//! - [`Admin`] makes and describes topics, and tells how far a group is behind.
 //!
 //! # Guarantees
 //! | | positions are committed | on a crash |
@@ -35,7 +37,7 @@
 //! - Settings are checked before anything connects. Who is not let in learns it as an [`Error`] that says so.
 //!
 //! # What it does not do
-//! It makes no topics and keeps no schemas. It does not hide the client: each property of librdkafka can be
+//! It makes no topic that it is not told to make, and keeps no schemas. It does not hide the client: each property of librdkafka can be
 //! set and read, but for those that a promise stands on.
 //!
 //! # Example
@@ -66,29 +68,40 @@
 //! # Ok(()) }
 //! ```
 
+mod admin;
 mod connection;
 mod consumer;
 mod dead_letters;
+mod embedded;
 mod error;
 mod ffi;
+mod headers;
 mod planner;
 mod producer;
 mod profiles;
 mod properties;
 mod record;
+mod retry;
 mod transactions;
 
+pub use admin::{Admin, Created, GroupLag, PartitionDescription, Topic, TopicDescription};
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
     partitioned, source,
 };
-pub use dead_letters::DeadLetterTopic;
+pub use dead_letters::{
+    DeadLetterAdmin, DeadLetterTopic, Letter, LetterFilter, LetterState, Provenance, Replay,
+    Resolved, States,
+};
+pub use embedded::EmbeddedCluster;
 pub use error::Error;
+pub use headers::{MalformedTrace, Trace, TraceIds};
 pub use planner::{FEWEST, MOST, PartitionPlan};
-pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
+pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings, Publisher};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
+pub use retry::{GivenUp, RetryCounts, RetryInPlace, RetryTopics};
 pub use transactions::{TransactionSettings, TransactionalSink};
 
 use rdkafka::config::RDKafkaLogLevel;

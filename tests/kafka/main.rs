@@ -11,8 +11,24 @@
 mod broker;
 mod consumer;
 mod dead_letters;
+mod letters;
+mod membership;
 mod partitioned;
+mod peer_complaints;
+mod poison;
 mod rebalances;
+mod retry;
+mod row_a6;
+mod row_a7;
+mod row_b1;
+mod row_b3;
+mod row_b4;
+mod row_b6;
+mod row_b7;
+#[cfg(feature = "kafka-tls")]
+mod secured;
 mod sink;
 mod support;
+mod topics;
+mod trace;
 mod transactions;

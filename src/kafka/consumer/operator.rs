@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -11,15 +13,15 @@ use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::partition::Partition;
+use super::partition::{Due, Partition};
 use super::settings::Commits;
 use super::shared::{Shared, State};
 use super::thread;
-use crate::chunk::{Chunk, Element, Meta};
+use crate::chunk::{Chunk, Originals};
 use crate::error::{Cause, Stop};
 use crate::flow::Accounts;
 use crate::kafka::ffi::is_member;
-use crate::kafka::record::{Record, TopicPartition};
+use crate::kafka::record::{Batch, Record, TopicPartition};
 use crate::mark::{Barrier, CommitToken, Mark};
 use crate::operator::{Answer, Context, Control, Demand, Fill, Held, Operator};
 use crate::position::{Epoch, Generation, Tracker, Unresolved};
@@ -55,6 +57,8 @@ pub(super) struct ConsumerStage {
     paused: bool,
     /// The partition that had its turn last.
     last: Option<TopicPartition>,
+    /// When the next record is due that says when.
+    next_due: Option<Pin<Box<Sleep>>>,
 }
 
 /// The positions of a barrier, and whose they are.
@@ -109,6 +113,7 @@ impl ConsumerStage {
             draining: false,
             paused: false,
             last: None,
+            next_due: None,
         }
     }
 
@@ -295,6 +300,30 @@ impl ConsumerStage {
         state.ended
     }
 
+    /// Has the task woken when the next record is due. Meanwhile its partition gives nothing; the others go
+    /// on, and the client is polled.
+    fn wait_until_due(&mut self, cx: &mut Context<'_, '_>, state: &State) {
+        let Some(longest_ms) = self.shared.settings.until_due else {
+            return;
+        };
+        let now = now_ms(cx);
+        let waiting = state
+            .held_by(self.lane)
+            .filter(|partition| partition.gives());
+        let due = waiting
+            .filter_map(|partition| partition.due_ms(longest_ms))
+            .filter(|due| *due > now);
+        self.next_due = due.min().map(|due| {
+            let wait_ms = u64::try_from(due - now).unwrap_or(0);
+            Box::pin(time::sleep_until(cx.now() + Duration::from_millis(wait_ms)))
+        });
+        if let Some(sleep) = &mut self.next_due
+            && sleep.as_mut().poll(cx.task()).is_ready()
+        {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Hands over what waits of one partition, in turn: a tracker numbers a whole chunk.
     fn hand_over(
         &mut self,
@@ -305,12 +334,25 @@ impl ConsumerStage {
     ) {
         let capacity = self.shared.settings.hand_over;
         let mut tried = BTreeSet::new();
+        let due = self.shared.settings.until_due.map(|longest_ms| Due {
+            now_ms: now_ms(cx),
+            longest_ms,
+        });
+        let is_due = |partition: &Partition| {
+            due.is_none_or(|due| {
+                let first = partition.due_ms(due.longest_ms);
+                first.is_none_or(|first| first <= due.now_ms)
+            })
+        };
         loop {
             let mut behind = state
                 .partitions
                 .iter()
                 .filter(|(at, partition)| {
-                    partition.lane == self.lane && partition.gives() && !tried.contains(*at)
+                    partition.lane == self.lane
+                        && partition.gives()
+                        && !tried.contains(*at)
+                        && is_due(partition)
                 })
                 .map(|(at, _)| at);
             let next = match &self.last {
@@ -334,23 +376,14 @@ impl ConsumerStage {
                 continue;
             };
             let mut offsets = Vec::with_capacity(want.items.min(partition.queued()));
-            let keeps_origin = self.shared.settings.origin;
             let count = want.items.min(credit);
-            partition.pop(count, want.bytes, |record| {
+            partition.pop(count, want.bytes, due, |record| {
                 offsets.push(record.offset());
-                if keeps_origin {
-                    let origin = Some(Arc::new(record.origin()));
-                    out.push(Element {
-                        value: record,
-                        meta: Meta {
-                            origin,
-                            ..Meta::default()
-                        },
-                    });
-                } else {
-                    out.push_value(record);
-                }
+                out.push_value(record);
             });
+            if self.shared.settings.origin {
+                out.columns.originate(&origins(&out.values));
+            }
             out.columns.weigh(out.values.iter().map(Record::weight));
             self.since_barrier += offsets.len();
             partition.handed(cx.now(), offsets.len() as u64);
@@ -364,6 +397,31 @@ impl ConsumerStage {
             return;
         }
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms(cx: &Context<'_, '_>) -> i64 {
+    i64::try_from(time::since_1970(cx.now()).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The batches of these records, each with the places that follow one another in it.
+fn origins<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Vec<(Arc<dyn Originals>, Range<u32>)> {
+    let mut all: Vec<(Arc<dyn Originals>, Range<u32>)> = Vec::new();
+    for record in records {
+        let (batch, place) = record.origin();
+        if let Some((last, places)) = all.last_mut()
+            && places.end == place
+            && ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(batch))
+        {
+            places.end += 1;
+            continue;
+        }
+        let batch: Arc<dyn Originals> = Arc::<Batch>::clone(batch);
+        all.push((batch, place..place + 1));
+    }
+    all
 }
 
 impl Operator<Record> for ConsumerStage {
@@ -401,10 +459,11 @@ impl Operator<Record> for ConsumerStage {
             return Ok(Fill::Pending);
         }
         self.hand_over(cx, &mut state, out, want);
-        drop(state);
         if out.is_empty() {
+            self.wait_until_due(cx, &state);
             return Ok(Fill::Pending);
         }
+        drop(state);
         out.columns.stamp(cx.now());
         Ok(Fill::More)
     }

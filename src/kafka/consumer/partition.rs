@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kafka::dead_letters::DUE;
 use crate::kafka::record::{Record, TopicPartition};
 use crate::position::{Settled, Tracker};
 use crate::time::Time;
@@ -27,6 +28,8 @@ pub(super) struct Partition {
     pub(super) replay_from: Option<i64>,
     /// The first offset received since it was assigned.
     first: Option<i64>,
+    /// Where it is read on from, if that is what its group had committed.
+    begun: Option<i64>,
     /// How far the tracker had come when it was assigned: what lies before was another owner's.
     assigned_at: u64,
     /// How far it was settled at the last commit, and the offset that was committed.
@@ -34,6 +37,31 @@ pub(super) struct Partition {
     /// What was handed over and when: up to which number. One entry a chunk, at most one each
     /// [`GRAIN`] of time.
     handed: VecDeque<(u64, Time)>,
+}
+
+/// When a record is due that was put aside to be tried again: no later than so long after it was written,
+/// or a wrong header would hold up its partition for ever.
+fn due_ms(record: &Record, longest_ms: i64) -> Option<i64> {
+    let due: i64 = std::str::from_utf8(record.header(DUE)?)
+        .ok()?
+        .parse()
+        .ok()?;
+    let written = record.timestamp().millis();
+    Some(written.map_or(due, |written| due.min(written.saturating_add(longest_ms))))
+}
+
+/// The time, where records are handed over when they are due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) now_ms: i64,
+    pub(super) longest_ms: i64,
+}
+
+impl Due {
+    /// Whether that record is to be handed over.
+    fn takes(self, record: &Record) -> bool {
+        due_ms(record, self.longest_ms).is_none_or(|due| due <= self.now_ms)
+    }
 }
 
 /// How exactly the age of what is unsettled is known.
@@ -75,7 +103,8 @@ impl Room {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Position {
     pub(super) at: Arc<TopicPartition>,
-    pub(super) sequence: u64,
+    /// None where it is committed before its records are numbered.
+    pub(super) sequence: Option<u64>,
     /// The next record to read.
     pub(super) next: i64,
 }
@@ -93,6 +122,7 @@ impl Partition {
             seek: None,
             replay_from: None,
             first: None,
+            begun: None,
             assigned_at: 0,
             committed: (0, None),
             handed: VecDeque::new(),
@@ -108,6 +138,7 @@ impl Partition {
         self.phase = Phase::Owned;
         self.seek = None;
         self.first = None;
+        self.begun = None;
         self.assigned_at = settled;
         self.committed = (settled, None);
     }
@@ -155,6 +186,15 @@ impl Partition {
         capacity.saturating_sub(self.queued)
     }
 
+    /// When the first of the records that wait is due, if it says so: milliseconds since 1970.
+    pub(super) fn due_ms(&self, longest_ms: i64) -> Option<i64> {
+        let first = self
+            .batches
+            .iter()
+            .find_map(|batch| batch.as_slice().first())?;
+        due_ms(first, longest_ms)
+    }
+
     /// Records that came. They are dropped if the partition went elsewhere meanwhile, unless they are
     /// committed.
     pub(super) fn push(&mut self, records: Vec<Record>, are_committed: bool) {
@@ -174,8 +214,15 @@ impl Partition {
         self.queued
     }
 
-    /// Hands over at most so many records of so many bytes; the first in any case.
-    pub(super) fn pop(&mut self, count: usize, bytes: u64, mut each: impl FnMut(Record)) {
+    /// Hands over at most so many records of so many bytes; the first in any case. None from the first on
+    /// that is not due, if a time is given.
+    pub(super) fn pop(
+        &mut self,
+        count: usize,
+        bytes: u64,
+        due: Option<Due>,
+        mut each: impl FnMut(Record),
+    ) {
         let mut room = Room {
             items: count.min(self.queued),
             bytes,
@@ -183,7 +230,7 @@ impl Partition {
         };
         while let Some(batch) = self.batches.front_mut() {
             while let Some(record) = batch.as_slice().first() {
-                if !room.takes(record.weight()) {
+                if due.is_some_and(|due| !due.takes(record)) || !room.takes(record.weight()) {
                     return;
                 }
                 self.queued -= 1;
@@ -205,6 +252,7 @@ impl Partition {
         if let Some(from) = self.replay_from.take() {
             self.seek = Some(from);
             self.first = Some(from);
+            self.begun = None;
             self.assigned_at = settled.sequence;
             // What is settled of it is committed anew, though the offset is an older one.
             self.committed = (settled.sequence, None);
@@ -228,17 +276,24 @@ impl Partition {
         let next = outstanding.or(settled.position.map(|last| last + 1))?;
         Some(Position {
             at: Arc::clone(&self.at),
-            sequence: settled.sequence,
+            sequence: Some(settled.sequence),
             next,
         })
     }
 
     /// That was committed.
     pub(super) fn committed(&mut self, position: &Position) {
+        let sequence = position.sequence.unwrap_or(self.committed.0);
         // A commit that was under way when the partition left and came back is of the time before.
-        if position.sequence > self.committed.0 {
-            self.committed = (position.sequence, Some(position.next));
+        if position.sequence.is_none() || sequence > self.committed.0 {
+            self.committed = (sequence, Some(position.next));
         }
+    }
+
+    /// What its group had committed when it was assigned, which is where it is read on from if `begins`.
+    pub(super) fn was_committed(&mut self, next: i64, begins: bool) {
+        self.committed.1.get_or_insert(next);
+        self.begun = begins.then_some(next);
     }
 
     /// Settled records that are not committed.
@@ -292,7 +347,10 @@ impl Partition {
         let settled = self.tracker.settled();
         let own = settled.position.filter(|_| self.has_own(settled.sequence));
         let outstanding = self.tracker.position_of(settled.sequence);
-        outstanding.or(own.map(|last| last + 1))
+        outstanding
+            .or(own.map(|last| last + 1))
+            .or(self.first)
+            .or(self.begun)
     }
 
     pub(super) fn last_committed(&self) -> Option<i64> {

@@ -1,10 +1,12 @@
 //! Writing topics.
 
+mod publisher;
 mod record;
 mod reports;
 mod settings;
 mod sink;
 
+pub use publisher::Publisher;
 pub use record::ProducerRecord;
 pub(super) use reports::Writer;
 pub use settings::{Acks, Compression, ProducerSettings};
@@ -14,9 +16,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::producer::BaseProducer;
 
 use super::error::Error;
+use super::ffi::{Events, Hears};
 use crate::flow::{Flow, Pipeline};
 use crate::topology::NodeSpec;
 
@@ -42,14 +45,15 @@ pub(super) fn poll_on_thread<C>(
     is_over: impl Fn(&C) -> bool + Send + 'static,
 ) -> Result<(), Error>
 where
-    C: ProducerContext + 'static,
+    C: Hears + 'static,
 {
-    let own = Arc::clone(producer);
+    let events = Events::of(Arc::clone(producer));
+    let mut events = events.ok_or_else(|| Error::Thread("the client has no queue".to_owned()))?;
     let started = thread::Builder::new()
         .name("kafka-producer".to_owned())
         .spawn(move || {
-            while !is_over(Producer::context(&*own)) {
-                own.poll(POLL);
+            while !is_over(events.context()) {
+                events.serve(POLL);
             }
         });
     match started {

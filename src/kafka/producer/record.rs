@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
-use rdkafka::util::IntoOpaque;
 
+use crate::kafka::ffi::Outgoing;
 use crate::kafka::record::Record;
 
 /// A record to be written.
@@ -61,12 +59,12 @@ impl ProducerRecord {
         topic: Arc<str>,
         key: Option<Bytes>,
         value: Option<Bytes>,
-        headers: &[(Bytes, Option<Bytes>)],
+        headers: Vec<(Bytes, Option<Bytes>)>,
     ) -> ProducerRecord {
         ProducerRecord {
             key,
             value,
-            headers: headers.to_vec(),
+            headers,
             ..ProducerRecord::to(topic)
         }
     }
@@ -93,6 +91,25 @@ impl ProducerRecord {
         self
     }
 
+    /// Adds a header as it is: its name any bytes but a zero byte, where readers end it; its value any bytes
+    /// or none.
+    #[must_use]
+    pub fn header_bytes(
+        mut self,
+        name: impl Into<Bytes>,
+        value: Option<impl Into<Bytes>>,
+    ) -> ProducerRecord {
+        self.headers.push((name.into(), value.map(Into::into)));
+        self
+    }
+
+    /// Leaves out all headers of that name.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> ProducerRecord {
+        self.headers.retain(|(own, _)| own != name.as_bytes());
+        self
+    }
+
     /// To that partition, whatever its key.
     #[must_use]
     pub fn partition(mut self, partition: i32) -> ProducerRecord {
@@ -108,23 +125,15 @@ impl ProducerRecord {
     }
 
     /// As the client takes it.
-    pub(in crate::kafka) fn base<O: IntoOpaque>(&self, opaque: O) -> BaseRecord<'_, [u8], [u8], O> {
-        let mut base = BaseRecord::with_opaque_to(&self.topic, opaque);
-        base.partition = self.partition;
-        base.key = self.key.as_deref();
-        base.payload = self.value.as_deref();
-        base.timestamp = self.timestamp;
-        if !self.headers.is_empty() {
-            let mut headers = OwnedHeaders::new_with_capacity(self.headers.len());
-            for (name, value) in &self.headers {
-                headers = headers.insert(Header {
-                    key: &String::from_utf8_lossy(name),
-                    value: value.as_deref(),
-                });
-            }
-            base.headers = Some(headers);
+    pub(in crate::kafka) fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            topic: &self.topic,
+            partition: self.partition,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &self.headers,
+            timestamp: self.timestamp,
         }
-        base
     }
 
     /// The topic it goes to.

@@ -1,5 +1,6 @@
 //! Records written one bundle at a time: whoever wrote it waits until all have their reports.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,32 +13,40 @@ use tokio::sync::oneshot;
 use super::poll_on_thread;
 use super::record::ProducerRecord;
 use crate::kafka::error::Error;
+use crate::kafka::ffi::{Failure, Hears, Report, Sender};
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// How long a record waits that the client has no room for.
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// Records on their way together.
-pub(super) struct Bundle(Mutex<Open>);
-
-struct Open {
+struct Bundle {
     /// How many have no report yet.
     left: usize,
     error: Option<KafkaError>,
-    whole: Option<oneshot::Sender<Result<(), KafkaError>>>,
+    whole: oneshot::Sender<Result<(), KafkaError>>,
 }
 
-impl Bundle {
-    fn report(&self, error: Option<KafkaError>) {
-        let mut open = lock(&self.0);
-        open.left -= 1;
+#[derive(Default)]
+struct Bundles {
+    /// By number.
+    open: BTreeMap<usize, Bundle>,
+    next: usize,
+}
+
+impl Bundles {
+    fn report(&mut self, number: usize, error: Option<KafkaError>) {
+        let Some(bundle) = self.open.get_mut(&number) else {
+            return;
+        };
+        bundle.left -= 1;
         if let Some(error) = error {
-            open.error.get_or_insert(error);
+            bundle.error.get_or_insert(error);
         }
-        if open.left == 0
-            && let Some(whole) = open.whole.take()
+        if bundle.left == 0
+            && let Some(bundle) = self.open.remove(&number)
         {
-            let _ = whole.send(open.error.take().map_or(Ok(()), Err));
+            let _ = bundle.whole.send(bundle.error.map_or(Ok(()), Err));
         }
     }
 }
@@ -45,6 +54,7 @@ impl Bundle {
 pub(super) struct Reporter {
     stopping: AtomicBool,
     failed: Mutex<Option<Error>>,
+    bundles: Mutex<Bundles>,
 }
 
 impl ClientContext for Reporter {
@@ -60,15 +70,26 @@ impl ClientContext for Reporter {
 }
 
 impl ProducerContext for Reporter {
-    type DeliveryOpaque = Arc<Bundle>;
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, bundle: Arc<Bundle>) {
-        bundle.report(result.as_ref().err().map(|(error, _)| error.clone()));
+    fn delivery(&self, result: &DeliveryResult<'_>, bundle: usize) {
+        let failure = Failure::of(result);
+        self.reports(&mut std::iter::once((bundle, failure)));
+    }
+}
+
+impl Hears for Reporter {
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
+        let mut bundles = lock(&self.bundles);
+        for (bundle, failure) in reports {
+            bundles.report(bundle, failure.map(|failure| failure.error));
+        }
     }
 }
 
 /// A producer whose bundles are waited for.
 pub(in crate::kafka) struct Writer {
+    sender: Mutex<Sender<Reporter>>,
     producer: Arc<BaseProducer<Reporter>>,
 }
 
@@ -77,12 +98,33 @@ impl Writer {
         let reporter = Reporter {
             stopping: AtomicBool::new(false),
             failed: Mutex::new(None),
+            bundles: Mutex::new(Bundles::default()),
         };
         let producer: Arc<BaseProducer<Reporter>> = Arc::new(config.create_with_context(reporter)?);
         poll_on_thread(&producer, |reporter| {
             reporter.stopping.load(Ordering::Acquire)
         })?;
-        Ok(Writer { producer })
+        Ok(Writer {
+            sender: Mutex::new(Sender::new(Arc::clone(&producer))),
+            producer,
+        })
+    }
+
+    fn reporter(&self) -> &Reporter {
+        Producer::context(&*self.producer)
+    }
+
+    fn open(&self, left: usize, whole: oneshot::Sender<Result<(), KafkaError>>) -> usize {
+        let mut bundles = lock(&self.reporter().bundles);
+        let number = bundles.next;
+        bundles.next = number.wrapping_add(1);
+        let bundle = Bundle {
+            left,
+            error: None,
+            whole,
+        };
+        bundles.open.insert(number, bundle);
+        number
     }
 
     /// Writes these records; ready when all are acknowledged.
@@ -94,25 +136,22 @@ impl Writer {
             return Ok(());
         }
         let (sender, whole) = oneshot::channel();
-        let bundle = Arc::new(Bundle(Mutex::new(Open {
-            left: records.len(),
-            error: None,
-            whole: Some(sender),
-        })));
+        let number = self.open(records.len(), sender);
         for record in records {
             loop {
-                match self.producer.send(record.base(Arc::clone(&bundle))) {
+                let sent = lock(&self.sender).send(record.outgoing(), number);
+                match sent {
                     Ok(()) => break,
-                    Err((error, _)) if is_full(&error) => crate::time::sleep(AGAIN).await,
-                    Err((error, _)) => {
-                        bundle.report(Some(error));
+                    Err(error) if is_full(&error) => crate::time::sleep(AGAIN).await,
+                    Err(error) => {
+                        lock(&self.reporter().bundles).report(number, Some(error));
                         break;
                     }
                 }
             }
         }
         let written = whole.await;
-        if let Some(error) = lock(&Producer::context(&*self.producer).failed).clone() {
+        if let Some(error) = lock(&self.reporter().failed).clone() {
             return Err(error);
         }
         match written {
@@ -128,7 +167,6 @@ fn is_full(error: &KafkaError) -> bool {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let reporter = Producer::context(&*self.producer);
-        reporter.stopping.store(true, Ordering::Release);
+        self.reporter().stopping.store(true, Ordering::Release);
     }
 }

@@ -8,14 +8,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use super::poll_on_thread;
 use super::record::ProducerRecord;
 use super::settings::ProducerSettings;
 use crate::chunk::{Chunk, Element, Meta};
 use crate::error::Stop;
+use crate::kafka::dead_letters::Provenance;
 use crate::kafka::error::Error;
+use crate::kafka::ffi::{Failure, Hears, Report, Sender};
 use crate::operator::{Context, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
@@ -30,7 +32,7 @@ pub(super) struct Reports {
 #[derive(Default)]
 struct Done {
     /// Slots, each with the error it ended with.
-    slots: Vec<(usize, Option<KafkaError>)>,
+    slots: Vec<Report>,
     /// An error of the client itself.
     error: Option<Error>,
 }
@@ -52,10 +54,16 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
-        let error = result.as_ref().err().map(|(error, _)| error.clone());
+        let failure = Failure::of(result);
+        self.reports(&mut std::iter::once((slot, failure)));
+    }
+}
+
+impl Hears for Reports {
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut done = lock(&self.done);
-        done.slots.push((slot, error));
-        let first = done.slots.len() == 1;
+        let first = done.slots.is_empty();
+        done.slots.extend(reports);
         drop(done);
         if first {
             self.waker.wake();
@@ -67,23 +75,24 @@ impl ProducerContext for Reports {
 struct Slot {
     meta: Option<Meta>,
     bytes: u64,
-    /// Kept to be written elsewhere if it cannot be written.
-    record: Option<ProducerRecord>,
-    /// It is on its way there: why.
+    /// It could not be written, and is on its way to where such records go.
     failed: bool,
 }
 
 /// Writes records to their topics.
 pub struct KafkaSink {
     settings: ProducerSettings,
-    producer: Option<Arc<BaseProducer<Reports>>>,
+    sender: Option<Sender<Reports>>,
     slots: Vec<Slot>,
     free: Vec<usize>,
+    /// By slot, what is written elsewhere if it cannot be written. Empty if there is no such place: the
+    /// client has its own copy.
+    kept: Vec<Option<ProducerRecord>>,
     /// The client had no room after all.
-    waiting: VecDeque<usize>,
+    waiting: VecDeque<(usize, ProducerRecord)>,
     bytes: u64,
     /// Reports taken from the thread; kept for its allocation.
-    reports: Vec<(usize, Option<KafkaError>)>,
+    reports: Vec<Report>,
 }
 
 impl std::fmt::Debug for KafkaSink {
@@ -98,9 +107,10 @@ impl KafkaSink {
     pub(super) fn new(settings: ProducerSettings) -> KafkaSink {
         KafkaSink {
             settings,
-            producer: None,
+            sender: None,
             slots: Vec::new(),
             free: Vec::new(),
+            kept: Vec::new(),
             waiting: VecDeque::new(),
             bytes: 0,
             reports: Vec::new(),
@@ -111,10 +121,16 @@ impl KafkaSink {
         self.slots.len() - self.free.len()
     }
 
-    fn start(&mut self) -> Result<Arc<BaseProducer<Reports>>, Error> {
-        if let Some(producer) = &self.producer {
-            return Ok(Arc::clone(producer));
-        }
+    fn start(&mut self) -> Result<&Reports, Error> {
+        let sender = match self.sender.take() {
+            Some(sender) => sender,
+            None => self.connect()?,
+        };
+        let sender = self.sender.insert(sender);
+        Ok(Producer::context(&**sender.producer()))
+    }
+
+    fn connect(&self) -> Result<Sender<Reports>, Error> {
         let reports = Reports {
             done: Mutex::new(Done::default()),
             waker: AtomicWaker::new(),
@@ -125,36 +141,32 @@ impl KafkaSink {
         poll_on_thread(&producer, |reports| {
             reports.stopping.load(Ordering::Acquire)
         })?;
-        self.producer = Some(Arc::clone(&producer));
-        Ok(producer)
+        Ok(Sender::new(producer))
     }
 
     /// Settles what was reported.
-    fn serve_reports(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        producer: &BaseProducer<Reports>,
-    ) -> Result<(), Stop> {
-        let reports = rdkafka::producer::Producer::context(producer);
+    fn serve_reports(&mut self, cx: &mut Context<'_, '_>) -> Result<(), Error> {
+        let mut ended = std::mem::take(&mut self.reports);
+        let reports = self.start()?;
         reports.waker.register(cx.waker());
         let error = {
             let mut done = lock(&reports.done);
-            std::mem::swap(&mut done.slots, &mut self.reports);
+            std::mem::swap(&mut done.slots, &mut ended);
             done.error.take()
         };
-        let mut ended = std::mem::take(&mut self.reports);
-        for (slot, error) in ended.drain(..) {
-            match error {
+        for (slot, failure) in ended.drain(..) {
+            match failure {
                 None => self.delivered(cx, slot),
-                Some(error) => self.failed(cx, producer, slot, &error)?,
+                Some(failure) => self.failed(cx, slot, &failure)?,
             }
         }
         self.reports = ended;
         if let Some(error) = error {
-            return Err(Stop::error(error));
+            return Err(self.explained(error));
         }
-        while let Some(slot) = self.waiting.pop_front() {
-            if !self.send(cx, producer, slot)? {
+        while let Some((slot, record)) = self.waiting.pop_front() {
+            if let Some(record) = self.send(cx, slot, record)? {
+                self.waiting.push_front((slot, record));
                 break;
             }
         }
@@ -176,7 +188,9 @@ impl KafkaSink {
         };
         if let Some(meta) = own.meta.take() {
             self.bytes -= own.bytes;
-            own.record = None;
+            if let Some(kept) = self.kept.get_mut(slot) {
+                *kept = None;
+            }
             cx.settle(meta, outcome);
             self.free.push(slot);
         }
@@ -186,62 +200,78 @@ impl KafkaSink {
     fn failed(
         &mut self,
         cx: &mut Context<'_, '_>,
-        producer: &BaseProducer<Reports>,
         slot: usize,
-        error: &KafkaError,
-    ) -> Result<(), Stop> {
-        let own = &mut self.slots[slot];
-        if let (Some(suffix), false) = (&self.settings.dead_letters, own.failed)
-            && let Some(record) = own.record.take()
+        failure: &Failure,
+    ) -> Result<(), Error> {
+        let Failure { error, topic } = failure;
+        // Whoever may not write, or is no longer the one that writes, need not try the next, nor elsewhere.
+        if let Some(told) = Error::asynchronous(error, &error.to_string()) {
+            self.settle(cx, slot, Outcome::Failed(Reason::Error));
+            return Err(self.explained(told).concerning(|| topic.clone()));
+        }
+        let kept = self.kept.get_mut(slot).and_then(Option::take);
+        if let (Some(suffix), Some(record)) = (&self.settings.dead_letters, kept)
+            && !self.slots[slot].failed
         {
-            own.failed = true;
-            own.record = Some(dead_letter(record, suffix, error));
-            return self.send(cx, producer, slot).map(drop);
+            self.slots[slot].failed = true;
+            let record = dead_letter(record, suffix, error);
+            if let Some(record) = self.send(cx, slot, record)? {
+                self.waiting.push_back((slot, record));
+            }
+            return Ok(());
         }
         self.settle(cx, slot, Outcome::Failed(Reason::Error));
-        // Whoever may not write, or is no longer the one that writes, need not try the next.
-        match Error::asynchronous(error, &error.to_string()) {
-            Some(error) => Err(Stop::error(error)),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// What the client failed of, if that is all that is known.
+    fn explained(&self, error: Error) -> Error {
+        match &self.sender {
+            Some(sender) => error.explained(sender.producer().client()),
+            None => error,
         }
     }
 
-    /// Hands a record to the client; false if it has no room.
+    /// Hands a record to the client; gives it back if it has no room.
     fn send(
         &mut self,
         cx: &mut Context<'_, '_>,
-        producer: &BaseProducer<Reports>,
         slot: usize,
-    ) -> Result<bool, Stop> {
-        let Some(record) = &self.slots[slot].record else {
-            return Ok(true);
+        record: ProducerRecord,
+    ) -> Result<Option<ProducerRecord>, Error> {
+        let Some(sender) = &mut self.sender else {
+            self.settle(cx, slot, Outcome::Failed(Reason::Error));
+            return Ok(None);
         };
-        match producer.send(record.base(slot)) {
-            Ok(()) => {
-                if self.settings.dead_letters.is_none() {
-                    // The client has its own copy.
-                    self.slots[slot].record = None;
-                }
-                Ok(true)
+        let sent = sender.send(record.outgoing(), slot);
+        if let Err(error) = &sent
+            && error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+        {
+            return Ok(Some(record));
+        }
+        let topic = sent.is_err().then(|| record.topic.to_string());
+        if self.settings.dead_letters.is_some() {
+            if self.kept.len() <= slot {
+                self.kept.resize_with(slot + 1, || None);
             }
-            Err((error, _)) => {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-                    self.waiting.push_front(slot);
-                    return Ok(false);
-                }
-                self.failed(cx, producer, slot, &error)?;
-                Ok(true)
+            self.kept[slot] = Some(record);
+        }
+        match sent {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                let topic = topic.unwrap_or_default();
+                self.failed(cx, slot, &Failure { error, topic })?;
+                Ok(None)
             }
         }
     }
 
-    fn take(&mut self, element: Element<ProducerRecord>) -> usize {
-        let bytes = element.value.len() as u64;
+    /// Makes a slot for an element.
+    fn take(&mut self, meta: Meta, bytes: u64) -> usize {
         self.bytes += bytes;
         let slot = Slot {
-            meta: Some(element.meta),
+            meta: Some(meta),
             bytes,
-            record: Some(element.value),
             failed: false,
         };
         match self.free.pop() {
@@ -257,36 +287,41 @@ impl KafkaSink {
     }
 
     fn stop(&mut self) {
-        if let Some(producer) = self.producer.take() {
-            let reports = rdkafka::producer::Producer::context(&*producer);
+        if let Some(sender) = self.sender.take() {
+            let reports = Producer::context(&**sender.producer());
             reports.stopping.store(true, Ordering::Release);
         }
     }
 }
 
 /// The record as it goes to the topic for those that could not be written.
-fn dead_letter(record: ProducerRecord, suffix: &str, error: &KafkaError) -> ProducerRecord {
+fn dead_letter(mut record: ProducerRecord, suffix: &str, error: &KafkaError) -> ProducerRecord {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let topic = format!("{}{suffix}", record.topic);
-    let original = record.topic.to_string();
+    let class = error.rdkafka_error_code();
+    let provenance = Provenance {
+        topic: Some(record.topic.to_string()),
+        partition: record.partition,
+        timestamp_ms: record.timestamp,
+        error_class: class.map(|code| format!("{code:?}")),
+        error_message: Some(error.to_string()),
+        error_timestamp_ms: i64::try_from(now.as_millis()).ok(),
+        ..Provenance::default()
+    };
+    provenance.write(&mut record.headers);
     ProducerRecord {
-        topic: topic.into(),
+        topic: format!("{}{suffix}", record.topic).into(),
         partition: None,
         ..record
     }
-    .header("original-topic", original)
-    .header("error-message", error.to_string())
-    .header("error-timestamp", now.as_millis().to_string())
 }
 
 impl Sink<ProducerRecord> for KafkaSink {
     type Output = ();
 
     fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
-        let producer = self.start().map_err(Stop::error)?;
-        self.serve_reports(cx, &producer)?;
+        self.serve_reports(cx).map_err(Stop::error)?;
         let items = self.settings.items.saturating_sub(self.in_flight());
         let bytes = self.settings.bytes.saturating_sub(self.bytes);
         if items == 0 || bytes == 0 || !self.waiting.is_empty() {
@@ -296,25 +331,20 @@ impl Sink<ProducerRecord> for KafkaSink {
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
-        let Some(producer) = self.producer.clone() else {
-            cx.settle_chunk(chunk, Outcome::Failed(Reason::Error));
-            return;
-        };
-        let mut full = false;
-        let elements: Vec<_> = chunk.drain().collect();
-        for element in elements {
-            let slot = self.take(element);
-            if full {
-                self.waiting.push_back(slot);
+        for Element { value, meta } in chunk.drain() {
+            let slot = self.take(meta, value.len() as u64);
+            if !self.waiting.is_empty() {
+                self.waiting.push_back((slot, value));
                 continue;
             }
-            match self.send(cx, &producer, slot) {
-                Ok(room) => full = !room,
+            match self.send(cx, slot, value) {
+                Ok(None) => {}
+                Ok(Some(record)) => self.waiting.push_back((slot, record)),
                 // It is told at the next call.
-                Err(stop) => {
-                    let reports = rdkafka::producer::Producer::context(&*producer);
-                    let words = stop.to_string();
-                    lock(&reports.done).error.get_or_insert(Error::Fatal(words));
+                Err(error) => {
+                    if let Ok(reports) = self.start() {
+                        lock(&reports.done).error.get_or_insert(error);
+                    }
                     cx.waker().wake_by_ref();
                 }
             }
@@ -322,10 +352,10 @@ impl Sink<ProducerRecord> for KafkaSink {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
-        let Some(producer) = self.producer.clone() else {
+        if self.sender.is_none() {
             return Poll::Ready(Ok(()));
-        };
-        self.serve_reports(cx, &producer)?;
+        }
+        self.serve_reports(cx).map_err(Stop::error)?;
         if self.in_flight() > 0 {
             return Poll::Pending;
         }

@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext}
 use rdkafka::util::Timeout;
 
 use crate::kafka::error::Error;
+use crate::kafka::ffi::{Hears, Report, Sender};
 use crate::kafka::producer::{ProducerRecord, poll_on_thread};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 
@@ -81,10 +82,16 @@ impl ClientContext for Replies {
 }
 
 impl ProducerContext for Replies {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
+    fn delivery(&self, _: &DeliveryResult<'_>, _: usize) {
+        self.reports(&mut std::iter::empty());
+    }
+}
+
+impl Hears for Replies {
     // A record that could not be written has its transaction aborted by the client.
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {
+    fn reports(&self, _: &mut dyn Iterator<Item = Report>) {
         if self.is_full.load(Ordering::Acquire) && self.is_full.swap(false, Ordering::AcqRel) {
             self.waker.wake();
         }
@@ -102,7 +109,7 @@ pub(super) enum Sent {
 
 /// A producer with its transactional id.
 pub(super) struct Lane {
-    producer: Arc<BaseProducer<Replies>>,
+    sender: Sender<Replies>,
     orders: SyncSender<Order>,
     /// A transaction is open: records may be sent.
     pub(super) is_open: bool,
@@ -128,7 +135,7 @@ impl Lane {
             .spawn(move || run(&own, &receiver))
             .map_err(|error| Error::Thread(error.to_string()))?;
         Ok(Lane {
-            producer,
+            sender: Sender::new(producer),
             orders,
             is_open: false,
         })
@@ -136,20 +143,22 @@ impl Lane {
 
     /// What the thread did since the last time.
     pub(super) fn replies(&mut self) -> Vec<Reply> {
-        std::mem::take(&mut *lock(&Producer::context(&*self.producer).replies))
+        std::mem::take(&mut *lock(
+            &Producer::context(&**self.sender.producer()).replies,
+        ))
     }
 
     /// Hands a record to the client.
-    pub(super) fn send(&self, record: &ProducerRecord) -> Result<Sent, Error> {
-        let Err((error, _)) = self.producer.send(record.base(())) else {
+    pub(super) fn send(&mut self, record: &ProducerRecord) -> Result<Sent, Error> {
+        let Err(error) = self.sender.send(record.outgoing(), 0) else {
             return Ok(Sent::Taken);
         };
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => {
-                let replies = Producer::context(&*self.producer);
+                let replies = Producer::context(&**self.sender.producer());
                 replies.is_full.store(true, Ordering::Release);
                 // The last report may have come in between: then there is room.
-                let sent = self.producer.send(record.base(()));
+                let sent = self.sender.send(record.outgoing(), 0);
                 Ok(if sent.is_ok() {
                     Sent::Taken
                 } else {
@@ -170,7 +179,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        let replies = Producer::context(&*self.producer);
+        let replies = Producer::context(&**self.sender.producer());
         replies.stopping.store(true, Ordering::Release);
     }
 }
@@ -254,7 +263,7 @@ fn abort(producer: &BaseProducer<Replies>) -> Result<(), KafkaError> {
 }
 
 /// Makes the same call again while the client says that it may.
-fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+pub(in crate::kafka) fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     loop {
         match call() {
             Err(KafkaError::Transaction(error)) if error.is_retriable() => thread::sleep(AGAIN),
@@ -264,7 +273,7 @@ fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     }
 }
 
-fn failure(error: KafkaError) -> Error {
+pub(in crate::kafka) fn failure(error: KafkaError) -> Error {
     let KafkaError::Transaction(inner) = &error else {
         return error.into();
     };

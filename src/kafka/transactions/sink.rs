@@ -199,7 +199,7 @@ impl TransactionalSink {
 
     /// Sends what waits, in order: never before all records of the window before are acknowledged.
     fn send(&mut self) -> Result<(), Error> {
-        let Some(lane) = self.lanes.get(self.current) else {
+        let Some(lane) = self.lanes.get_mut(self.current) else {
             return Ok(());
         };
         let waits = self

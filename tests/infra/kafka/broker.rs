@@ -1,5 +1,9 @@
 //! A broker of our own, ended whatever happens to this process.
+// Not everybody who starts one looks into it.
+#![allow(dead_code)]
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -8,12 +12,13 @@ use rdkafka::client::DefaultClientContext;
 #[path = "servers.rs"]
 mod servers;
 
-use servers::{Servers, config};
+pub(crate) use servers::config;
+use servers::{Servers, launcher};
 
 /// A running broker.
 pub(crate) struct Broker {
     pub(crate) bootstrap: String,
-    _servers: Servers,
+    servers: Servers,
 }
 
 impl Broker {
@@ -21,9 +26,27 @@ impl Broker {
         let servers = Servers::start(1, &[]);
         Broker {
             bootstrap: servers.bootstrap.clone(),
-            _servers: servers,
+            servers,
         }
     }
+
+    /// Where it keeps its data, by the numbers of its nodes.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.servers.folder
+    }
+}
+
+/// What one of Kafka's own tools says.
+pub(crate) fn tool(class: &str, arguments: &[&str]) -> String {
+    let output = Command::new(launcher())
+        .args(["tool", class])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{class} {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Creates topics with that many partitions.

@@ -4,7 +4,6 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rdkafka::ClientConfig;
 
@@ -41,10 +40,22 @@ fn free_ports(count: u16) -> u16 {
 
 impl Servers {
     /// So many of them, each with a port for clients and one for the controller.
+    #[allow(dead_code)]
     pub(crate) fn start(nodes: u16, settings: &[&str]) -> Servers {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let own = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("forebay-kafka-{}-{own}", std::process::id());
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        Servers::start_with(nodes, 0, "", |_| settings)
+    }
+
+    /// So many of them, with so many ports more, which their settings are told the first of; `format` is
+    /// for the tool that makes their folders.
+    pub(crate) fn start_with(
+        nodes: u16,
+        more_ports: u16,
+        format: &str,
+        settings: impl FnOnce(u16) -> Vec<String>,
+    ) -> Servers {
+        let first = free_ports(2 * nodes + more_ports);
+        let name = format!("forebay-kafka-{}-{first}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let warden = Command::new("sh")
@@ -64,10 +75,10 @@ impl Servers {
             warden,
         };
         let output = Command::new(launcher())
-            .args(["start", &nodes.to_string()])
-            .arg(free_ports(2 * nodes).to_string())
+            .args(["start", &nodes.to_string(), &first.to_string()])
             .arg(&servers.folder)
-            .args(settings)
+            .args(settings(first))
+            .env("KAFKA_FORMAT", format)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -87,6 +98,7 @@ impl Drop for Servers {
 }
 
 /// What every client is told.
+#[allow(dead_code)]
 pub(crate) fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);

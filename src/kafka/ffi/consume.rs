@@ -1,6 +1,5 @@
-//! What rdkafka does not offer: taking the records of a partition's queue by the hundred.
+//! Taking the records of a partition's queue by the hundred.
 //!
-//! This is the only file of the room that calls librdkafka itself, and the only unsafe code of it.
 //! `rd_kafka_consume_batch_queue` costs about half of what `poll` does for each record: no event, no
 //! clock reading and no reference count each.
 //!
@@ -11,7 +10,6 @@
 //! - The callback gets a pointer to a [`Thread`] that lives as long as it is registered: librdkafka
 //!   calls it, and lets go of it, under the lock of the queue.
 //! - One thread takes from a queue at a time: `take` needs `&mut self`.
-#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{self, NonNull};
@@ -24,16 +22,16 @@ use rdkafka::bindings::rd_kafka_timestamp_type_t as Kind;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
-use super::record::{Parts, Timestamp};
+use crate::kafka::record::{Parts, Timestamp};
 
 /// Messages taken in one call.
 const TAKE: usize = 512;
 
 /// A message of a partition that is no record: an error of its own.
-pub(super) type Taken<'a> = Result<Parts<'a, Headers<'a>>, RDKafkaErrorCode>;
+pub(in crate::kafka) type Taken<'a> = Result<Parts<'a, Headers<'a>>, RDKafkaErrorCode>;
 
 /// The queue of a partition, apart from that of its consumer.
-pub(super) struct PartitionQueue<C: ConsumerContext> {
+pub(in crate::kafka) struct PartitionQueue<C: ConsumerContext> {
     queue: NonNull<sys::rd_kafka_queue_t>,
     /// What the callback wakes. Behind a pointer that stays where it is.
     bell: *mut Thread,
@@ -49,7 +47,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     /// Splits the partition's queue off, so that its records no longer come out of `poll`. Best called
     /// before the partition is assigned: then none can have come there. `None` for a name that no
     /// topic can have.
-    pub(super) fn split(
+    pub(in crate::kafka) fn split(
         consumer: &Arc<BaseConsumer<C>>,
         topic: &str,
         partition: i32,
@@ -82,7 +80,11 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     }
 
     /// Takes at most `count` messages that are there now, at most [`TAKE`]; says how many it took.
-    pub(super) fn take(&mut self, count: usize, mut each: impl FnMut(Taken<'_>)) -> usize {
+    pub(in crate::kafka) fn take(
+        &mut self,
+        count: usize,
+        mut each: impl FnMut(Taken<'_>),
+    ) -> usize {
         let room = count.min(self.messages.len());
         // SAFETY: the queue lives, and the slice has room for as many pointers.
         let taken = unsafe {
@@ -121,7 +123,7 @@ impl<C: ConsumerContext> Drop for PartitionQueue<C> {
 
 /// Where a partition ends as far as the client knows: behind its last record, or behind the last whose
 /// transaction is over where only those are read. `None` before the first fetch.
-pub(super) fn known_end<C: ConsumerContext>(
+pub(in crate::kafka) fn known_end<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partition: i32,
@@ -142,7 +144,7 @@ pub(super) fn known_end<C: ConsumerContext>(
 }
 
 /// Whether the consumer is a member of its group now, as far as it knows.
-pub(super) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+pub(in crate::kafka) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
     // SAFETY: the client lives as long as `consumer`; what it gives is a C string that is ours to free.
     unsafe {
         let client = consumer.client().native_ptr();
@@ -215,7 +217,7 @@ unsafe fn bytes<'a>(at: *const c_void, len: usize) -> Option<&'a [u8]> {
 }
 
 /// The headers of a message, in order.
-pub(super) struct Headers<'a> {
+pub(in crate::kafka) struct Headers<'a> {
     headers: *const sys::rd_kafka_headers_t,
     next: usize,
     _message: &'a sys::rd_kafka_message_t,
