@@ -126,10 +126,15 @@ impl Worker {
         self.signal("-CONT");
     }
 
-    /// Has it drain, and waits until it has.
-    pub(crate) fn drain(&mut self) {
+    /// Has it drain.
+    pub(crate) fn say_drain(&mut self) {
         // One that has ended cannot hear it; how it ended is told afterwards.
         let _ = self.input.write_all(b"drain\n");
+    }
+
+    /// Has it drain, and waits until it has.
+    pub(crate) fn drain(&mut self) {
+        self.say_drain();
         let status = self.ended(Duration::from_secs(90));
         if status.code() != Some(worker::DRAINED) {
             self.tell(status);
