@@ -53,7 +53,10 @@ pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
 /// partitions each has its own.
 ///
 /// Each flow has its own demand, window and account; one consumer reads for all of them. All of them must be
-/// run, together: what is dealt to one that is not run is not read. Otherwise as [`source`].
+/// run: what is dealt to one that is not run is not read. Run as one pipeline they end together. Run apart,
+/// one that stops with an error does not stop the others: its partitions stay with this consumer, unread from
+/// the record it stopped at, until the last flow has ended and the consumer leaves its group. Otherwise as
+/// [`source`].
 ///
 /// # Example
 /// ```no_run

@@ -701,16 +701,15 @@ impl<'a> Reader<'a> {
         let mut took = false;
         let capacity = self.shared.settings.hand_over;
         let before = self.shared.settings.commits == Commits::Before;
-        if self.shared.lock().draining {
-            return Ok(false);
-        }
         for (place, intake) in &mut self.intakes {
             let room = {
                 let mut state = self.shared.lock();
+                let lane = state.lane_of(place);
+                let is_draining = state.is_draining(lane);
                 let Some(partition) = state.partitions.get_mut(place) else {
                     continue;
                 };
-                if !partition.takes() {
+                if is_draining || !partition.takes() {
                     continue;
                 }
                 let waiting = |some: &BTreeMap<_, Vec<Record>>| some.get(place).map_or(0, Vec::len);
