@@ -20,6 +20,8 @@ mod row_b4;
 mod row_b6;
 #[cfg(feature = "kafka-tls")]
 mod secured;
+#[cfg(feature = "signals")]
+mod signals;
 mod sink;
 mod support;
 mod transactions;
