@@ -76,6 +76,7 @@ mod producer;
 mod profiles;
 mod properties;
 mod record;
+mod throttle;
 mod transactions;
 
 pub use connection::{Connection, Sasl, Tls};

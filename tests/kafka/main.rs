@@ -24,4 +24,5 @@ mod secured;
 mod signals;
 mod sink;
 mod support;
+mod throttle;
 mod transactions;

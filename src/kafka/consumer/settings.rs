@@ -5,9 +5,11 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::control::PressureHandle;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
 use crate::kafka::properties::{self, Properties};
+use crate::kafka::throttle;
 
 /// What a consumer is to read, and how.
 ///
@@ -48,6 +50,7 @@ pub struct ConsumerSettings {
     pub(super) drain: Duration,
     pub(super) commits: Commits,
     pub(super) origin: bool,
+    pub(in crate::kafka) pressure: Option<PressureHandle>,
     theirs: Properties,
 }
 
@@ -209,6 +212,7 @@ impl ConsumerSettings {
             drain: Duration::from_secs(5),
             commits: Commits::Settled,
             origin: true,
+            pressure: None,
             theirs: Properties::default(),
         }
     }
@@ -327,6 +331,15 @@ impl ConsumerSettings {
         self
     }
 
+    /// Tells that pressure how long brokers have this client wait because it has used up its quota: what is
+    /// controlled by the pressure then asks less of them. The client's figures are looked at twice a second
+    /// for it (`statistics.interval.ms`), which costs more the more partitions it knows. Default: none.
+    #[must_use]
+    pub fn pressure(mut self, pressure: &PressureHandle) -> Self {
+        self.pressure = Some(pressure.clone());
+        self
+    }
+
     /// Sets any property of librdkafka.
     #[must_use]
     pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {
@@ -390,6 +403,9 @@ impl ConsumerSettings {
         // A fetcher whose queue is full looks again after this, by default a whole second.
         all.put("fetch.queue.backoff.ms", 5);
         all.put("topic.metadata.refresh.interval.ms", 10_000);
+        if self.pressure.is_some() {
+            all.put("statistics.interval.ms", throttle::EVERY_MS);
+        }
         all.overlay(&self.theirs, FIXED)?;
         if self.assignment == Assignment::ByBroker {
             all.leave_out("session.timeout.ms");

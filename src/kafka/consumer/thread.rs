@@ -15,6 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -25,6 +26,7 @@ use super::shared::{Order, Shared};
 use crate::kafka::error::Error;
 use crate::kafka::ffi::PartitionQueue;
 use crate::kafka::record::{Parts, Record, Timestamp, TopicPartition, Writer};
+use crate::kafka::throttle::Throttle;
 use crate::sync::{Mutex, lock};
 
 /// Records of a partition taken in one go, before the next has its turn.
@@ -42,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Listener {
     shared: Arc<Shared>,
     changes: Mutex<VecDeque<Change>>,
+    throttle: Throttle,
     /// The consumer is closed: nobody looks at the changes any more.
     closing: AtomicBool,
 }
@@ -58,6 +61,10 @@ enum Change {
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         crate::kafka::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.throttle.hear(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -231,6 +238,7 @@ impl<'a> Reader<'a> {
         let listener = Listener {
             shared: Arc::clone(shared),
             changes: Mutex::new(VecDeque::new()),
+            throttle: Throttle::new(shared.settings.pressure.as_ref()),
             closing: AtomicBool::new(false),
         };
         let config = shared.settings.checked()?;

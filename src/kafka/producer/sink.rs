@@ -9,6 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
 
 use super::poll_on_thread;
 use super::record::ProducerRecord;
@@ -17,6 +18,7 @@ use crate::chunk::{Chunk, Element, Meta};
 use crate::error::Stop;
 use crate::kafka::error::Error;
 use crate::kafka::ffi::{Failure, Hears, Sender};
+use crate::kafka::throttle::Throttle;
 use crate::operator::{Context, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
@@ -26,6 +28,7 @@ pub(super) struct Reports {
     done: Mutex<Done>,
     waker: AtomicWaker,
     stopping: AtomicBool,
+    throttle: Throttle,
 }
 
 #[derive(Default)]
@@ -39,6 +42,10 @@ struct Done {
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         crate::kafka::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.throttle.hear(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -134,6 +141,7 @@ impl KafkaSink {
             done: Mutex::new(Done::default()),
             waker: AtomicWaker::new(),
             stopping: AtomicBool::new(false),
+            throttle: Throttle::new(self.settings.pressure.as_ref()),
         };
         let config = self.settings.checked()?;
         let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
