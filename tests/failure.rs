@@ -41,13 +41,13 @@ impl Operator<u64> for Originate {
     ) -> Result<Fill, Stop> {
         let fill = self.0.fill(cx, &mut self.1, want)?;
         for mut element in self.1.drain() {
-            element.meta.origin = Some(Arc::new(Origin::Record(Record {
+            element.meta.origin = Some(Origin::from(Record {
                 payload: Some(Bytes::from(format!("line {}", element.value))),
                 place: Arc::from("numbers.txt"),
                 offset: element.value * 10,
                 line: Some(element.value + 1),
                 ..Record::default()
-            })));
+            }));
             out.push(element);
         }
         Ok(fill)
@@ -319,8 +319,9 @@ fn a_dead_letter_tells_stage_origin_error_and_tries() {
         (Reason::Error, None, &None)
     );
     assert_eq!(letter.bytes().unwrap(), "line 13");
-    let Some(Origin::Record(record)) = letter.origin.as_deref() else {
-        panic!("no record")
+    let records = letter.origin.as_ref().unwrap().records();
+    let [record] = &records[..] else {
+        panic!("{records:?}")
     };
     assert_eq!((record.line, record.offset), (Some(14), 130));
 }
@@ -649,10 +650,7 @@ fn a_rewind_writes_no_letter_twice() {
         .lock()
         .unwrap()
         .iter()
-        .map(|letter| match letter.origin.as_deref() {
-            Some(Origin::Record(record)) => record.offset,
-            _ => u64::MAX,
-        })
+        .map(|letter| letter.origin.as_ref().unwrap().records()[0].offset)
         .collect();
     offsets.sort_unstable();
     offsets.dedup();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay::chunk::{Chunk, Origin};
+use forebay::chunk::Chunk;
 use forebay::error::{Cause, Refused, RunError};
 use forebay::operator::{Answer, Context, Demand, Sink};
 use forebay::outcome::{Kind, Outcome};
@@ -84,7 +84,8 @@ impl Sink<Line> for Payloads {
         );
         for element in chunk.drain() {
             let origin = element.meta.origin.clone().unwrap();
-            let Origin::Record(record) = &*origin else {
+            let records = origin.records();
+            let [record] = &records[..] else {
                 panic!("{origin:?}")
             };
             assert_eq!(record.line, Some(element.value.number));

@@ -143,7 +143,7 @@ fn what_belongs_to_an_element_is_kept() {
         assert_eq!(letter.class, Some(class));
         assert_eq!(letter.bytes().unwrap(), text);
         let origin = letter.origin.unwrap();
-        let record = origin.records()[0];
+        let record = &origin.records()[0];
         assert_eq!((&*record.place, record.offset), ("a text", offset));
     }
 }

@@ -15,7 +15,7 @@ use crate::setup::{FULL, Setup};
 
 /// The loop that `poll` is made for, tuned, without commits.
 pub(crate) fn polled(setup: &Setup) -> Cost {
-    let group = setup.fresh("polled");
+    let group = Setup::fresh("polled");
     let consumer: BaseConsumer = setup.consumer_config(&group).create().unwrap();
     consumer.subscribe(&[FULL]).unwrap();
     let (mut seen, mut bytes, mut clock) = (0, 0, None);
@@ -33,7 +33,7 @@ pub(crate) fn polled(setup: &Setup) -> Cost {
 /// The fastest that librdkafka has: a thousand messages a call, without commits.
 #[allow(unsafe_code)]
 pub(crate) fn batch_queue(setup: &Setup) -> Cost {
-    let group = setup.fresh("batch");
+    let group = Setup::fresh("batch");
     let consumer: BaseConsumer = setup.consumer_config(&group).create().unwrap();
     consumer.subscribe(&[FULL]).unwrap();
     let (mut seen, mut bytes, mut clock) = (0, 0, None);
@@ -67,7 +67,7 @@ pub(crate) fn batch_queue(setup: &Setup) -> Cost {
 /// The same through a pipeline, with receipts and commits.
 pub(crate) fn forebay(setup: &Setup) -> Cost {
     setup.runtime.block_on(async {
-        let group = setup.fresh("forebay");
+        let group = Setup::fresh("forebay");
         let settings =
             ConsumerSettings::new(Connection::to(&*setup.bootstrap), group).topics([FULL]);
         let (_handle, flow) = kafka::source(settings);

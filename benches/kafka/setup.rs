@@ -44,7 +44,7 @@ impl Setup {
         setup.create(FULL);
         let producer: ThreadedProducer<DefaultProducerContext> =
             setup.producer_config().create().unwrap();
-        let value = vec![b'x'; VALUE];
+        let value = [b'x'; VALUE];
         for number in 0..records {
             let key = number.to_ne_bytes();
             let partition = (number % PARTITIONS as u64) as i32;
@@ -68,14 +68,14 @@ impl Setup {
     }
 
     /// A name that was not used before.
-    pub(crate) fn fresh(&self, what: &str) -> String {
+    pub(crate) fn fresh(what: &str) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         format!("{what}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// An empty topic.
     pub(crate) fn topic(&self) -> String {
-        let name = self.fresh("out");
+        let name = Setup::fresh("out");
         self.create(&name);
         name
     }

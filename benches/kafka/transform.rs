@@ -58,7 +58,7 @@ struct Epoch {
 /// acknowledged; positions are committed once all of a window are.
 pub(crate) fn by_hand(setup: &Setup) -> Cost {
     let out = setup.topic();
-    let group = setup.fresh("by-hand");
+    let group = Setup::fresh("by-hand");
     let consumer: BaseConsumer = setup.consumer_config(&group).create().unwrap();
     consumer.subscribe(&[FULL]).unwrap();
     let epochs = Arc::new(Epochs(Default::default()));
@@ -137,7 +137,7 @@ fn changed(out: &Arc<str>) -> impl Fn(Record) -> ProducerRecord + Send + 'static
 /// A pipeline, at least once or in transactions, until the position of the last record is committed.
 pub(crate) fn forebay(setup: &Setup, guarantee: Guarantee) -> Cost {
     let out: Arc<str> = setup.topic().into();
-    let group = setup.fresh("forebay");
+    let group = Setup::fresh("forebay");
     setup.runtime.block_on(async {
         let cluster = || Connection::to(&*setup.bootstrap);
         let reads = ConsumerSettings::new(cluster(), &*group)

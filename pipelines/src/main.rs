@@ -9,6 +9,8 @@ mod order;
 mod orders;
 mod overload;
 mod pace;
+#[cfg(feature = "kafka")]
+mod plan;
 mod post;
 mod progress;
 mod report;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
                 match command {
                     Command::Orders(options) => orders::run(options).await,
                     Command::HttpLog(options) => http_log::run(options).await,
+                    #[cfg(feature = "kafka")]
+                    Command::PlanPartitions(options) => plan::run(options),
                 }
             });
             // A blocked read of standard input must not hold up the end.

@@ -22,7 +22,7 @@ pub(crate) trait Cells: Sized {
 }
 
 /// A value shared by that many neighbours.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Repeat<V> {
     pub(super) value: V,
     pub(super) count: usize,

@@ -1,12 +1,14 @@
 //! All columns of a chunk but the values. Operators never name a column.
 
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::column::{Cell, Column, Repeat};
 use super::meta::{Meta, join_origins, join_traces};
-use super::origin::{Origin, TraceContext};
+use super::origin::{Originals, TraceContext};
+use super::origins::Origins;
 use crate::class::Class;
 use crate::receipt::{Receipt, Run};
 use crate::time::Time;
@@ -20,7 +22,7 @@ pub(crate) struct Columns {
     pub(super) deadline: Column<Repeat<Time>>,
     pub(super) since: Column<Repeat<Time>>,
     pub(super) bytes: Column<Repeat<u64>>,
-    pub(super) origin: Column<Repeat<Option<Arc<Origin>>>>,
+    pub(super) origin: Column<Origins>,
     pub(super) trace: Column<Repeat<Option<Arc<TraceContext>>>>,
 }
 
@@ -139,7 +141,7 @@ impl Columns {
             self.bytes.push(len, repeat(meta.bytes, 1));
         }
         if meta.origin.is_some() || !self.origin.is_absent() {
-            self.origin.push(len, repeat(meta.origin, 1));
+            self.origin.push(len, Origins::one(meta.origin));
         }
         if meta.trace.is_some() || !self.trace.is_absent() {
             self.trace.push(len, repeat(meta.trace, 1));
@@ -155,7 +157,7 @@ impl Columns {
             deadline: self.deadline.pop().map_or(Time::MAX, |cell| cell.value),
             since: self.since.pop().map_or(Time::MAX, |cell| cell.value),
             bytes: self.bytes.pop().map_or(0, |cell| cell.value),
-            origin: self.origin.pop().and_then(|cell| cell.value),
+            origin: self.origin.pop().and_then(Origins::into_single),
             trace: self.trace.pop().and_then(|cell| cell.value),
         })
     }
@@ -175,7 +177,7 @@ impl Columns {
                 .map_or(Time::MAX, |cell| cell.value),
             since: self.since.pop_back().map_or(Time::MAX, |cell| cell.value),
             bytes: self.bytes.pop_back().map_or(0, |cell| cell.value),
-            origin: self.origin.pop_back().and_then(|cell| cell.value),
+            origin: self.origin.pop_back().and_then(Origins::into_single),
             trace: self.trace.pop_back().and_then(|cell| cell.value),
         })
     }
@@ -232,11 +234,8 @@ impl Columns {
         for run in part.bytes.runs() {
             whole.bytes += run.value * run.count as u64;
         }
-        let mut origins = Vec::new();
-        for run in part.origin.runs() {
-            origins.extend(std::iter::repeat_n(run.value.clone(), run.count).flatten());
-        }
-        whole.origin = join_origins(origins);
+        let origins = part.origin.runs().flat_map(Origins::each);
+        whole.origin = join_origins(origins.flatten().collect());
         whole.trace = join_traces(
             part.trace
                 .runs()
@@ -266,6 +265,10 @@ impl Columns {
             }
             copy
         }
+        let mut origin = Column::default();
+        for run in self.origin.runs() {
+            origin.push(0, run.clone());
+        }
         Columns {
             len: self.len,
             receipt: Column::default(),
@@ -273,7 +276,7 @@ impl Columns {
             deadline: copy(&self.deadline),
             since: copy(&self.since),
             bytes: copy(&self.bytes),
-            origin: copy(&self.origin),
+            origin,
             trace: copy(&self.trace),
         }
     }
@@ -346,6 +349,17 @@ impl Columns {
         }
     }
 
+    /// Gives the elements their origins: places of batches, each from one to another.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code))]
+    pub(crate) fn originate(&mut self, ranges: &[(Arc<dyn Originals>, Range<u32>)]) {
+        self.origin.clear();
+        for (batch, range) in ranges {
+            for cells in Origins::range(batch, range.clone()) {
+                self.origin.push(0, cells);
+            }
+        }
+    }
+
     /// Weighs the elements anew, one by one.
     pub(crate) fn weigh(&mut self, weights: impl Iterator<Item = u64>) {
         self.bytes.clear();
@@ -384,12 +398,7 @@ impl Columns {
     /// Elements by size: runs of (bytes, how many). What was never weighed has the size of its value
     /// and of its origin.
     pub(crate) fn sizes(&self, value: usize) -> impl Iterator<Item = (u64, usize)> + '_ {
-        let origins = self.origin.runs().map(|run| {
-            (
-                run.value.as_ref().map_or(0, |origin| origin.len() as u64),
-                run.count,
-            )
-        });
+        let origins = self.origin.runs().flat_map(Origins::lens);
         let none = self.origin.is_absent().then_some((0, self.len));
         zip_runs(cells(&self.bytes, self.len), origins.chain(none)).map(
             move |((bytes, origin), count)| {

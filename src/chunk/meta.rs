@@ -23,7 +23,7 @@ pub struct Meta {
     /// Its weight in bytes; 0 if it was never weighed.
     pub bytes: u64,
     /// Where it came from.
-    pub origin: Option<Arc<Origin>>,
+    pub origin: Option<Origin>,
     /// Its trace.
     pub trace: Option<Arc<TraceContext>>,
 }
@@ -94,10 +94,10 @@ impl Meta {
     }
 }
 
-pub(super) fn join_origins(mut origins: Vec<Arc<Origin>>) -> Option<Arc<Origin>> {
+pub(super) fn join_origins(mut origins: Vec<Origin>) -> Option<Origin> {
     match origins.len() {
         0 | 1 => origins.pop(),
-        _ => Some(Arc::new(Origin::Many(origins))),
+        _ => Some(Origin::many(origins)),
     }
 }
 

@@ -26,12 +26,13 @@ mod column;
 mod columns;
 mod meta;
 mod origin;
+mod origins;
 mod queue;
 mod scatter;
 
 pub(crate) use columns::Columns;
 pub use meta::{Element, Meta};
-pub use origin::{Origin, Record, TraceContext};
+pub use origin::{Origin, Originals, Record, TraceContext};
 pub(crate) use queue::Queue;
 pub(crate) use scatter::ByClass;
 

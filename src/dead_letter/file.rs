@@ -200,10 +200,10 @@ fn line(text: &mut String, letter: &DeadLetter) {
     text.push_str(",\"origins\":[");
     let records = letter
         .origin
-        .as_deref()
+        .as_ref()
         .map(Origin::records)
         .unwrap_or_default();
-    let records: Vec<String> = records.into_iter().map(record).collect();
+    let records: Vec<String> = records.iter().map(record).collect();
     text.push_str(&records.join(","));
     text.push_str("]}\n");
 }
@@ -222,13 +222,13 @@ mod tests {
         DeadLetter {
             stage: Arc::from("decode"),
             class: Some(Class::HIGH),
-            origin: Some(Arc::new(Origin::Record(Record {
+            origin: Some(Origin::from(Record {
                 payload: Some(Bytes::from_static(payload)),
                 place: Arc::from("orders.csv"),
                 offset: 1234,
                 line: Some(17),
                 ..Record::default()
-            }))),
+            })),
             payload: None,
             error: "a \"bad\" line".to_owned(),
             error_type: "Bad",
@@ -259,7 +259,7 @@ mod tests {
     fn a_record_of_a_topic_has_all_of_it() {
         let mut text = String::new();
         let mut letter = letter(b"");
-        letter.origin = Some(Arc::new(Origin::Record(Record {
+        letter.origin = Some(Origin::from(Record {
             key: Some(Bytes::from_static(b"o-1")),
             headers: vec![
                 (
@@ -273,7 +273,7 @@ mod tests {
             offset: 77,
             timestamp_ms: Some(1_000),
             ..Record::default()
-        })));
+        }));
         line(&mut text, &letter);
         let origin = r#""origins":[{"place":"orders","line":null,"partition":3,"offset":77,"timestamp_ms":1000,"key":"o-1","headers":[{"name":"event","value":"paid"},{"name_base64":"/w=="}]}]"#;
         assert!(text.contains(origin), "{text}");

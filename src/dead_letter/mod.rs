@@ -43,7 +43,7 @@ pub struct DeadLetter {
     /// The element's class, if it had one.
     pub class: Option<Class>,
     /// The bytes it came from and where they stood, if its source keeps them.
-    pub origin: Option<Arc<Origin>>,
+    pub origin: Option<Origin>,
     /// What the stage's `encode` made of the element, if it has one.
     pub payload: Option<Bytes>,
     /// The last error, in words.
@@ -62,12 +62,13 @@ impl DeadLetter {
     /// The bytes to try it again with: what `encode` made, else what its source read; nothing if
     /// there is neither, if the record was a tombstone, or if the element was merged from several records.
     #[must_use]
-    pub fn bytes(&self) -> Option<&Bytes> {
-        match (&self.payload, self.origin.as_deref()) {
-            (Some(payload), _) => Some(payload),
-            (None, Some(Origin::Record(record))) => record.payload.as_ref(),
-            (None, _) => None,
+    pub fn bytes(&self) -> Option<Bytes> {
+        if self.payload.is_some() {
+            return self.payload.clone();
         }
+        let mut records = self.origin.as_ref()?.records();
+        let only = records.pop().filter(|_| records.is_empty())?;
+        only.payload
     }
 }
 

@@ -73,14 +73,14 @@ impl DeadLetterTopic {
 
     /// The letters of an element, one for each record it came from.
     fn letters(&self, letter: &DeadLetter) -> Result<Vec<ProducerRecord>, BoxError> {
-        let records = letter.origin.as_deref().map(Origin::records);
+        let records = letter.origin.as_ref().map(Origin::records);
         let records = records.unwrap_or_default();
         if records.is_empty() {
             return Ok(vec![self.of(letter, &Record::default())?]);
         }
         records
             .into_iter()
-            .map(|record| self.of(letter, record))
+            .map(|record| self.of(letter, &record))
             .collect()
     }
 

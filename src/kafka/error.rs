@@ -42,6 +42,20 @@ pub enum Error {
         /// Its name.
         topic: String,
     },
+    /// There is such a topic, and it is not as it was asked for. It is left as it is.
+    #[error(
+        "topic `{topic}` has `{what}` {is}, asked for was {asked}: change the topic, or what is asked for"
+    )]
+    Differs {
+        /// Its name.
+        topic: String,
+        /// `partitions`, `replicas`, or the name of a setting.
+        what: String,
+        /// What it has.
+        is: String,
+        /// What it was to have.
+        asked: String,
+    },
     /// The position to begin at is not there any more, or not yet, and nothing was declared for that.
     #[error(
         "{at} has no offset to begin at: {why}; declare `otherwise` with `Earliest` or `Latest`"

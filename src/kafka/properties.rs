@@ -76,6 +76,7 @@ impl Properties {
     /// [`Error::Invalid`] for a property that librdkafka does not know, or a value it does not take.
     pub(super) fn checked(&self) -> Result<ClientConfig, Error> {
         let mut config = ClientConfig::new();
+        config.set_log_level(super::log_level());
         for (name, value) in self.iter() {
             config.set(name, value);
         }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
-use crate::chunk::{self, Origin};
+use crate::chunk::{self, Originals};
 
 /// Which partition: its topic and number.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,16 +68,76 @@ impl Timestamp {
 /// it out.
 #[derive(Clone)]
 pub struct Record {
-    /// Key, value, then the headers, as `Writer` puts them.
-    bytes: Bytes,
+    batch: Arc<Batch>,
+    place: u32,
+}
+
+/// Records of a partition that were read together.
+pub(super) struct Batch {
     at: Arc<TopicPartition>,
+    bytes: Bytes,
+    entries: Vec<Entry>,
+}
+
+/// Where a record lies in the bytes of its batch: key, value, then the headers, as `Writer` puts them.
+#[derive(Clone, Copy)]
+struct Entry {
+    start: usize,
+    end: usize,
     offset: i64,
     timestamp: Timestamp,
-    /// Where the key ends; `NONE`: there is no key.
+    /// How long the key is; `NONE`: there is no key.
     key_len: u32,
     /// How long the value is; `NONE`: there is none, a tombstone.
     value_len: u32,
     headers: u32,
+}
+
+impl Entry {
+    fn key(&self) -> Option<Range<usize>> {
+        (self.key_len != NONE).then(|| self.start..self.start + length(self.key_len))
+    }
+
+    fn value(&self) -> Option<Range<usize>> {
+        let from = self.start + length(self.key_len);
+        (self.value_len != NONE).then(|| from..from + length(self.value_len))
+    }
+
+    fn headers_from(&self) -> usize {
+        self.start + length(self.key_len) + length(self.value_len)
+    }
+}
+
+impl Originals for Batch {
+    fn record(&self, place: u32) -> chunk::Record {
+        let entry = &self.entries[place as usize];
+        let slice = |range: Range<usize>| self.bytes.slice(range);
+        let part = |part: &[u8]| self.bytes.slice_ref(part);
+        let headers = self.headers(entry);
+        chunk::Record {
+            payload: entry.value().map(slice),
+            key: entry.key().map(slice),
+            headers: headers
+                .map(|(name, value)| (part(name), value.map(part)))
+                .collect(),
+            place: Arc::clone(&self.at.topic),
+            partition: Some(self.at.partition),
+            offset: u64::try_from(entry.offset).unwrap_or(0),
+            timestamp_ms: entry.timestamp.millis(),
+            line: None,
+        }
+    }
+
+    fn payload_len(&self, place: u32) -> usize {
+        length(self.entries[place as usize].value_len)
+    }
+}
+
+impl Batch {
+    fn headers(&self, entry: &Entry) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + use<'_> {
+        let mut rest = &self.bytes[entry.headers_from()..entry.end];
+        (0..entry.headers).map_while(move |_| take_header(&mut rest))
+    }
 }
 
 /// A length that is none.
@@ -88,35 +148,40 @@ fn length(len: u32) -> usize {
 }
 
 impl Record {
+    fn entry(&self) -> &Entry {
+        &self.batch.entries[self.place as usize]
+    }
+
     /// The key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        (self.key_len != NONE).then(|| &self.bytes[self.key_range()])
+        self.entry().key().map(|range| &self.batch.bytes[range])
     }
 
     /// The key as a shared slice.
     #[must_use]
     pub fn key_bytes(&self) -> Option<Bytes> {
-        (self.key_len != NONE).then(|| self.bytes.slice(self.key_range()))
+        let range = self.entry().key()?;
+        Some(self.batch.bytes.slice(range))
     }
 
     /// The value; `None` is a tombstone: under compaction the key is to be forgotten.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
-        (self.value_len != NONE).then(|| &self.bytes[self.value_range()])
+        self.entry().value().map(|range| &self.batch.bytes[range])
     }
 
     /// The value as a shared slice.
     #[must_use]
     pub fn value_bytes(&self) -> Option<Bytes> {
-        (self.value_len != NONE).then(|| self.bytes.slice(self.value_range()))
+        let range = self.entry().value()?;
+        Some(self.batch.bytes.slice(range))
     }
 
     /// The headers, in order: name and value. A name may come more than once. Names are UTF-8 by the
     /// protocol; what a producer wrote is given as it is.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let mut rest = &self.bytes[self.value_range().end..];
-        (0..self.headers).map_while(move |_| take_header(&mut rest))
+        self.batch.headers(self.entry())
     }
 
     /// The last header of that name, which is the one that counts by Kafka's own rule.
@@ -134,94 +199,82 @@ impl Record {
     /// The topic it was read from.
     #[must_use]
     pub fn topic(&self) -> &str {
-        &self.at.topic
+        &self.batch.at.topic
     }
 
     /// The partition it was read from.
     #[must_use]
     pub fn partition(&self) -> i32 {
-        self.at.partition
+        self.batch.at.partition
     }
 
     /// Topic and partition.
     #[must_use]
     pub fn topic_partition(&self) -> &TopicPartition {
-        &self.at
+        &self.batch.at
     }
 
     /// Its offset in that partition.
     #[must_use]
     pub fn offset(&self) -> i64 {
-        self.offset
+        self.entry().offset
     }
 
     /// Its time, and what that means.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        self.timestamp
+        self.entry().timestamp
     }
 
     /// Bytes of key, value and headers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.entry().end - self.entry().start
     }
 
     /// Whether it has neither key, nor value, nor headers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
     }
 
     /// The same with bytes of its own: for what is kept long after its batch.
     #[must_use]
     pub fn detached(&self) -> Record {
+        let entry = self.entry();
+        let batch = Batch {
+            at: Arc::clone(&self.batch.at),
+            bytes: Bytes::copy_from_slice(&self.batch.bytes[entry.start..entry.end]),
+            entries: vec![Entry {
+                start: 0,
+                end: entry.end - entry.start,
+                ..*entry
+            }],
+        };
         Record {
-            bytes: Bytes::copy_from_slice(&self.bytes),
-            ..self.clone()
+            batch: Arc::new(batch),
+            place: 0,
         }
     }
 
-    /// What a dead letter keeps of it: all, exactly.
-    pub(super) fn origin(&self) -> Origin {
-        let slice = |part: &[u8]| self.bytes.slice_ref(part);
-        let headers = self.headers();
-        Origin::Record(chunk::Record {
-            payload: self.value_bytes(),
-            key: self.key_bytes(),
-            headers: headers
-                .map(|(name, value)| (slice(name), value.map(slice)))
-                .collect(),
-            place: Arc::clone(&self.at.topic),
-            partition: Some(self.at.partition),
-            offset: u64::try_from(self.offset).unwrap_or(0),
-            timestamp_ms: self.timestamp.millis(),
-            line: None,
-        })
+    /// Its batch, and its place in it: what a dead letter keeps.
+    pub(super) fn origin(&self) -> (&Arc<Batch>, u32) {
+        (&self.batch, self.place)
     }
 
     /// What it weighs in a bound of bytes: itself, and its share of its batch.
     pub(super) fn weight(&self) -> u64 {
-        (size_of::<Record>() + self.bytes.len()) as u64
-    }
-
-    fn key_range(&self) -> Range<usize> {
-        0..length(self.key_len)
-    }
-
-    fn value_range(&self) -> Range<usize> {
-        let from = length(self.key_len);
-        from..from + length(self.value_len)
+        (size_of::<Record>() + size_of::<Entry>() + self.len()) as u64
     }
 }
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
-            .field("at", &format_args!("{}@{}", self.at, self.offset))
+            .field("at", &format_args!("{}@{}", self.batch.at, self.offset()))
             .field("key_bytes", &self.key().map(<[u8]>::len))
             .field("value_bytes", &self.value().map(<[u8]>::len))
-            .field("headers", &self.headers)
+            .field("headers", &self.entry().headers)
             .finish_non_exhaustive()
     }
 }
@@ -255,20 +308,19 @@ pub(super) struct Parts<'a, H> {
     pub(super) headers: H,
 }
 
-/// Writes the records of a batch into one buffer: an allocation a batch, none a record.
+/// Writes the records of a batch into one buffer: a few allocations a batch, none a record.
 pub(super) struct Writer {
     at: Arc<TopicPartition>,
-    buffer: BytesMut,
-    /// Each with the end of its bytes: they are cut out once the buffer is whole.
-    records: Vec<(Record, usize)>,
+    buffer: Vec<u8>,
+    entries: Vec<Entry>,
 }
 
 impl Writer {
     pub(super) fn new(at: Arc<TopicPartition>) -> Writer {
         Writer {
             at,
-            buffer: BytesMut::new(),
-            records: Vec::new(),
+            buffer: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -277,6 +329,7 @@ impl Writer {
         H: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     {
         let buffer = &mut self.buffer;
+        let start = buffer.len();
         let mut put = |part: Option<&[u8]>| match part {
             Some(bytes) => {
                 buffer.extend_from_slice(bytes);
@@ -294,37 +347,35 @@ impl Writer {
             self.buffer.put_slice(value.unwrap_or_default());
             headers += 1;
         }
-        let record = Record {
-            bytes: Bytes::new(),
-            at: Arc::clone(&self.at),
+        self.entries.push(Entry {
+            start,
+            end: self.buffer.len(),
             offset: parts.offset,
             timestamp: parts.timestamp,
             key_len,
             value_len,
             headers,
-        };
-        self.records.push((record, self.buffer.len()));
+        });
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.entries.is_empty()
     }
 
     /// The records written since the last time, and their bytes in all.
     pub(super) fn finish(&mut self) -> (Vec<Record>, u64) {
-        let capacity = self.buffer.len();
-        let mut rest = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(capacity));
-        let bytes = rest.len() as u64;
-        let mut whole = rest.split().freeze();
-        let mut from = 0;
-        let count = self.records.len();
-        let mut records = Vec::with_capacity(count);
-        for (mut record, end) in self.records.drain(..) {
-            record.bytes = whole.split_to(end - from);
-            from = end;
-            records.push(record);
-        }
-        (records, bytes)
+        // The next batch is probably as large.
+        let (bytes, count) = (self.buffer.len(), self.entries.len());
+        let batch = Arc::new(Batch {
+            at: Arc::clone(&self.at),
+            bytes: std::mem::replace(&mut self.buffer, Vec::with_capacity(bytes)).into(),
+            entries: std::mem::replace(&mut self.entries, Vec::with_capacity(count)),
+        });
+        let record = |place| Record {
+            batch: Arc::clone(&batch),
+            place,
+        };
+        ((0..count as u32).map(record).collect(), bytes as u64)
     }
 }
 

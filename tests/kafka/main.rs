@@ -15,9 +15,12 @@ mod membership;
 mod partitioned;
 mod peer_complaints;
 mod rebalances;
+mod row_a6;
+mod row_a7;
 mod row_b1;
 mod row_b4;
 mod row_b6;
+mod row_b7;
 #[cfg(feature = "kafka-tls")]
 mod secured;
 #[cfg(feature = "signals")]
@@ -25,4 +28,5 @@ mod signals;
 mod sink;
 mod support;
 mod throttle;
+mod topics;
 mod transactions;

@@ -147,7 +147,7 @@ fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
         let records = origin.records();
         put_u32(out, records.len());
         for record in records {
-            put_record(out, record);
+            put_record(out, &record);
         }
     }
     if let Some(trace) = &meta.trace {
@@ -254,7 +254,7 @@ impl Fields {
             meta.bytes = self.u64()?;
         }
         if has & ORIGIN != 0 {
-            meta.origin = Some(Arc::new(self.origin()?));
+            meta.origin = Some(self.origin()?);
         }
         if has & TRACE != 0 {
             let (trace_id, span_id) = self.span()?;
@@ -271,13 +271,13 @@ impl Fields {
     fn origin(&mut self) -> Option<Origin> {
         let count = self.count()?;
         if count == 1 {
-            return self.record().map(Origin::Record);
+            return self.record().map(Origin::from);
         }
-        let record = |_| Some(Arc::new(Origin::Record(self.record()?)));
+        let record = |_| self.record().map(Origin::from);
         (0..count)
             .map(record)
             .collect::<Option<_>>()
-            .map(Origin::Many)
+            .map(Origin::many)
     }
 
     fn record(&mut self) -> Option<Record> {
@@ -347,7 +347,7 @@ mod tests {
             deadline: time::now() + Duration::from_secs(5),
             since: time::now(),
             bytes: 77,
-            origin: Some(Arc::new(Origin::Record(read(b"1,\"2\"", Some(17))))),
+            origin: Some(read(b"1,\"2\"", Some(17)).into()),
             trace: Some(Arc::new(TraceContext {
                 trace_id: 1 << 100,
                 span_id: 7,
@@ -384,11 +384,11 @@ mod tests {
 
     #[test]
     fn an_origin_of_many_keeps_its_records_in_order() {
-        let part = |payload, line| Arc::new(Origin::Record(read(payload, line)));
-        let nested = Origin::Many(vec![part(b"", None), part(b"c", Some(3))]);
-        let origin = Origin::Many(vec![part(b"a", Some(1)), Arc::new(nested)]);
+        let part = |payload, line| Origin::from(read(payload, line));
+        let nested = Origin::many(vec![part(b"", None), part(b"c", Some(3))]);
+        let origin = Origin::many(vec![part(b"a", Some(1)), nested]);
         let meta = Meta {
-            origin: Some(Arc::new(origin.clone())),
+            origin: Some(origin.clone()),
             ..Meta::default()
         };
         let bytes = sealed(&meta, b"", 0);

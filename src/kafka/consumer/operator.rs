@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,10 +17,11 @@ use super::partition::Partition;
 use super::settings::Commits;
 use super::shared::{Shared, State};
 use super::thread;
-use crate::chunk::{Chunk, Element, Meta};
+use crate::chunk::{Chunk, Originals};
 use crate::error::{Cause, Stop};
 use crate::flow::Accounts;
-use crate::kafka::record::{Record, TopicPartition};
+use crate::kafka::ffi::is_member;
+use crate::kafka::record::{Batch, Record, TopicPartition};
 use crate::mark::{Barrier, CommitToken, Mark};
 use crate::operator::{Answer, Context, Control, Demand, Fill, Held, Operator};
 use crate::position::{Epoch, Generation, Tracker, Unresolved};
@@ -75,10 +78,15 @@ impl Positions {
         &self.next
     }
 
-    /// The group as it is now; none once the consumer has left it.
+    /// The group as it is now; none once the consumer has left it, or was expelled from it.
+    ///
+    /// Whoever was expelled has no name and no generation until it joins anew, which is after it let go of
+    /// its partitions. A commit in a transaction that names neither is taken without a question asked: so
+    /// the name is looked at after the rest, which is of the same time or of one before.
     pub(in crate::kafka) fn group(&self) -> Option<ConsumerGroupMetadata> {
-        let consumer = lock(&self.shared.consumer);
-        consumer.as_ref().and_then(|one| one.group_metadata())
+        let consumer = lock(&self.shared.consumer).clone()?;
+        let group = consumer.group_metadata()?;
+        is_member(&consumer).then_some(group)
     }
 }
 
@@ -177,7 +185,11 @@ impl ConsumerStage {
             return Poll::Ready(());
         };
         let mut waiting = false;
-        for partition in state.owned_by(self.lane) {
+        // One that is being taken away has nothing left to wait for then. What waits in it is read by its
+        // next owner, but for what is committed already.
+        let before = self.shared.settings.commits == Commits::Before;
+        let going = state.held_mut_by(self.lane);
+        for partition in going.filter(|partition| partition.is_owned() || !before) {
             if gone.contains(&*partition.at) {
                 continue;
             }
@@ -209,7 +221,8 @@ impl ConsumerStage {
         let mut next = Vec::new();
         let mut ends: Vec<(Tracker<i64>, _)> = Vec::new();
         self.last_ends.clear();
-        for partition in state.owned_by(self.lane) {
+        // Also of those that are being taken away: what came of them is in this epoch.
+        for partition in state.held_by(self.lane) {
             let frontier = partition.tracker.barrier();
             if partition.has_own(frontier.sequence)
                 && let Some(last) = frontier.position
@@ -247,7 +260,7 @@ impl ConsumerStage {
             self.last_ends.retain(|(at, end)| {
                 state.partitions.get(at).is_some_and(|partition| {
                     let _ = partition.tracker.poll_quiet(cx.task());
-                    partition.is_owned() && partition.tracker.settled().sequence < *end
+                    partition.is_held() && partition.tracker.settled().sequence < *end
                 })
             });
             if self.last_ends.is_empty() {
@@ -323,23 +336,14 @@ impl ConsumerStage {
                 continue;
             };
             let mut offsets = Vec::with_capacity(want.items.min(partition.queued()));
-            let keeps_origin = self.shared.settings.origin;
             let count = want.items.min(credit);
             partition.pop(count, want.bytes, |record| {
                 offsets.push(record.offset());
-                if keeps_origin {
-                    let origin = Some(Arc::new(record.origin()));
-                    out.push(Element {
-                        value: record,
-                        meta: Meta {
-                            origin,
-                            ..Meta::default()
-                        },
-                    });
-                } else {
-                    out.push_value(record);
-                }
+                out.push_value(record);
             });
+            if self.shared.settings.origin {
+                out.columns.originate(&origins(&out.values));
+            }
             out.columns.weigh(out.values.iter().map(Record::weight));
             self.since_barrier += offsets.len();
             partition.handed(cx.now(), offsets.len() as u64);
@@ -353,6 +357,26 @@ impl ConsumerStage {
             return;
         }
     }
+}
+
+/// The batches of these records, each with the places that follow one another in it.
+fn origins<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Vec<(Arc<dyn Originals>, Range<u32>)> {
+    let mut all: Vec<(Arc<dyn Originals>, Range<u32>)> = Vec::new();
+    for record in records {
+        let (batch, place) = record.origin();
+        if let Some((last, places)) = all.last_mut()
+            && places.end == place
+            && ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(batch))
+        {
+            places.end += 1;
+            continue;
+        }
+        let batch: Arc<dyn Originals> = Arc::<Batch>::clone(batch);
+        all.push((batch, place..place + 1));
+    }
+    all
 }
 
 impl Operator<Record> for ConsumerStage {

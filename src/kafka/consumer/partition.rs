@@ -139,6 +139,11 @@ impl Partition {
         self.phase == Phase::Owned
     }
 
+    /// Whether something may be inside of it that can still be settled.
+    pub(super) fn is_held(&self) -> bool {
+        self.phase != Phase::Lost
+    }
+
     /// Whether records may be taken from the client: it is ours, and where it should be.
     pub(super) fn takes(&self) -> bool {
         self.is_owned() && self.seek.is_none()
@@ -198,6 +203,10 @@ impl Partition {
     pub(super) fn go_back(&mut self, settled: &Settled<i64>) {
         self.forget_queued();
         self.handed.clear();
+        if !self.is_owned() {
+            // Its next owner reads on.
+            return;
+        }
         if let Some(from) = self.replay_from.take() {
             self.seek = Some(from);
             self.first = Some(from);

@@ -6,6 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::control::PressureHandle;
+use crate::kafka::admin::is_topic;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
 use crate::kafka::properties::{self, Properties};
@@ -497,10 +498,4 @@ fn require(
         value: value.to_string(),
         why: why.to_owned(),
     })
-}
-
-/// Whether a topic may have that name.
-fn is_topic(name: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && name.len() <= 249 && name != "." && name != ".." && name.chars().all(fits)
 }

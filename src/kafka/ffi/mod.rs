@@ -7,8 +7,10 @@
 
 mod consume;
 mod effective;
+mod embedded;
 mod produce;
 
-pub(super) use consume::{PartitionQueue, known_end};
+pub(super) use consume::{PartitionQueue, is_member, known_end};
 pub(super) use effective::effective;
+pub(super) use embedded::set_join_delay;
 pub(super) use produce::{Events, Failure, Hears, Outgoing, Sender};

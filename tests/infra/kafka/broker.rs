@@ -10,7 +10,8 @@ use rdkafka::client::DefaultClientContext;
 #[path = "servers.rs"]
 mod servers;
 
-use servers::{Servers, config, launcher};
+pub(crate) use servers::config;
+use servers::{Servers, launcher};
 
 /// A running broker.
 pub(crate) struct Broker {

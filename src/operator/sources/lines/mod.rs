@@ -439,13 +439,13 @@ impl LinesSource {
                 end: line.end,
             });
             let origin = self.lines.origin.then(|| {
-                Arc::new(Origin::Record(Record {
+                Origin::from(Record {
                     payload: Some(block.bytes.slice(line.raw.clone())),
                     place: Arc::clone(&self.lines.place),
                     offset: line.offset,
                     line: Some(line.number),
                     ..Record::default()
-                }))
+                })
             });
             let value = Line {
                 number: line.number,
