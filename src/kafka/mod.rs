@@ -86,8 +86,8 @@ mod transactions;
 pub use admin::{Admin, Created, GroupLag, PartitionDescription, Topic, TopicDescription};
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
-    Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
-    partitioned, source,
+    Assignment, ConsumerCounts, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag,
+    ReadFrom, Start, partitioned, source,
 };
 pub use dead_letters::DeadLetterTopic;
 pub use embedded::EmbeddedCluster;

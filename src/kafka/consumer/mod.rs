@@ -13,6 +13,7 @@ use std::time::Duration;
 
 pub(super) use operator::Positions;
 pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
+pub use shared::ConsumerCounts;
 
 use super::ffi::known_end;
 use super::record::{Record, TopicPartition};
@@ -209,6 +210,12 @@ impl ConsumerHandle {
         let mut state = self.shared.lock();
         let owned = state.owned().map(|partition| (*partition.at).clone());
         owned.collect()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counts(&self) -> ConsumerCounts {
+        self.shared.lock().counts
     }
 
     /// How far each partition it has is behind. The snapshot of a run tells the same of its sources.

@@ -64,6 +64,10 @@ pub(super) enum Topics {
 }
 
 impl Topics {
+    pub(super) fn is_pattern(&self) -> bool {
+        matches!(self, Topics::Pattern(_))
+    }
+
     pub(super) fn subscription(&self) -> Vec<&str> {
         match self {
             Topics::Named(names) => names.iter().map(String::as_str).collect(),

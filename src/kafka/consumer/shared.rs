@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) stopping: bool,
     pub(super) ended: bool,
     pub(super) error: Option<Error>,
-    pub(super) counts: Counts,
+    pub(super) counts: ConsumerCounts,
 }
 
 /// A flow of the consumer.
@@ -75,14 +75,18 @@ pub(super) enum Order {
     Replay(Option<Vec<TopicPartition>>, ReadFrom),
 }
 
-/// What happened so far.
+/// What happened so far in the life of a consumer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) commits: u64,
-    pub(super) commits_failed: u64,
-    pub(super) rebalances: u64,
-    /// Revocations that waited in vain for what was inside.
-    pub(super) drained_late: u64,
+#[non_exhaustive]
+pub struct ConsumerCounts {
+    /// Commits that came through whole.
+    pub commits: u64,
+    /// Commits that did not, and partitions of one that did not: they are tried again.
+    pub commits_failed: u64,
+    /// Assignments and revocations.
+    pub rebalances: u64,
+    /// Revocations that waited in vain for what was inside: it comes again elsewhere.
+    pub drained_late: u64,
 }
 
 impl Shared {

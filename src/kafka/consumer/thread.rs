@@ -327,6 +327,14 @@ impl<'a> Reader<'a> {
         let place = at.map(ToString::to_string);
         let topics = || self.shared.settings.topics.subscription().join(", ");
         match code {
+            // Topics of a pattern come and go.
+            RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+                if self.shared.settings.topics.is_pattern() =>
+            {
+                Ok(())
+            }
             RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
                 let topic = at.map_or_else(topics, |at| at.topic.to_string());
                 Err(Error::UnknownTopic { topic })
