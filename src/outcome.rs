@@ -119,6 +119,8 @@ reasons! {
     TimedOut = "timed_out",
     /// Its tries were used up.
     RetriesExhausted = "retries_exhausted",
+    /// Put aside to be tried again later.
+    RetryLater = "retry_later",
     /// Nobody settled its receipt: a bug in a stage.
     Abandoned = "abandoned",
     /// The run ended on an error elsewhere.

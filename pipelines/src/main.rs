@@ -2,6 +2,8 @@
 
 mod cli;
 mod csv;
+#[cfg(feature = "kafka")]
+mod dead_letters;
 mod event;
 mod http_log;
 mod input;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
                     Command::HttpLog(options) => http_log::run(options).await,
                     #[cfg(feature = "kafka")]
                     Command::PlanPartitions(options) => plan::run(options),
+                    #[cfg(feature = "kafka")]
+                    Command::DeadLetters(options) => dead_letters::run(options).await,
                 }
             });
             // A blocked read of standard input must not hold up the end.

@@ -137,7 +137,7 @@ impl DeadLetterSink for DeadLetterFile {
 }
 
 /// The exact bytes under that name: as text where they are UTF-8, else as base64.
-fn exact(name: &str, bytes: &[u8]) -> String {
+pub(crate) fn exact(name: &str, bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(utf8) => format!("\"{name}\":{}", quote(utf8)),
         Err(_) => format!("\"{name}_base64\":\"{}\"", base64::encode(bytes)),
@@ -234,6 +234,7 @@ mod tests {
             error_type: "Bad",
             reason: Reason::Error,
             tries: 1,
+            again: crate::dead_letter::Again::Never,
             at: Time::ZERO,
         }
     }

@@ -31,6 +31,8 @@ use crate::error::BoxError;
 use crate::outcome::Reason;
 use crate::time::Time;
 
+#[cfg(feature = "kafka")]
+pub(crate) use file::exact;
 pub use file::{DeadLetterFile, Durability};
 pub(crate) use queue::{Letters, Offer, Port};
 pub(crate) use sink::{BATCH, LetterSink};
@@ -48,14 +50,28 @@ pub struct DeadLetter {
     pub payload: Option<Bytes>,
     /// The last error, in words.
     pub error: String,
-    /// The type of the error.
+    /// The class of the error: its type, or what the stage calls it.
     pub error_type: &'static str,
     /// Whether it was an error, a time-out, or the last of several tries.
     pub reason: Reason,
     /// How often it was tried.
     pub tries: u32,
+    /// Whether it is to be tried again.
+    pub again: Again,
     /// When it was given up.
     pub at: Time,
+}
+
+/// Whether a letter is to be tried again. A sink that only keeps letters keeps all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Again {
+    /// It is given up.
+    #[default]
+    Never,
+    /// Later.
+    Later,
+    /// Behind one that shares its key and is to be tried again: it was not tried itself.
+    Behind,
 }
 
 impl DeadLetter {
@@ -87,6 +103,18 @@ pub trait DeadLetterSink: Send + 'static {
         &mut self,
         letters: Vec<DeadLetter>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// For what reason the element of a letter will have ended, once it is written. By default the
+    /// letter's own.
+    fn reason(&self, letter: &DeadLetter) -> Reason {
+        letter.reason
+    }
+
+    /// How many of the letters written so far somebody should look at. By default none; the snapshot shows
+    /// them as alerts.
+    fn alerts(&self) -> u64 {
+        0
+    }
 
     /// No letters will follow.
     ///

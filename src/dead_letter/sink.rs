@@ -64,6 +64,7 @@ impl<S: DeadLetterSink> LetterSink<S> {
         let error: BoxError = match guard(|| work.as_mut().poll(cx.task())) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready((sink, result))) => {
+                cx.ledger().alert(sink.alerts());
                 self.state = State::Idle(sink);
                 match result {
                     Ok(()) => {
@@ -103,6 +104,10 @@ impl<S: DeadLetterSink> Sink<Letter> for LetterSink<S> {
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<Letter>) {
         let mut letters: Vec<DeadLetter> = Vec::with_capacity(chunk.len());
+        let idle = match &self.state {
+            State::Idle(sink) => Some(sink),
+            _ => None,
+        };
         for element in chunk.drain() {
             let (meta, Letter { content, sent }) = (element.meta, element.value);
             if meta
@@ -116,7 +121,7 @@ impl<S: DeadLetterSink> Sink<Letter> for LetterSink<S> {
             }
             self.batch.push(Written {
                 meta,
-                reason: content.reason,
+                reason: idle.map_or(content.reason, |sink| sink.reason(&content)),
                 _sent: sent,
             });
             letters.push(content);

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use super::{DeadLetters, Flow};
 use crate::control::Retry;
 use crate::error::BoxError;
-use crate::operator::fallible::{Attempt, Decide, Ends, OnError, Results, Telling};
-use crate::operator::retry::{Again, Encode, Options, Patience, Wanted, attempts, attempts_async};
+use crate::operator::fallible::{Attempt, Classify, Decide, Ends, OnError, Results, Telling};
+use crate::operator::retry::{
+    Again, Encode, KeyOf, Options, Patience, Wanted, attempts, attempts_async,
+};
 use crate::operator::{Calls, Input, Operator};
 use crate::time::TimedOut;
 use crate::topology::NodeSpec;
@@ -55,6 +57,7 @@ pub struct Fallible<T, U, E> {
     timeout: Option<Patience<T, E>>,
     retry: Option<(Retry, Copy<T>)>,
     letters: Option<DeadLetters>,
+    class: Option<Classify<E>>,
     /// Why the declaration is refused.
     problem: Option<String>,
     asynchronous: bool,
@@ -137,7 +140,7 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = Result<U, E>> + Send + 'static,
     {
-        self.trying(calls.into(), "try_map_async", f)
+        self.trying(calls.into(), "try_map_async", None::<KeyOf<T, ()>>, f)
     }
 
     /// The same, but each value is handed on as it comes: a slow element holds nobody back.
@@ -176,13 +179,74 @@ impl<T: Send + 'static> Flow<T> {
         F: FnMut(T) -> Fut + Send + 'static,
         Fut: Future<Output = Result<U, E>> + Send + 'static,
     {
-        let mut fallible = self.trying(calls.into(), "try_map_async_unordered", f);
+        let key = None::<KeyOf<T, ()>>;
+        let mut fallible = self.trying(calls.into(), "try_map_async_unordered", key, f);
         fallible.unordered = true;
         fallible
     }
 
-    fn trying<U, E, F, Fut>(self, calls: Calls, kind: &'static str, f: F) -> Fallible<T, U, E>
+    /// The same, but elements of one key are worked on one after the other and leave in order: one that
+    /// waits for its next try holds back its key, and nobody else. See
+    /// [`map_async_keyed`](Flow::map_async_keyed).
+    ///
+    /// - *emits when* any element inside has its value;
+    /// - *back-pressures when* the window is full, elements that wait for their key included, downstream
+    ///   does, or the queue of dead letters is full;
+    /// - *completes when*, *cancels when*, *settles when*, *holds*: as
+    ///   [`try_map_async`](Flow::try_map_async);
+    /// - *costs* what [`map_async_keyed`](Flow::map_async_keyed) does, and the same with a retry or a
+    ///   time-out.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use forebay::control::Retry;
+    /// use forebay::operator::Concurrency;
+    /// use forebay::source;
+    ///
+    /// let mut calls = 0;
+    /// let applied = source::iter([("ann", 1), ("ann", 2), ("bob", 1)])
+    ///     .try_map_async_keyed(Concurrency::limit(2).window(8), |(name, _)| *name, move |event| {
+    ///         calls += 1;
+    ///         let result = if calls == 1 { Err("busy") } else { Ok(event) };
+    ///         async move { result }
+    ///     })
+    ///     .retry(Retry::tries(3).backoff(Duration::from_millis(5), Duration::from_millis(5)))
+    ///     .or_stop()
+    ///     .collect()
+    ///     .block_on()?;
+    /// assert_eq!(applied, [("bob", 1), ("ann", 1), ("ann", 2)]);
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn try_map_async_keyed<K, U, E, G, F, Fut>(
+        self,
+        calls: impl Into<Calls>,
+        mut key: G,
+        f: F,
+    ) -> Fallible<T, U, E>
     where
+        K: Ord + Clone + Send + 'static,
+        U: Send + 'static,
+        E: Send + 'static,
+        G: FnMut(&T) -> K + Send + 'static,
+        F: FnMut(T) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+    {
+        let key: KeyOf<T, K> = Box::new(move |value| Some(key(value)));
+        let mut fallible = self.trying(calls.into(), "try_map_async_keyed", Some(key), f);
+        fallible.unordered = true;
+        fallible
+    }
+
+    fn trying<K, U, E, F, Fut>(
+        self,
+        calls: Calls,
+        kind: &'static str,
+        key: Option<KeyOf<T, K>>,
+        f: F,
+    ) -> Fallible<T, U, E>
+    where
+        K: Ord + Clone + Send + 'static,
         U: Send + 'static,
         E: Send + 'static,
         F: FnMut(T) -> Fut + Send + 'static,
@@ -190,7 +254,7 @@ impl<T: Send + 'static> Flow<T> {
     {
         let (spec, concurrency) = (calls.spec(kind), calls.concurrency());
         let (flow, tally) = self.gated(&calls);
-        let make = move |input, options| attempts_async(input, concurrency, tally, f, options);
+        let make = move |input, options| attempts_async(input, concurrency, key, tally, f, options);
         Fallible::new(flow, spec, Box::new(make), true)
     }
 }
@@ -215,6 +279,7 @@ where
             timeout: None,
             retry: None,
             letters: None,
+            class: None,
             problem: None,
             asynchronous,
             unordered: false,
@@ -453,6 +518,43 @@ where
         self
     }
 
+    /// Names the class of an error in dead letters, by which they are found again: what went wrong, in a
+    /// word. Default: the name of the error's type.
+    ///
+    /// - *emits when* the stage does;
+    /// - *back-pressures when* the stage does;
+    /// - *completes when* the stage does;
+    /// - *cancels when* downstream does;
+    /// - *settles when* the stage does: a closure that panics names the type;
+    /// - *holds* nothing more;
+    /// - *costs* a call for each letter.
+    ///
+    /// # Example
+    /// ```
+    /// use forebay::dead_letter::DeadLetter;
+    /// use forebay::flow::DeadLetters;
+    /// use forebay::source;
+    ///
+    /// let (kept, letters) = async_channel::bounded::<DeadLetter>(16);
+    /// source::iter(["", "two"])
+    ///     .try_map(|text| text.parse::<u32>())
+    ///     .encode(|text| (*text).into())
+    ///     .error_class(|error| match error.kind() {
+    ///         std::num::IntErrorKind::Empty => "empty",
+    ///         _ => "no number",
+    ///     })
+    ///     .or_dead_letter(&DeadLetters::new(16, kept))
+    ///     .for_each(drop)
+    ///     .block_on()?;
+    /// assert_eq!(letters.try_recv().unwrap().error_type, "empty");
+    /// assert_eq!(letters.try_recv().unwrap().error_type, "no number");
+    /// # Ok::<(), forebay::error::RunError>(())
+    /// ```
+    pub fn error_class(mut self, f: impl Fn(&E) -> &'static str + Send + 'static) -> Self {
+        self.class = Some(Box::new(f));
+        self
+    }
+
     /// A failed element ends as failed, and the run stops with its error.
     ///
     /// - *emits when* the stage has a value;
@@ -584,8 +686,8 @@ where
     /// A closure decides for each error, given how often the element was tried by then.
     ///
     /// [`OnError::Retry`] needs [`retry`](Fallible::retry), which still bounds the tries, and
-    /// [`OnError::DeadLetter`] needs [`dead_letters`](Fallible::dead_letters): without, and when
-    /// tries are used up, the element ends as failed. Refused under a named guarantee where the
+    /// [`OnError::DeadLetter`] and [`OnError::Later`] need [`dead_letters`](Fallible::dead_letters): without,
+    /// and when tries are used up, the element ends as failed. Refused under a named guarantee where the
     /// stage has no dead letters, for it may discard.
     ///
     /// - *emits when* the stage has a value;
@@ -705,7 +807,8 @@ where
         }
     }
 
-    fn end_by(mut self, decide: Decide<E>, last: OnError, telling: Telling<E>) -> Flow<U> {
+    fn end_by(mut self, decide: Decide<E>, last: OnError, mut telling: Telling<E>) -> Flow<U> {
+        telling.class = self.class.take();
         let mut spec = self.spec.clone();
         if self.letters.is_some() {
             spec = spec.holds_more(crate::chunk::Chunk::<U>::MAX);

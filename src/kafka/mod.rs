@@ -75,11 +75,13 @@ mod dead_letters;
 mod embedded;
 mod error;
 mod ffi;
+mod headers;
 mod planner;
 mod producer;
 mod profiles;
 mod properties;
 mod record;
+mod retry;
 mod throttle;
 mod transactions;
 
@@ -89,13 +91,18 @@ pub use consumer::{
     Assignment, ConsumerCounts, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag,
     ReadFrom, Start, partitioned, source,
 };
-pub use dead_letters::DeadLetterTopic;
+pub use dead_letters::{
+    DeadLetterAdmin, DeadLetterTopic, Letter, LetterFilter, LetterState, Provenance, Replay,
+    Resolved, States,
+};
 pub use embedded::EmbeddedCluster;
 pub use error::Error;
+pub use headers::{MalformedTrace, Trace, TraceIds};
 pub use planner::{FEWEST, MOST, PartitionPlan};
 pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings, Publisher};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
+pub use retry::{GivenUp, RetryCounts, RetryInPlace, RetryTopics};
 pub use transactions::{TransactionSettings, TransactionalSink};
 
 use rdkafka::config::RDKafkaLogLevel;

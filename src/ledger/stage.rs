@@ -257,8 +257,8 @@ pub struct StageCounts {
     pub held_bytes: u64,
     /// The most elements ever inside.
     pub held_peak: u64,
-    /// Emergencies that the admission this stage goes by has gone through. Stages that share one show the
-    /// same.
+    /// Emergencies that the admission this stage goes by has gone through, or dead letters that somebody
+    /// should look at. Stages that share an admission show the same.
     pub alerts: u64,
     /// Elements that ended here, by class, kind and reason.
     pub settled: BTreeMap<StageKey, u64>,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::pace::Patience;
 use super::{Context, Control, Demand, Fill, Held, Operator, guard};
 use crate::chunk::{Chunk, Element, Meta, Queue};
-use crate::dead_letter::{DeadLetter, Offer, Port};
+use crate::dead_letter::{Again, DeadLetter, Offer, Port};
 use crate::error::{BoxError, Stop};
 use crate::mark::Mark;
 use crate::outcome::{Outcome, Reason};
@@ -28,6 +28,11 @@ pub enum OnError {
     Retry,
     /// It goes to the stage's dead letters; it ends as failed where the stage has none.
     DeadLetter,
+    /// As `DeadLetter`, but to be tried again later by a sink that does so, such as retry topics of
+    /// Kafka. Any other sink keeps it as a letter.
+    Later,
+    /// As `Later`, but it was not tried: one before it that shares its key is to be tried again first.
+    Behind,
     /// It is knowingly given up: shed (discarded).
     Discard,
     /// It ends as failed; its source answers.
@@ -35,6 +40,9 @@ pub enum OnError {
     /// It ends as failed, and the run stops with its error.
     Stop,
 }
+
+/// Names the class of an error.
+pub(crate) type Classify<E> = Box<dyn Fn(&E) -> &'static str + Send>;
 
 /// Decides about an error after so many tries.
 pub(crate) type Decide<E> = Box<dyn FnMut(&E, u32) -> OnError + Send>;
@@ -69,6 +77,8 @@ impl<E> Failure<E> {
 /// How an error is told: in words, and as what stops a run.
 pub(crate) struct Telling<E> {
     pub(crate) words: fn(&E) -> String,
+    /// What the class of an error is called, where that is not its type.
+    pub(crate) class: Option<Classify<E>>,
     pub(crate) stop: fn(E) -> Stop,
 }
 
@@ -77,6 +87,7 @@ impl<E> Telling<E> {
     pub(crate) fn nothing() -> Telling<E> {
         Telling {
             words: |_| String::new(),
+            class: None,
             stop: |_| Stop::error("an element failed"),
         }
     }
@@ -87,6 +98,7 @@ impl<E: Display + 'static> Telling<E> {
     pub(crate) fn words() -> Telling<E> {
         Telling {
             words: |error| error.to_string(),
+            class: None,
             stop: |error| Stop::error(error.to_string()),
         }
     }
@@ -97,6 +109,7 @@ impl<E: Into<BoxError> + 'static> Telling<E> {
     pub(crate) fn error() -> Telling<E> {
         Telling {
             words: |_| String::new(),
+            class: None,
             stop: |error| Stop::error(error),
         }
     }
@@ -160,20 +173,29 @@ impl<U, E> Ends<U, E> {
                 };
                 self.stop = Some((stop, failed, meta));
             }
-            Ok(OnError::DeadLetter) if self.letters.is_none() => {
+            Ok(OnError::DeadLetter | OnError::Later | OnError::Behind)
+                if self.letters.is_none() =>
+            {
                 cx.settle(meta, Outcome::Failed(Reason::DeadLetterFailed));
             }
-            Ok(OnError::DeadLetter) => {
+            Ok(again @ (OnError::DeadLetter | OnError::Later | OnError::Behind)) => {
                 let words = self.telling.words;
                 let error = guard(|| words(&failure.error))
                     .unwrap_or_else(|message| format!("an error that cannot be told: {message}"));
+                let class = self.telling.class.as_ref();
+                let class = class.and_then(|class| guard(|| class(&failure.error)).ok());
                 let value = DeadLetter {
                     stage: cx.stage_name(),
+                    again: match again {
+                        OnError::Later => Again::Later,
+                        OnError::Behind => Again::Behind,
+                        _ => Again::Never,
+                    },
                     class: meta.class,
                     origin: meta.origin.clone(),
                     payload: failure.payload,
                     error,
-                    error_type: std::any::type_name::<E>(),
+                    error_type: class.unwrap_or(std::any::type_name::<E>()),
                     reason: failure.reason,
                     tries: failure.tries,
                     at: cx.now(),

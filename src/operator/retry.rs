@@ -226,27 +226,33 @@ where
     }
 }
 
-/// Runs the tries of each element; results leave in order, or as they come.
-fn calls<T, U, F, Fut>(
+/// By what elements of a stage wait for each other: none where all leave in order, or as they come.
+pub(crate) type KeyOf<T, K> = Box<dyn FnMut(&T) -> Option<K> + Send>;
+
+/// Runs the tries of each element; results leave in order, or as they come, those of a key in order.
+fn calls<T, U, K, F, Fut>(
     input: Input<T>,
     concurrency: Concurrency,
     unordered: bool,
+    key: Option<KeyOf<T, K>>,
     tally: Option<Tally>,
     f: F,
 ) -> Box<dyn Operator<U>>
 where
     T: Send + 'static,
     U: Send + 'static,
+    K: Ord + Clone + Send + 'static,
     F: FnMut(T) -> Fut + Send + 'static,
     Fut: Future<Output = U> + Send + 'static,
 {
-    let no_key = |_: &T| None::<()>;
+    let unordered = unordered || key.is_some();
+    let key: KeyOf<T, K> = key.unwrap_or_else(|| Box::new(|_| None));
     match (unordered, tally) {
         (false, None) => Box::new(MapAsync::new(input, concurrency, f)),
         (false, Some(tally)) => Box::new(Tallied::new(MapAsync::new(input, concurrency, f), tally)),
-        (true, None) => Box::new(Unordered::new(input, concurrency, no_key, f)),
+        (true, None) => Box::new(Unordered::new(input, concurrency, key, f)),
         (true, Some(tally)) => {
-            let stage = Unordered::new(input, concurrency, no_key, f).on_terms(&tally);
+            let stage = Unordered::new(input, concurrency, key, f).on_terms(&tally);
             Box::new(Tallied::new(stage, tally))
         }
     }
@@ -256,10 +262,11 @@ where
     clippy::too_many_arguments,
     reason = "called twice, with what was declared"
 )]
-fn trying<T, U, E, C, Fut>(
+fn trying<T, U, E, K, C, Fut>(
     input: Input<T>,
     concurrency: Concurrency,
     unordered: bool,
+    key: Option<KeyOf<T, K>>,
     call: C,
     again: Again<T, E>,
     encode: Option<Encode<T>>,
@@ -270,6 +277,7 @@ where
     T: Send + 'static,
     U: Send + 'static,
     E: Send + 'static,
+    K: Ord + Clone + Send + 'static,
     C: FnMut(&T) -> Fut + Send + 'static,
     Fut: Future<Output = Result<U, E>> + Send + 'static,
 {
@@ -287,7 +295,7 @@ where
         tally: tally.clone(),
     });
     let inside = Concurrency::limit(window);
-    calls(input, inside, unordered, tally, move |value| {
+    calls(input, inside, unordered, key, tally, move |value| {
         tried(Arc::clone(&tries), value)
     })
 }
@@ -313,6 +321,7 @@ where
             input,
             Concurrency::limit(1),
             false,
+            None::<KeyOf<T, ()>>,
             call,
             again,
             encode,
@@ -329,9 +338,10 @@ where
 }
 
 /// Attempts that take time.
-pub(crate) fn attempts_async<T, U, E, F, Fut>(
+pub(crate) fn attempts_async<T, U, E, K, F, Fut>(
     input: Input<T>,
     concurrency: Concurrency,
+    key: Option<KeyOf<T, K>>,
     tally: Option<Tally>,
     mut f: F,
     options: Options<T, E>,
@@ -340,6 +350,7 @@ where
     T: Send + 'static,
     U: Send + 'static,
     E: Send + 'static,
+    K: Ord + Clone + Send + 'static,
     F: FnMut(T) -> Fut + Send + 'static,
     Fut: Future<Output = Result<U, E>> + Send + 'static,
 {
@@ -356,6 +367,7 @@ where
             input,
             concurrency,
             unordered,
+            key,
             call,
             again,
             encode,
@@ -364,14 +376,21 @@ where
         );
     }
     let shared = tally.clone();
-    calls(input, concurrency, unordered, shared, move |value: T| {
-        let begun = tally.as_ref().map(Tally::begin);
-        let payload = encode.as_mut().map(|encode| encode(&value));
-        let timeout = timeout.as_ref().and_then(|timeout| timeout.of(&value));
-        let future = f(value);
-        async move {
-            let result = within(timeout, begun, future).await;
-            result.map_err(|(error, reason)| Box::new(Failure::first(error, reason, payload)))
-        }
-    })
+    calls(
+        input,
+        concurrency,
+        unordered,
+        key,
+        shared,
+        move |value: T| {
+            let begun = tally.as_ref().map(Tally::begin);
+            let payload = encode.as_mut().map(|encode| encode(&value));
+            let timeout = timeout.as_ref().and_then(|timeout| timeout.of(&value));
+            let future = f(value);
+            async move {
+                let result = within(timeout, begun, future).await;
+                result.map_err(|(error, reason)| Box::new(Failure::first(error, reason, payload)))
+            }
+        },
+    )
 }

@@ -80,7 +80,13 @@ async fn what_cannot_be_written_goes_to_the_topic_for_that_with_its_reason() {
     let names: Vec<&str> = headers.iter().map(|header| header.key).collect();
     assert_eq!(
         names,
-        ["original-topic", "error-message", "error-timestamp"]
+        [
+            "original-topic",
+            "original-partition",
+            "error-class",
+            "error-message",
+            "error-timestamp"
+        ]
     );
     assert_eq!(headers.get(0).value.unwrap(), topic.as_bytes());
 }

@@ -47,6 +47,10 @@ pub(crate) enum Command {
     #[cfg(feature = "kafka")]
     #[command(long_about = PLAN_HELP)]
     PlanPartitions(PlanOptions),
+    /// Lists, shows, replays and discards the letters of a dead-letter topic.
+    #[cfg(feature = "kafka")]
+    #[command(long_about = crate::dead_letters::HELP)]
+    DeadLetters(crate::dead_letters::Options),
 }
 
 const ORDERS_HELP: &str = "\

@@ -14,8 +14,14 @@ use std::time::Duration;
 pub(super) use operator::Positions;
 pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
 pub use shared::ConsumerCounts;
+pub(super) use thread::patiently;
 
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::error::Error;
 use super::ffi::known_end;
+use super::properties::Properties;
 use super::record::{Record, TopicPartition};
 use crate::flow::Flow;
 use crate::operator::Answer;
@@ -27,6 +33,9 @@ use operator::ConsumerStage;
 use partition::Partition;
 use settings::Commits;
 use shared::{Order, Shared};
+
+/// How long the brokers may take to say what is committed.
+const COMMITTED: Duration = Duration::from_secs(10);
 
 /// The records of topics, and a handle to the consumer.
 ///
@@ -247,6 +256,41 @@ impl ConsumerHandle {
         from: ReadFrom,
     ) {
         self.order(Order::Replay(Some(partitions.into_iter().collect()), from));
+    }
+
+    /// How often partitions came or went.
+    pub(super) fn rebalances(&self) -> u64 {
+        self.shared.lock().counts.rebalances
+    }
+
+    /// What its client is told.
+    pub(super) fn properties(&self) -> Result<Properties, Error> {
+        self.shared.settings.properties()
+    }
+
+    /// What its group has committed of these, else 0. It asks the brokers, and blocks.
+    pub(super) fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, i64)>, Error> {
+        let consumer = lock(&self.shared.consumer).clone();
+        let (Some(consumer), false) = (consumer, partitions.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut list = TopicPartitionList::new();
+        for at in partitions {
+            list.add_partition(&at.topic, at.partition);
+        }
+        let found = patiently(|| consumer.committed_offsets(list.clone(), COMMITTED))?;
+        let found = found.elements();
+        let found = found.iter().map(|one| {
+            let from = match one.offset() {
+                Offset::Offset(from) => from,
+                _ => 0,
+            };
+            (TopicPartition::new(one.topic(), one.partition()), from)
+        });
+        Ok(found.collect())
     }
 
     fn order(&self, order: Order) {

@@ -13,7 +13,7 @@ use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::partition::Partition;
+use super::partition::{Due, Partition};
 use super::settings::Commits;
 use super::shared::{Shared, State};
 use super::thread;
@@ -57,6 +57,8 @@ pub(super) struct ConsumerStage {
     paused: bool,
     /// The partition that had its turn last.
     last: Option<TopicPartition>,
+    /// When the next record is due that says when.
+    next_due: Option<Pin<Box<Sleep>>>,
 }
 
 /// The positions of a barrier, and whose they are.
@@ -111,6 +113,7 @@ impl ConsumerStage {
             draining: false,
             paused: false,
             last: None,
+            next_due: None,
         }
     }
 
@@ -297,6 +300,30 @@ impl ConsumerStage {
         state.may_end()
     }
 
+    /// Has the task woken when the next record is due. Meanwhile its partition gives nothing; the others go
+    /// on, and the client is polled.
+    fn wait_until_due(&mut self, cx: &mut Context<'_, '_>, state: &State) {
+        let Some(longest_ms) = self.shared.settings.until_due else {
+            return;
+        };
+        let now = now_ms(cx);
+        let waiting = state
+            .held_by(self.lane)
+            .filter(|partition| partition.gives());
+        let due = waiting
+            .filter_map(|partition| partition.due_ms(longest_ms))
+            .filter(|due| *due > now);
+        self.next_due = due.min().map(|due| {
+            let wait_ms = u64::try_from(due - now).unwrap_or(0);
+            Box::pin(time::sleep_until(cx.now() + Duration::from_millis(wait_ms)))
+        });
+        if let Some(sleep) = &mut self.next_due
+            && sleep.as_mut().poll(cx.task()).is_ready()
+        {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Hands over what waits of one partition, in turn: a tracker numbers a whole chunk.
     fn hand_over(
         &mut self,
@@ -307,12 +334,25 @@ impl ConsumerStage {
     ) {
         let capacity = self.shared.settings.hand_over;
         let mut tried = BTreeSet::new();
+        let due = self.shared.settings.until_due.map(|longest_ms| Due {
+            now_ms: now_ms(cx),
+            longest_ms,
+        });
+        let is_due = |partition: &Partition| {
+            due.is_none_or(|due| {
+                let first = partition.due_ms(due.longest_ms);
+                first.is_none_or(|first| first <= due.now_ms)
+            })
+        };
         loop {
             let mut behind = state
                 .partitions
                 .iter()
                 .filter(|(at, partition)| {
-                    partition.lane == self.lane && partition.gives() && !tried.contains(*at)
+                    partition.lane == self.lane
+                        && partition.gives()
+                        && !tried.contains(*at)
+                        && is_due(partition)
                 })
                 .map(|(at, _)| at);
             let next = match &self.last {
@@ -337,7 +377,7 @@ impl ConsumerStage {
             };
             let mut offsets = Vec::with_capacity(want.items.min(partition.queued()));
             let count = want.items.min(credit);
-            partition.pop(count, want.bytes, |record| {
+            partition.pop(count, want.bytes, due, |record| {
                 offsets.push(record.offset());
                 out.push_value(record);
             });
@@ -357,6 +397,11 @@ impl ConsumerStage {
             return;
         }
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms(cx: &Context<'_, '_>) -> i64 {
+    i64::try_from(time::since_1970(cx.now()).as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The batches of these records, each with the places that follow one another in it.
@@ -414,10 +459,11 @@ impl Operator<Record> for ConsumerStage {
             return Ok(Fill::Pending);
         }
         self.hand_over(cx, &mut state, out, want);
-        drop(state);
         if out.is_empty() {
+            self.wait_until_due(cx, &state);
             return Ok(Fill::Pending);
         }
+        drop(state);
         out.columns.stamp(cx.now());
         Ok(Fill::More)
     }

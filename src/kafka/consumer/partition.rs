@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kafka::dead_letters::DUE;
 use crate::kafka::record::{Record, TopicPartition};
 use crate::position::{Settled, Tracker};
 use crate::time::Time;
@@ -36,6 +37,31 @@ pub(super) struct Partition {
     /// What was handed over and when: up to which number. One entry a chunk, at most one each
     /// [`GRAIN`] of time.
     handed: VecDeque<(u64, Time)>,
+}
+
+/// When a record is due that was put aside to be tried again: no later than so long after it was written,
+/// or a wrong header would hold up its partition for ever.
+fn due_ms(record: &Record, longest_ms: i64) -> Option<i64> {
+    let due: i64 = std::str::from_utf8(record.header(DUE)?)
+        .ok()?
+        .parse()
+        .ok()?;
+    let written = record.timestamp().millis();
+    Some(written.map_or(due, |written| due.min(written.saturating_add(longest_ms))))
+}
+
+/// The time, where records are handed over when they are due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) now_ms: i64,
+    pub(super) longest_ms: i64,
+}
+
+impl Due {
+    /// Whether that record is to be handed over.
+    fn takes(self, record: &Record) -> bool {
+        due_ms(record, self.longest_ms).is_none_or(|due| due <= self.now_ms)
+    }
 }
 
 /// How exactly the age of what is unsettled is known.
@@ -160,6 +186,15 @@ impl Partition {
         capacity.saturating_sub(self.queued)
     }
 
+    /// When the first of the records that wait is due, if it says so: milliseconds since 1970.
+    pub(super) fn due_ms(&self, longest_ms: i64) -> Option<i64> {
+        let first = self
+            .batches
+            .iter()
+            .find_map(|batch| batch.as_slice().first())?;
+        due_ms(first, longest_ms)
+    }
+
     /// Records that came. They are dropped if the partition went elsewhere meanwhile, unless they are
     /// committed.
     pub(super) fn push(&mut self, records: Vec<Record>, are_committed: bool) {
@@ -179,8 +214,15 @@ impl Partition {
         self.queued
     }
 
-    /// Hands over at most so many records of so many bytes; the first in any case.
-    pub(super) fn pop(&mut self, count: usize, bytes: u64, mut each: impl FnMut(Record)) {
+    /// Hands over at most so many records of so many bytes; the first in any case. None from the first on
+    /// that is not due, if a time is given.
+    pub(super) fn pop(
+        &mut self,
+        count: usize,
+        bytes: u64,
+        due: Option<Due>,
+        mut each: impl FnMut(Record),
+    ) {
         let mut room = Room {
             items: count.min(self.queued),
             bytes,
@@ -188,7 +230,7 @@ impl Partition {
         };
         while let Some(batch) = self.batches.front_mut() {
             while let Some(record) = batch.as_slice().first() {
-                if !room.takes(record.weight()) {
+                if due.is_some_and(|due| !due.takes(record)) || !room.takes(record.weight()) {
                     return;
                 }
                 self.queued -= 1;

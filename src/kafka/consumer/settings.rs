@@ -52,6 +52,9 @@ pub struct ConsumerSettings {
     pub(super) commits: Commits,
     pub(super) origin: bool,
     pub(in crate::kafka) pressure: Option<PressureHandle>,
+    /// Records that say when they are due are handed over then, and so many milliseconds after they were
+    /// written at the latest.
+    pub(super) until_due: Option<i64>,
     theirs: Properties,
 }
 
@@ -218,6 +221,7 @@ impl ConsumerSettings {
             commits: Commits::Settled,
             origin: true,
             pressure: None,
+            until_due: None,
             theirs: Properties::default(),
         }
     }
@@ -342,6 +346,20 @@ impl ConsumerSettings {
     #[must_use]
     pub fn pressure(mut self, pressure: &PressureHandle) -> Self {
         self.pressure = Some(pressure.clone());
+        self
+    }
+
+    /// Reads retry topics besides those that are named: see [`RetryTopics`](crate::kafka::RetryTopics).
+    pub(in crate::kafka) fn with_retries(
+        mut self,
+        longest: Duration,
+        of: impl Fn(&str) -> Vec<String>,
+    ) -> Self {
+        if let Topics::Named(names) = &mut self.topics {
+            let more: Vec<String> = names.iter().flat_map(|name| of(name)).collect();
+            names.extend(more);
+        }
+        self.until_due = Some(i64::try_from(longest.as_millis()).unwrap_or(i64::MAX));
         self
     }
 
@@ -483,6 +501,12 @@ impl ConsumerSettings {
             "drain",
             shown,
             range,
+        )?;
+        require(
+            self.until_due.is_none() || self.commits != Commits::Before,
+            "at_most_once",
+            "with retry topics",
+            "what is committed before it is due would be lost: leave one of both out",
         )?;
         self.properties()?.checked()
     }

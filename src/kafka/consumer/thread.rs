@@ -107,7 +107,7 @@ impl ConsumerContext for Listener {
 }
 
 /// Asks the brokers once more while they have nobody who could answer: a leader or a coordinator moves.
-fn patiently<V>(ask: impl Fn() -> KafkaResult<V>) -> Result<V, Error> {
+pub(in crate::kafka) fn patiently<V>(ask: impl Fn() -> KafkaResult<V>) -> Result<V, Error> {
     let until = Instant::now() + PATIENCE;
     loop {
         match ask() {

@@ -13,4 +13,4 @@ mod produce;
 pub(super) use consume::{PartitionQueue, is_member, known_end};
 pub(super) use effective::effective;
 pub(super) use embedded::set_join_delay;
-pub(super) use produce::{Events, Failure, Hears, Outgoing, Sender};
+pub(super) use produce::{Events, Failure, Hears, Outgoing, Report, Sender};

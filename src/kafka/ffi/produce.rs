@@ -48,18 +48,21 @@ pub(in crate::kafka) struct Failure {
 
 impl Failure {
     /// As rdkafka itself tells it.
-    pub(in crate::kafka) fn of(result: &DeliveryResult<'_>) -> Option<Failure> {
+    pub(in crate::kafka) fn of(result: &DeliveryResult<'_>) -> Option<Box<Failure>> {
         let (error, message) = result.as_ref().err()?;
-        Some(Failure {
+        Some(Box::new(Failure {
             error: error.clone(),
             topic: message.topic().to_owned(),
-        })
+        }))
     }
 }
 
-/// Who hears what became of records: the number each was sent with, and its failure if it has one.
+/// The number a record was sent with, and its failure if it has one.
+pub(in crate::kafka) type Report = (usize, Option<Box<Failure>>);
+
+/// Who hears what became of records.
 pub(in crate::kafka) trait Hears: ProducerContext<DeliveryOpaque = usize> {
-    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<Failure>)>);
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>);
 }
 
 /// Hands records to a producer.
@@ -308,7 +311,7 @@ impl<C: Hears> Events<C> {
                     topic: topic.into_owned(),
                 }
             });
-            (message._private.addr(), failure)
+            (message._private.addr(), failure.map(Box::new))
         });
         Producer::context(&*self.producer).reports(&mut reports);
     }

@@ -59,12 +59,12 @@ impl ProducerRecord {
         topic: Arc<str>,
         key: Option<Bytes>,
         value: Option<Bytes>,
-        headers: &[(Bytes, Option<Bytes>)],
+        headers: Vec<(Bytes, Option<Bytes>)>,
     ) -> ProducerRecord {
         ProducerRecord {
             key,
             value,
-            headers: headers.to_vec(),
+            headers,
             ..ProducerRecord::to(topic)
         }
     }
@@ -88,6 +88,25 @@ impl ProducerRecord {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> ProducerRecord {
         let name = Bytes::from(name.into());
         self.headers.push((name, Some(value.into())));
+        self
+    }
+
+    /// Adds a header as it is: its name any bytes but a zero byte, where readers end it; its value any bytes
+    /// or none.
+    #[must_use]
+    pub fn header_bytes(
+        mut self,
+        name: impl Into<Bytes>,
+        value: Option<impl Into<Bytes>>,
+    ) -> ProducerRecord {
+        self.headers.push((name.into(), value.map(Into::into)));
+        self
+    }
+
+    /// Leaves out all headers of that name.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> ProducerRecord {
+        self.headers.retain(|(own, _)| own != name.as_bytes());
         self
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::poll_on_thread;
 use super::record::ProducerRecord;
 use crate::kafka::error::Error;
-use crate::kafka::ffi::{Failure, Hears, Sender};
+use crate::kafka::ffi::{Failure, Hears, Report, Sender};
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// How long a record waits that the client has no room for.
@@ -79,7 +79,7 @@ impl ProducerContext for Reporter {
 }
 
 impl Hears for Reporter {
-    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<Failure>)>) {
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut bundles = lock(&self.bundles);
         for (bundle, failure) in reports {
             bundles.report(bundle, failure.map(|failure| failure.error));

@@ -153,7 +153,8 @@ impl ProducerSettings {
     }
 
     /// Records that could not be written go to another topic: the name of their own with this behind
-    /// it, such as `.dlq`, and headers `original-topic`, `error-message` and `error-timestamp`. They end
+    /// it, such as `.dlq`, and headers `original-topic`, `error-class` (librdkafka's code), `error-message` and
+    /// `error-timestamp`, with `original-partition` and `original-timestamp` where the record named them. They end
     /// dead-lettered once they are acknowledged there, and failed if they cannot be written there either.
     #[must_use]
     pub fn dead_letters(mut self, suffix: impl Into<String>) -> Self {
@@ -175,6 +176,16 @@ impl ProducerSettings {
     pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {
         self.theirs.put(name, value);
         self
+    }
+
+    /// The same for records that were read before: by default the client refuses to write what is longer
+    /// than 1,000,000 bytes, though topics by default hold and give somewhat more.
+    pub(in crate::kafka) fn for_any_length(&self) -> ProducerSettings {
+        let mut all = self.clone();
+        if all.theirs.get("message.max.bytes").is_none() {
+            all.theirs.put("message.max.bytes", 1_000_000_000);
+        }
+        all
     }
 
     /// What the client will be told.

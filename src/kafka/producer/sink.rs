@@ -16,8 +16,9 @@ use super::record::ProducerRecord;
 use super::settings::ProducerSettings;
 use crate::chunk::{Chunk, Element, Meta};
 use crate::error::Stop;
+use crate::kafka::dead_letters::Provenance;
 use crate::kafka::error::Error;
-use crate::kafka::ffi::{Failure, Hears, Sender};
+use crate::kafka::ffi::{Failure, Hears, Report, Sender};
 use crate::kafka::throttle::Throttle;
 use crate::operator::{Context, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
@@ -34,7 +35,7 @@ pub(super) struct Reports {
 #[derive(Default)]
 struct Done {
     /// Slots, each with the error it ended with.
-    slots: Vec<(usize, Option<Failure>)>,
+    slots: Vec<Report>,
     /// An error of the client itself.
     error: Option<Error>,
 }
@@ -66,7 +67,7 @@ impl ProducerContext for Reports {
 }
 
 impl Hears for Reports {
-    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<Failure>)>) {
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut done = lock(&self.done);
         let first = done.slots.is_empty();
         done.slots.extend(reports);
@@ -98,7 +99,7 @@ pub struct KafkaSink {
     waiting: VecDeque<(usize, ProducerRecord)>,
     bytes: u64,
     /// Reports taken from the thread; kept for its allocation.
-    reports: Vec<(usize, Option<Failure>)>,
+    reports: Vec<Report>,
 }
 
 impl std::fmt::Debug for KafkaSink {
@@ -302,20 +303,26 @@ impl KafkaSink {
 }
 
 /// The record as it goes to the topic for those that could not be written.
-fn dead_letter(record: ProducerRecord, suffix: &str, error: &KafkaError) -> ProducerRecord {
+fn dead_letter(mut record: ProducerRecord, suffix: &str, error: &KafkaError) -> ProducerRecord {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let topic = format!("{}{suffix}", record.topic);
-    let original = record.topic.to_string();
+    let class = error.rdkafka_error_code();
+    let provenance = Provenance {
+        topic: Some(record.topic.to_string()),
+        partition: record.partition,
+        timestamp_ms: record.timestamp,
+        error_class: class.map(|code| format!("{code:?}")),
+        error_message: Some(error.to_string()),
+        error_timestamp_ms: i64::try_from(now.as_millis()).ok(),
+        ..Provenance::default()
+    };
+    provenance.write(&mut record.headers);
     ProducerRecord {
-        topic: topic.into(),
+        topic: format!("{}{suffix}", record.topic).into(),
         partition: None,
         ..record
     }
-    .header("original-topic", original)
-    .header("error-message", error.to_string())
-    .header("error-timestamp", now.as_millis().to_string())
 }
 
 impl Sink<ProducerRecord> for KafkaSink {

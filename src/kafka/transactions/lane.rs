@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext}
 use rdkafka::util::Timeout;
 
 use crate::kafka::error::Error;
-use crate::kafka::ffi::{Failure, Hears, Sender};
+use crate::kafka::ffi::{Hears, Report, Sender};
 use crate::kafka::producer::{ProducerRecord, poll_on_thread};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 
@@ -82,7 +82,7 @@ impl ProducerContext for Replies {
 
 impl Hears for Replies {
     // A record that could not be written has its transaction aborted by the client.
-    fn reports(&self, _: &mut dyn Iterator<Item = (usize, Option<Failure>)>) {
+    fn reports(&self, _: &mut dyn Iterator<Item = Report>) {
         if self.is_full.load(Ordering::Acquire) && self.is_full.swap(false, Ordering::AcqRel) {
             self.waker.wake();
         }
@@ -227,7 +227,7 @@ fn abort(producer: &BaseProducer<Replies>) -> Result<(), KafkaError> {
 }
 
 /// Makes the same call again while the client says that it may.
-fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+pub(in crate::kafka) fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     loop {
         match call() {
             Err(KafkaError::Transaction(error)) if error.is_retriable() => thread::sleep(AGAIN),
@@ -237,7 +237,7 @@ fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     }
 }
 
-fn failure(error: KafkaError) -> Error {
+pub(in crate::kafka) fn failure(error: KafkaError) -> Error {
     let KafkaError::Transaction(inner) = &error else {
         return error.into();
     };

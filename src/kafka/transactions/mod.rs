@@ -4,6 +4,7 @@ mod lane;
 mod settings;
 mod sink;
 
+pub(super) use lane::{again, failure};
 pub use settings::TransactionSettings;
 pub use sink::TransactionalSink;
 

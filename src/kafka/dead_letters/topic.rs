@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::error::Error;
-use super::producer::{ProducerRecord, ProducerSettings, Writer};
+use super::provenance::{Header, Provenance};
 use crate::chunk::{Origin, Record};
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use crate::error::BoxError;
+use crate::kafka::error::Error;
+use crate::kafka::producer::{ProducerRecord, ProducerSettings, Writer};
 use crate::time;
 
 /// Where a topic's dead letters go.
@@ -23,21 +24,29 @@ enum Target {
 
 /// Keeps dead letters in topics of Kafka.
 ///
-/// Key, value and headers are those of the record, byte for byte, a tombstone a tombstone; where the
-/// stage has an `encode`, the value is what it made. Behind the record's own headers come
+/// Key, value and headers are those of the record, byte for byte: a tombstone is a tombstone, a header
+/// comes as often as it came, with no value where it had none, and its name may be any bytes but a zero
+/// byte, which a client reads as its end. Where the stage has an `encode`, the value is what it made.
+/// Behind the record's own headers comes one block, which [`Provenance`] reads:
 ///
 /// | header | value |
 /// | --- | --- |
-/// | `original-topic`, `original-partition`, `original-offset`, `original-timestamp` | where it stood, and its time in milliseconds since 1970 |
+/// | `original-topic`, `original-partition`, `original-offset`, `original-timestamp` | where it stood, and its time in milliseconds since 1970; `original-topic` has no value where it came from no topic |
 /// | `error-class` | the type of the error |
-/// | `error-message` | the error in words |
+/// | `error-message` | the error in words, at most 4096 bytes |
 /// | `error-reason` | `error`, `timed_out`, `retries_exhausted`, or what else ended it |
 /// | `error-timestamp` | when it was given up: milliseconds since 1970 |
-/// | `tries` | how often it was tried |
+/// | `tries` | how often it was tried in all |
 /// | `stage` | the stage that gave it up |
+/// | `retry-count` | how often it was in a retry topic, if it was |
+///
+/// A record out of a [retry topic](crate::kafka::RetryTopics) is told as it stood first, and goes to the
+/// letters of its first topic.
 ///
 /// A letter counts as kept when the brokers have acknowledged it, and only then its source's position
-/// passes it. An element merged from several records is a letter for each of them.
+/// passes it. An element merged from several records is a letter for each of them. The client lets letters
+/// of any length pass; the topic must do so too, with up to 8 KiB more than the records it keeps
+/// (`max.message.bytes`).
 ///
 /// # Errors
 /// If a letter cannot be written the elements of its bundle end as failed, and their sources answer.
@@ -66,7 +75,7 @@ impl DeadLetterTopic {
 
     fn to(settings: &ProducerSettings, target: Target) -> Result<DeadLetterTopic, Error> {
         Ok(DeadLetterTopic {
-            writer: Writer::start(&settings.checked()?)?,
+            writer: Writer::start(&settings.for_any_length().checked()?)?,
             target,
         })
     }
@@ -85,9 +94,10 @@ impl DeadLetterTopic {
     }
 
     fn of(&self, letter: &DeadLetter, record: &Record) -> Result<ProducerRecord, BoxError> {
-        let topic: Arc<str> = match (&self.target, record.partition) {
+        let (own, provenance) = told(letter, record);
+        let topic: Arc<str> = match (&self.target, &provenance.topic) {
             (Target::Topic(topic), _) => Arc::clone(topic),
-            (Target::Suffix(suffix), Some(_)) => format!("{}{suffix}", record.place).into(),
+            (Target::Suffix(suffix), Some(topic)) => format!("{topic}{suffix}").into(),
             (Target::Suffix(suffix), None) => {
                 return Err(format!(
                     "an element that came from no topic has no `{suffix}`: open one topic for all"
@@ -96,25 +106,41 @@ impl DeadLetterTopic {
             }
         };
         let value = letter.payload.clone().or_else(|| record.payload.clone());
-        let mut out = ProducerRecord::exactly(topic, record.key.clone(), value, &record.headers);
-        if let Some(partition) = record.partition {
-            out = out
-                .header("original-topic", record.place.to_string())
-                .header("original-partition", partition.to_string())
-                .header("original-offset", record.offset.to_string());
-        }
-        if let Some(at) = record.timestamp_ms {
-            out = out.header("original-timestamp", at.to_string());
-        }
-        let given_up = time::since_1970(letter.at).as_millis();
-        Ok(out
-            .header("error-class", letter.error_type)
-            .header("error-message", letter.error.clone())
-            .header("error-reason", letter.reason.name())
-            .header("error-timestamp", given_up.to_string())
-            .header("tries", letter.tries.to_string())
-            .header("stage", Bytes::copy_from_slice(letter.stage.as_bytes())))
+        Ok(put_aside(topic, value, record, own, &provenance))
     }
+}
+
+/// A record's own headers, and what is to be told of it.
+pub(in crate::kafka) fn told<'a>(
+    letter: &DeadLetter,
+    record: &'a Record,
+) -> (&'a [Header], Provenance) {
+    let (own, before) = Provenance::of(record);
+    let given_up = time::since_1970(letter.at).as_millis();
+    let provenance = Provenance {
+        error_class: Some(letter.error_type.to_owned()),
+        error_message: Some(letter.error.clone()),
+        error_reason: Some(letter.reason.name().to_owned()),
+        error_timestamp_ms: i64::try_from(given_up).ok(),
+        tries: Some(before.tries.unwrap_or(0).saturating_add(letter.tries)),
+        stage: Some(letter.stage.to_string()),
+        retry_due_ms: None,
+        ..before
+    };
+    (own, provenance)
+}
+
+/// A record on its way to another topic.
+pub(in crate::kafka) fn put_aside(
+    topic: Arc<str>,
+    value: Option<Bytes>,
+    record: &Record,
+    own: &[Header],
+    provenance: &Provenance,
+) -> ProducerRecord {
+    let mut headers = own.to_vec();
+    provenance.write(&mut headers);
+    ProducerRecord::exactly(topic, record.key.clone(), value, headers)
 }
 
 impl DeadLetterSink for DeadLetterTopic {

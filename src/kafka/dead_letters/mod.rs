@@ -1,0 +1,18 @@
+//! Dead letters in topics: written byte for byte, and looked through, replayed and discarded later.
+
+mod admin;
+mod filter;
+mod letter;
+mod marks;
+mod provenance;
+mod scan;
+mod topic;
+
+pub use admin::{DeadLetterAdmin, Replay, Resolved};
+pub use filter::{LetterFilter, States};
+pub use letter::{Letter, LetterState};
+pub(super) use provenance::DUE;
+pub use provenance::Provenance;
+pub(super) use scan::Scanner;
+pub use topic::DeadLetterTopic;
+pub(super) use topic::{put_aside, told};

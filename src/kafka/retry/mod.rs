@@ -1,0 +1,9 @@
+//! Trying again later: topics that records wait in, and the order of keys meanwhile.
+
+mod in_place;
+mod order;
+mod settings;
+mod sink;
+
+pub use in_place::RetryInPlace;
+pub use settings::{GivenUp, RetryCounts, RetryTopics};
