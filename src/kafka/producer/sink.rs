@@ -98,6 +98,8 @@ pub struct KafkaSink {
     /// The client had no room after all.
     waiting: VecDeque<(usize, ProducerRecord)>,
     bytes: u64,
+    /// What the largest record of late weighs; 0 before the first.
+    largest: u64,
     /// Reports taken from the thread; kept for its allocation.
     reports: Vec<Report>,
 }
@@ -120,6 +122,7 @@ impl KafkaSink {
             kept: Vec::new(),
             waiting: VecDeque::new(),
             bytes: 0,
+            largest: 0,
             reports: Vec::new(),
         }
     }
@@ -335,12 +338,18 @@ impl Sink<ProducerRecord> for KafkaSink {
         if items == 0 || bytes == 0 || !self.waiting.is_empty() {
             return Poll::Pending;
         }
+        // Stages before it do not know what a record weighs here: of such as came lately so many fit.
+        let fit = bytes.checked_div(self.largest).unwrap_or(1).max(1);
+        let items = items.min(usize::try_from(fit).unwrap_or(usize::MAX));
         Poll::Ready(Ok(Some(Demand { items, bytes })))
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
+        self.largest -= self.largest / 64;
         for Element { value, meta } in chunk.drain() {
-            let slot = self.take(meta, value.len() as u64);
+            let weight = value.len() as u64;
+            self.largest = self.largest.max(weight).max(1);
+            let slot = self.take(meta, weight);
             if !self.waiting.is_empty() {
                 self.waiting.push_back((slot, value));
                 continue;
