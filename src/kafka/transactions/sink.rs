@@ -114,7 +114,9 @@ impl TransactionalSink {
         if self.lanes.is_empty() {
             for lane in LANES {
                 let config = self.settings.checked(lane)?;
-                self.lanes.push(Lane::start(&config, &self.waker)?);
+                let throttle = self.settings.throttle();
+                self.lanes
+                    .push(Lane::start(&config, throttle, &self.waker)?);
             }
         }
         Ok(())
