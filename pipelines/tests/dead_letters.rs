@@ -6,16 +6,25 @@ mod broker;
 mod support;
 
 use std::process::Output;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use forebay::kafka::{
     Connection, DeadLetterAdmin, DeadLetterTopic, LetterFilter, ProducerRecord, ProducerSettings,
+    Replay,
 };
 use forebay::{flow::DeadLetters, source};
 use serde_json::Value;
 
 use broker::{Broker, create_topics};
 use support::{finish, forebay};
+
+/// The broker. It ends with this process, however that ends.
+async fn brokers() -> String {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    let start = || BROKER.get_or_init(Broker::start).bootstrap.clone();
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
 
 /// Runs a command to its end.
 fn ask(brokers: &str, action: &str, arguments: &[&str]) -> Output {
@@ -147,8 +156,8 @@ fn count(brokers: &str, topic: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_are_listed_shown_replayed_and_discarded() {
-    let broker = tokio::task::spawn_blocking(Broker::start).await.unwrap();
-    let brokers = broker.bootstrap.as_str();
+    let brokers = brokers().await;
+    let brokers = brokers.as_str();
     fill(brokers).await;
     tokio::task::block_in_place(|| {
         let all = objects(&told(brokers, "list", &["--json"]));
@@ -259,5 +268,57 @@ async fn letters_are_listed_shown_replayed_and_discarded() {
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(errors.contains("`no-such` does not exist"), "{errors}");
+    });
+}
+
+/// A replay that is killed at some moment has replayed and marked a letter, or neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_is_killed_repeats_nothing_and_forgets_nothing() {
+    const LETTERS: u64 = 10_000;
+    let brokers = brokers().await;
+    let brokers = brokers.as_str();
+    create_topics(brokers, &[("killed", 3), ("killed.DLQ", 3)]).await;
+    let writes = ProducerSettings::new(Connection::to(brokers));
+    let letters = (0..LETTERS).map(|number| {
+        let record = ProducerRecord::to("killed.DLQ").key(number.to_string());
+        let record = record.value("v").header("original-topic", "killed");
+        record.header("error-message", "no")
+    });
+    let wrote = source::iter(letters).to_kafka(writes).run();
+    wrote.unwrap().join().await.unwrap();
+    tokio::task::block_in_place(|| {
+        let mut killed = 0;
+        for _ in 0..20 {
+            let before = count(brokers, "killed");
+            let mut command = forebay();
+            command.args(["dead-letters", "replay", "--brokers", brokers]);
+            let mut child = command.args(["--topic", "killed.DLQ"]).spawn().unwrap();
+            // Once it has committed something, at some moment of the next.
+            let started = std::time::Instant::now();
+            while count(brokers, "killed") < (before + 500).min(LETTERS) {
+                assert!(started.elapsed() < Duration::from_secs(60));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            if child.try_wait().unwrap().is_none() {
+                child.kill().unwrap();
+                killed += 1;
+            }
+            child.wait().unwrap();
+            if count(brokers, "killed") == LETTERS {
+                break;
+            }
+        }
+        assert!(killed >= 2, "killed {killed} times: too few to show it");
+        let admin = DeadLetterAdmin::new(Connection::to(brokers), "killed.DLQ");
+        admin.replay(&LetterFilter::new(), &Replay::new()).unwrap();
+        assert_eq!(count(brokers, "killed.DLQ"), 0, "letters that are pending");
+        let mut copies = std::collections::BTreeMap::<_, u64>::new();
+        DeadLetterAdmin::new(Connection::to(brokers), "killed")
+            .list(&LetterFilter::new(), |record| {
+                *copies.entry(record.key.clone()).or_default() += 1;
+            })
+            .unwrap();
+        assert_eq!(copies.len() as u64, LETTERS);
+        assert!(copies.values().all(|times| *times == 1));
     });
 }

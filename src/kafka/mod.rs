@@ -13,7 +13,10 @@
 //! - [`to_kafka`](crate::flow::Flow::to_kafka) writes records and settles each when its report comes.
 //! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
 //!   records in one transaction with the positions they came from.
-//! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte.
+//! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte; [`DeadLetterAdmin`] looks through
+//!   it, replays and discards.
+//! - [`RetryInPlace`] tries again on the spot, [`RetryTopics`] later: what waits is in topics meanwhile.
+//! - [`Record::trace`] and [`ProducerRecord::trace`] read and write the trace a record belongs to.
 //!
 //! # Guarantees
 //! | | positions are committed | on a crash |

@@ -60,7 +60,8 @@ async fn what_cannot_drain_comes_again_and_nothing_else() {
         let settings = member("stuck", &topic).drain(Duration::from_millis(300));
         let (handle, flow) = kafka::source(settings);
         let running = run(flow
-            .map_async(8, move |record| {
+            // All fit in: whichever partition moves, some of it is stuck.
+            .map_async(100, move |record| {
                 let mut gate = gate.clone();
                 async move {
                     if gated {
@@ -87,7 +88,7 @@ async fn what_cannot_drain_comes_again_and_nothing_else() {
     let snapshot = drain(&mut one).await;
     drain(&mut other).await;
     let repeated = seen.repeated();
-    assert!(repeated.len() <= 8, "more than was in flight: {repeated:?}");
+    assert!(repeated.len() <= 50, "more than moved: {repeated:?}");
     assert!(repeated.iter().all(|number| *number >= 100), "{repeated:?}");
     let cancelled = snapshot.total().outcome(forebay::outcome::Kind::Cancelled);
     assert!(cancelled > 0, "nothing was stuck in what was revoked");

@@ -191,7 +191,11 @@ async fn row_b2_what_fails_is_tried_again_with_a_count_up_to_a_maximum_then_dead
             .any(|gone| gone.record == of(40) && gone.retries == 0)
     );
 
-    // What waited, and what was given up, is the record as it was.
+    each_is_the_record_as_it_was(&topic).await;
+}
+
+/// In the retry topics and in the dead letters.
+async fn each_is_the_record_as_it_was(topic: &str) {
     let mut put_aside = all_of(format!("{topic}.retry-1")).await;
     put_aside.extend(all_of(format!("{topic}.retry-2")).await);
     assert_eq!(put_aside.len(), 5);
@@ -217,7 +221,7 @@ async fn row_b2_what_fails_is_tried_again_with_a_count_up_to_a_maximum_then_dead
             ]
         );
         let told = &letter.provenance;
-        assert_eq!(told.topic.as_deref(), Some(topic.as_str()));
+        assert_eq!(told.topic.as_deref(), Some(topic));
         assert_eq!(told.partition, Some((number % 2) as i32));
         assert_eq!(told.offset, Some(number / 2));
         assert_eq!(told.timestamp_ms, Some(5_000_000 + number));
