@@ -503,3 +503,53 @@ async fn order_by_key_without_partitions_to_match_is_refused_by_name() {
     let error = running.join().await.unwrap_err().to_string();
     assert!(error.contains("equally many partitions"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_a_key_outlives_partitions_that_move() {
+    let delays = [Duration::from_millis(700)];
+    let (topic, retries) = with_retries("key-order-moves", 2, &delays).await;
+    let retries = retries.keep_key_order(1000).times(100);
+    write_keys(&topic, 0..30);
+    let processed = Processed::default();
+    let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let gate = Arc::clone(&open);
+    let fails = move |number| {
+        [0, 1, 5].contains(&number) && !gate.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let (first, mut one) = in_order(&retries, &topic, &processed, fails.clone());
+    until("all but one to be put aside", || {
+        retries.counts().behind >= 9 + 9 + 8 && processed.len() == 1
+    })
+    .await;
+    let (second, mut other) = in_order(&retries, &topic, &processed, fails);
+    // The partitions of a number are in one hand: those of the topic and of what waits.
+    until("the partitions to be shared", || {
+        let numbers = |handle: &ConsumerHandle| {
+            let assigned = handle.assignment();
+            assigned.iter().map(|at| at.partition).collect::<Vec<i32>>()
+        };
+        numbers(&first) == [0, 0] && numbers(&second) == [1, 1]
+            || numbers(&first) == [1, 1] && numbers(&second) == [0, 0]
+    })
+    .await;
+    write_keys(&topic, 30..60);
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    open.store(true, std::sync::atomic::Ordering::Relaxed);
+    until("all", || {
+        let len = |key| processed.of(key).len();
+        len("a") >= 20 && len("b") >= 20 && len("c") >= 20
+    })
+    .await;
+    drain(&mut one).await;
+    drain(&mut other).await;
+    for (key, first) in [("a", 0), ("b", 1), ("c", 2)] {
+        let mut firsts = Vec::new();
+        for number in processed.of(key) {
+            if !firsts.contains(&number) {
+                firsts.push(number);
+            }
+        }
+        let expected: Vec<u64> = (0..20).map(|at| at * 3 + first).collect();
+        assert_eq!(firsts, expected, "{key}");
+    }
+}
