@@ -36,7 +36,7 @@ fn main() -> ExitCode {
                     Command::Orders(options) => orders::run(options).await,
                     Command::HttpLog(options) => http_log::run(options).await,
                     #[cfg(feature = "kafka")]
-                    Command::DeadLetters(options) => dead_letters::run(options).await,
+                    Command::DeadLetters(options) => dead_letters::run(*options).await,
                 }
             });
             // A blocked read of standard input must not hold up the end.

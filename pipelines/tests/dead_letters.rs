@@ -154,120 +154,129 @@ fn count(brokers: &str, topic: &str) -> u64 {
     records.list(&LetterFilter::new(), |_| {}).unwrap()
 }
 
+/// Finds letters by what they say. The one that is no text.
+fn is_listed_and_shown(brokers: &str) -> Value {
+    let all = objects(&told(brokers, "list", &["--json"]));
+    assert_eq!(all.len(), 4);
+    let text = told(brokers, "list", &["--original-partition", "1"]);
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(
+        text.contains("pending orders-1@0 ") && text.contains("invalid digit"),
+        "{text}"
+    );
+    assert_eq!(told(brokers, "list", &["--limit", "1"]).lines().count(), 1);
+    assert_eq!(
+        told(brokers, "list", &["--key-hex", "fF"]).lines().count(),
+        1
+    );
+    assert_eq!(
+        told(
+            brokers,
+            "list",
+            &["--since", "1h", "--error-class", "ParseIntError"]
+        )
+        .lines()
+        .count(),
+        3
+    );
+    assert_eq!(told(brokers, "list", &["--until", "1h"]), "");
+    // What is no text is told whole, and given exactly.
+    let odd = all
+        .iter()
+        .find(|letter| letter["key_base64"] == "/w==")
+        .unwrap();
+    let at = odd["letter"].as_str().unwrap();
+    let shown = told(brokers, "show", &[at]);
+    assert!(shown.contains("value         0xc328"), "{shown}");
+    assert!(
+        shown.contains("time          2026-03-01T12:30:00.250Z"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("header        \"traceparent\" = \"00-1\""),
+        "{shown}"
+    );
+    assert_eq!(ask(brokers, "show", &[at, "--raw"]).stdout, b"\xc3\x28");
+    assert_eq!(
+        objects(&told(brokers, "show", &[at, "--json"])),
+        std::slice::from_ref(odd)
+    );
+    let nothing = ask(brokers, "show", &["0@99999"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    odd.clone()
+}
+
+/// Replays and discards, and finds what is left: that one.
+fn is_replayed_and_discarded(brokers: &str, odd: &Value) {
+    let dry = told(
+        brokers,
+        "replay",
+        &["--original-topic", "orders", "--key", "a", "--dry-run"],
+    );
+    assert!(
+        dry.starts_with("1 letter of ") && dry.contains("would be replayed"),
+        "{dry}"
+    );
+    assert_eq!(count(brokers, "orders"), 4);
+    let key = ["--original-topic", "orders", "--key", "a", "--json"];
+    for letters in [1, 0, 0] {
+        let done = objects(&told(brokers, "replay", &key)).remove(0);
+        assert_eq!(done["letters"], letters, "{done}");
+    }
+    assert_eq!(count(brokers, "orders"), 5);
+    // What does not say where it came from is left alone, and said so.
+    let key = "bare";
+    let output = ask(brokers, "replay", &["--key", key]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && errors.contains("--to"),
+        "{errors}"
+    );
+    let done = told(brokers, "replay", &["--key", key, "--to", "elsewhere"]);
+    assert!(done.contains("1 to elsewhere"), "{done}");
+    assert_eq!(count(brokers, "elsewhere"), 1);
+
+    let dry = told(brokers, "discard", &["--all", "--dry-run"]);
+    assert!(
+        dry.starts_with("2 letters") && dry.contains("would be"),
+        "{dry}"
+    );
+    let done = told(brokers, "discard", &["--key", "b"]);
+    assert!(done.starts_with("1 letter"), "{done}");
+    let left = objects(&told(brokers, "list", &["--json"]));
+    assert_eq!(
+        left,
+        std::slice::from_ref(odd),
+        "a discard touched what it did not name"
+    );
+    let states = |state: &str| told(brokers, "list", &["--state", state]).lines().count();
+    assert_eq!(
+        ["pending", "replayed", "discarded", "any"].map(states),
+        [1, 2, 1, 4]
+    );
+    let mut command = forebay();
+    command.args([
+        "dead-letters",
+        "list",
+        "--brokers",
+        brokers,
+        "--topic",
+        "no-such",
+    ]);
+    let output = finish(command, Duration::from_secs(60));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("`no-such` does not exist"), "{errors}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_are_listed_shown_replayed_and_discarded() {
     let brokers = brokers().await;
     let brokers = brokers.as_str();
     fill(brokers).await;
     tokio::task::block_in_place(|| {
-        let all = objects(&told(brokers, "list", &["--json"]));
-        assert_eq!(all.len(), 4);
-        let of = |key: &str| all.iter().find(|letter| letter["key"] == *key).unwrap();
-        let text = told(brokers, "list", &["--original-partition", "1"]);
-        assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(
-            text.contains("pending orders-1@0 ") && text.contains("invalid digit"),
-            "{text}"
-        );
-        assert_eq!(told(brokers, "list", &["--limit", "1"]).lines().count(), 1);
-        assert_eq!(
-            told(brokers, "list", &["--key-hex", "fF"]).lines().count(),
-            1
-        );
-        assert_eq!(
-            told(
-                brokers,
-                "list",
-                &["--since", "1h", "--error-class", "ParseIntError"]
-            )
-            .lines()
-            .count(),
-            3
-        );
-        assert_eq!(told(brokers, "list", &["--until", "1h"]), "");
-        // What is no text is told whole, and given exactly.
-        let odd = all
-            .iter()
-            .find(|letter| letter["key_base64"] == "/w==")
-            .unwrap();
-        let at = odd["letter"].as_str().unwrap();
-        let shown = told(brokers, "show", &[at]);
-        assert!(shown.contains("value         0xc328"), "{shown}");
-        assert!(
-            shown.contains("time          2026-03-01T12:30:00.250Z"),
-            "{shown}"
-        );
-        assert!(
-            shown.contains("header        \"traceparent\" = \"00-1\""),
-            "{shown}"
-        );
-        assert_eq!(ask(brokers, "show", &[at, "--raw"]).stdout, b"\xc3\x28");
-        assert_eq!(
-            objects(&told(brokers, "show", &[at, "--json"])),
-            [odd.clone()]
-        );
-        let nothing = ask(brokers, "show", &["0@99999"]);
-        assert_eq!(nothing.status.code(), Some(1));
-
-        let dry = told(
-            brokers,
-            "replay",
-            &["--original-topic", "orders", "--key", "a", "--dry-run"],
-        );
-        assert!(
-            dry.starts_with("1 letter of ") && dry.contains("would be replayed"),
-            "{dry}"
-        );
-        assert_eq!(count(brokers, "orders"), 4);
-        let key = ["--original-topic", "orders", "--key", "a", "--json"];
-        for letters in [1, 0, 0] {
-            let done = objects(&told(brokers, "replay", &key)).remove(0);
-            assert_eq!(done["letters"], letters, "{done}");
-        }
-        assert_eq!(count(brokers, "orders"), 5);
-        // What does not say where it came from is left alone, and said so.
-        let key = of("bare")["key"].as_str().unwrap();
-        let output = ask(brokers, "replay", &["--key", key]);
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            output.status.success() && errors.contains("--to"),
-            "{errors}"
-        );
-        let done = told(brokers, "replay", &["--key", key, "--to", "elsewhere"]);
-        assert!(done.contains("1 to elsewhere"), "{done}");
-        assert_eq!(count(brokers, "elsewhere"), 1);
-
-        let dry = told(brokers, "discard", &["--all", "--dry-run"]);
-        assert!(
-            dry.starts_with("2 letters") && dry.contains("would be"),
-            "{dry}"
-        );
-        let done = told(brokers, "discard", &["--key", "b"]);
-        assert!(done.starts_with("1 letter"), "{done}");
-        let left = objects(&told(brokers, "list", &["--json"]));
-        assert_eq!(
-            left,
-            [odd.clone()],
-            "a discard touched what it did not name"
-        );
-        let states = |state: &str| told(brokers, "list", &["--state", state]).lines().count();
-        assert_eq!(
-            ["pending", "replayed", "discarded", "any"].map(states),
-            [1, 2, 1, 4]
-        );
-        let mut command = forebay();
-        command.args([
-            "dead-letters",
-            "list",
-            "--brokers",
-            brokers,
-            "--topic",
-            "no-such",
-        ]);
-        let output = finish(command, Duration::from_secs(60));
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        assert!(errors.contains("`no-such` does not exist"), "{errors}");
+        let odd = is_listed_and_shown(brokers);
+        is_replayed_and_discarded(brokers, &odd);
     });
 }
 
