@@ -300,6 +300,49 @@ async fn what_is_not_due_holds_up_no_poll_and_no_other_partition() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drain_leaves_what_is_not_due_where_it_is_and_a_copy_is_the_record_as_it_was() {
+    let (topic, retries) = with_retries("left", 1, &[Duration::from_secs(3)]).await;
+    written_with_trace(&topic, 1, 10);
+    let start = |fails: bool| {
+        let (_handle, flow) = kafka::source(retries.reads(member("left", &topic)));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&seen);
+        let running = run(flow
+            .try_map(move |record| {
+                if fails && number(record) == 3 {
+                    return Err("busy");
+                }
+                Ok(kafka::ProducerRecord::copy_of(record, "copies"))
+            })
+            .dead_letters(&retries.letters(64).unwrap())
+            .on_error(|_, _| OnError::Later)
+            .for_each(move |copy| hears.lock().unwrap().push(copy)));
+        (running, seen)
+    };
+    let (mut first, seen) = start(true);
+    until("the others", || seen.lock().unwrap().len() == 9).await;
+    until("one to be put aside", || retries.counts().later == 1).await;
+    let retry = format!("{topic}.retry");
+    drain(&mut first).await;
+    assert_eq!(committed("left", &topic, 1), [10]);
+    assert_eq!(committed("left", &retry, 1), [0]);
+    let (mut second, seen) = start(false);
+    until("it to come back", || seen.lock().unwrap().len() == 1).await;
+    drain(&mut second).await;
+    assert_eq!(committed("left", &retry, 1), [1]);
+    let expected = kafka::ProducerRecord::to("copies")
+        .key("3")
+        .value("3")
+        .header(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
+        .header("event-type", "ORDER_3")
+        .timestamp(5_000_003);
+    assert_eq!(*seen.lock().unwrap(), [expected]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_position_does_not_pass_what_no_retry_topic_has_taken() {
     let topic = topic("no-retries", 1).await;
     write(&topic, 1, 0..10);
