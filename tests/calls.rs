@@ -1,8 +1,8 @@
 //! Calls on terms: under a limit that adapts or is shared, and behind a breaker.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forebay::control::limit::{Aimd, Fixed, LimitHandle, Vegas};
@@ -286,6 +286,37 @@ fn a_half_open_breaker_lets_a_stage_wait_for_elements() {
     source.send(10..20);
     source.complete();
     assert_eq!(run.join().unwrap(), (10..20).collect::<Vec<_>>());
+    run.snapshot().check().unwrap();
+}
+
+/// The one trial of a half-open breaker is taken by someone else between the stage's look and its element.
+#[test]
+fn an_element_whose_trial_another_took_is_shed_and_counted() {
+    let simulation = Simulation::new(19);
+    let breaker = breaker(settings().half_open(1, 2, SECOND));
+    let (source, flow) = source_probe::<u32>();
+    let (other, at) = (breaker.clone(), simulation.now() + 2 * SECOND);
+    let taken = Arc::new(Mutex::new(None));
+    let hold = Arc::clone(&taken);
+    let flow = flow
+        .inspect(move |_| {
+            *hold.lock().unwrap() = other.try_acquire(at).ok();
+        })
+        .map_async(Calls::limit(4).breaker(&breaker), |n| async move { n });
+    let mut run = simulation.start(flow.collect()).unwrap();
+    breaker.trip(Time::ZERO);
+    simulation.advance(2 * SECOND);
+    source.send([7]);
+    simulation.advance(MS);
+    let permit = taken.lock().unwrap().take();
+    assert!(permit.is_some(), "half-open, and its trial was free");
+    let permits = run.snapshot().stage("permits").unwrap().counts.clone();
+    assert_eq!(permits.reason(Reason::BreakerOpen), 1);
+    let counts = breaker.snapshot(simulation.now()).counts;
+    assert_eq!(counts.not_permitted, 1);
+    drop(permit);
+    source.complete();
+    assert_eq!(run.join().unwrap(), Vec::<u32>::new());
     run.snapshot().check().unwrap();
 }
 

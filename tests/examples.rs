@@ -55,7 +55,7 @@ fn row_a3_a_consumer_that_asks() {
 #[test]
 fn every_example_is_run_by_a_test() {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests: String = ["tests", "pipelines/tests"]
+    let tests: String = ["tests", "tests/kafka", "pipelines/tests"]
         .iter()
         .flat_map(|folder| std::fs::read_dir(here.join(folder)).expect("the tests"))
         .filter_map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).ok())

@@ -492,6 +492,9 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 
 /// What is wrong with records, and what came out of the others.
 fn damages(disk: DiskBuffer) -> (Vec<u64>, Vec<Damaged>) {
+    let view = disk.view();
+    let last = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&last);
     let pipeline = source::iter(0..0_u64)
         .buffer_on_disk(disk, encode)
         .try_map(|stored| {
@@ -499,6 +502,7 @@ fn damages(disk: DiskBuffer) -> (Vec<u64>, Vec<Damaged>) {
             Ok(bytes[..].try_into().map_or(u64::MAX, u64::from_le_bytes))
         })
         .results()
+        .inspect(move |_: &Result<u64, Damaged>| *keep.lock().unwrap() = view.snapshot())
         .collect();
     let (all, _) = simulate(pipeline);
     let (mut whole, mut damaged) = (Vec::new(), Vec::new());
@@ -508,6 +512,15 @@ fn damages(disk: DiskBuffer) -> (Vec<u64>, Vec<Damaged>) {
             Err(error) => damaged.push(error),
         }
     }
+    let seen = last.lock().unwrap().unwrap();
+    assert_eq!(seen.damages, damaged.len() as u64);
+    assert_eq!(
+        (seen.lost_records, seen.damaged_bytes),
+        (
+            damaged.iter().map(|each| each.records).sum(),
+            damaged.iter().map(|each| each.bytes).sum()
+        )
+    );
     (whole, damaged)
 }
 

@@ -11,6 +11,8 @@ mod order;
 mod orders;
 mod overload;
 mod pace;
+#[cfg(feature = "kafka")]
+mod plan;
 mod post;
 mod progress;
 mod report;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
                 match command {
                     Command::Orders(options) => orders::run(options).await,
                     Command::HttpLog(options) => http_log::run(options).await,
+                    #[cfg(feature = "kafka")]
+                    Command::PlanPartitions(options) => plan::run(options),
                     #[cfg(feature = "kafka")]
                     Command::DeadLetters(options) => dead_letters::run(*options).await,
                 }

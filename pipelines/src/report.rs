@@ -118,6 +118,10 @@ pub(crate) struct Report {
     /// What became of a load that exceeds what can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) overload: Option<crate::overload::Outcome>,
+    /// The topic in between.
+    #[cfg(feature = "kafka")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kafka: Option<crate::orders::over_kafka::Outcome>,
     /// What does not add up, in words.
     #[serde(skip)]
     pub(crate) wrong: Vec<String>,
@@ -174,10 +178,35 @@ impl Report {
             }),
             classes,
             overload: None,
+            #[cfg(feature = "kafka")]
+            kafka: None,
             wrong,
             took,
             stages: by_stage(snapshot),
         }
+    }
+
+    /// Something else that does not add up.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn refute(&mut self, what: String) {
+        self.wrong.push(what);
+        self.balanced = false;
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn delivered(&self) -> u64 {
+        self.total.delivered
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn dead_lettered(&self) -> u64 {
+        self.total.dead_lettered
+    }
+
+    /// Different orders that the service had.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn distinct(&self) -> Option<u64> {
+        self.received_by_server.map(|received| received.distinct)
     }
 
     /// The report for reading.
@@ -238,6 +267,10 @@ impl Report {
         }
         if let Some(overload) = &self.overload {
             let _ = write!(text, "\n{overload}");
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            let _ = write!(text, "\n{kafka}");
         }
         let verdict = if self.balanced {
             "every order is accounted for"

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::error::Error;
 use super::properties::Properties;
 
 /// Where the cluster is, and how to be let in.
@@ -53,6 +54,23 @@ impl Connection {
     pub fn sasl(mut self, sasl: Sasl) -> Connection {
         self.sasl = Some(sasl);
         self
+    }
+
+    /// Whether this build can do what is asked for.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let scram = self.sasl.as_ref().map(|sasl| sasl.mechanism);
+        let scram = scram.filter(|mechanism| mechanism.starts_with("SCRAM"));
+        let (field, value) = match (&self.tls, scram) {
+            _ if cfg!(feature = "kafka-tls") => return Ok(()),
+            (Some(_), _) => ("security.protocol", "ssl"),
+            (None, Some(mechanism)) => ("sasl.mechanism", mechanism),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::Invalid {
+            field: field.to_owned(),
+            value: value.to_owned(),
+            why: "it needs the feature `kafka-tls`".to_owned(),
+        })
     }
 
     pub(super) fn properties(&self) -> Properties {
@@ -177,6 +195,24 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(not(feature = "kafka-tls"))]
+    #[test]
+    fn what_this_build_cannot_do_is_refused_by_the_name_of_its_feature() {
+        let plain = || Connection::to("localhost:9092");
+        for (connection, field) in [
+            (plain().tls(Tls::new()), "security.protocol"),
+            (
+                plain().sasl(Sasl::scram_sha_512("alice", "pw")),
+                "sasl.mechanism",
+            ),
+        ] {
+            let error = connection.check().unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+            assert!(error.contains("kafka-tls"), "{error}");
+        }
+        assert!(plain().sasl(Sasl::plain("alice", "pw")).check().is_ok());
+    }
 
     #[test]
     fn the_protocol_follows_from_what_is_asked_for() {

@@ -1,5 +1,6 @@
 //! What can go wrong with Kafka, by type.
 
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// An error of a Kafka client.
@@ -16,9 +17,17 @@ pub enum Error {
         /// Why not, and what it may be.
         why: String,
     },
+    /// Settings of which each can be, but not all of them together, or that name a file that is not
+    /// there. Nothing was connected.
+    #[error("no client can be made of these settings: {0}")]
+    Settings(String),
     /// The broker does not know these credentials, or there are none.
     #[error("not authenticated: {0}: check the user, the password and the mechanism")]
     Authentication(String),
+    /// The broker's certificate is not that of whom we trust, or not for its name; or it does not trust
+    /// ours.
+    #[error("not trusted: {0}: check the authorities, the certificate and the host's name")]
+    Untrusted(String),
     /// These credentials may not do this.
     #[error("not authorised: {what}: {why}: grant the right, or name another topic or group")]
     Authorization {
@@ -33,6 +42,20 @@ pub enum Error {
         /// Its name.
         topic: String,
     },
+    /// There is such a topic, and it is not as it was asked for. It is left as it is.
+    #[error(
+        "topic `{topic}` has `{what}` {is}, asked for was {asked}: change the topic, or what is asked for"
+    )]
+    Differs {
+        /// Its name.
+        topic: String,
+        /// `partitions`, `replicas`, or the name of a setting.
+        what: String,
+        /// What it has.
+        is: String,
+        /// What it was to have.
+        asked: String,
+    },
     /// The position to begin at is not there any more, or not yet, and nothing was declared for that.
     #[error(
         "{at} has no offset to begin at: {why}; declare `otherwise` with `Earliest` or `Latest`"
@@ -43,8 +66,8 @@ pub enum Error {
         /// What the broker said.
         why: String,
     },
-    /// Another producer has the same transactional id, or took it over.
-    #[error("fenced: another producer uses this transactional id: {0}")]
+    /// Another client has the same name, or took it over: a transactional id, or the name of a member.
+    #[error("fenced: another client uses this transactional id or member's name: {0}")]
     Fenced(String),
     /// The client cannot go on; a new one is needed.
     #[error("the client failed for good: {0}")]
@@ -64,6 +87,10 @@ impl Error {
         use RDKafkaErrorCode as Code;
         let code = error.rdkafka_error_code()?;
         match code {
+            // Broken off is noise, and is tried again; a certificate stays what it is.
+            Code::SSL | Code::BrokerTransportFailure if is_about_trust(reason) => {
+                Some(Error::Untrusted(reason.to_owned()))
+            }
             Code::Authentication | Code::SaslAuthenticationFailed => {
                 Some(Error::Authentication(reason.to_owned()))
             }
@@ -71,24 +98,60 @@ impl Error {
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed => Some(Error::Authorization {
-                what: String::new(),
+                what: match code {
+                    Code::ClusterAuthorizationFailed => "the cluster".to_owned(),
+                    _ => String::new(),
+                },
                 why: if reason.is_empty() {
                     code.to_string()
                 } else {
                     reason.to_owned()
                 },
             }),
-            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
-                Some(Error::Fenced(reason.to_owned()))
-            }
+            Code::Fenced
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::FencedInstanceId => Some(Error::Fenced(reason.to_owned())),
             Code::Fatal => Some(Error::Fatal(reason.to_owned())),
             _ => None,
         }
     }
+
+    /// What may not be done, where the error itself does not say.
+    pub(super) fn concerning(mut self, whom: impl FnOnce() -> String) -> Error {
+        if let Error::Authorization { what, .. } = &mut self
+            && what.is_empty()
+        {
+            *what = whom();
+        }
+        self
+    }
+
+    /// What a client failed of for good, instead of that it did.
+    pub(super) fn explained<C: ClientContext>(self, client: &Client<C>) -> Error {
+        match (&self, client.fatal_error()) {
+            (Error::Fatal(_), Some((code, words))) => {
+                Error::asynchronous(&KafkaError::Global(code), &words).unwrap_or(self)
+            }
+            _ => self,
+        }
+    }
+}
+
+/// Whether a failure of TLS is one of certificates: as OpenSSL says it of the broker's, and as the broker's
+/// alerts say it of ours.
+fn is_about_trust(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    ["certificate", "unknown ca"]
+        .iter()
+        .any(|words| reason.contains(words))
 }
 
 impl From<KafkaError> for Error {
     fn from(error: KafkaError) -> Error {
+        if let KafkaError::ClientCreation(why) = error {
+            return Error::Settings(why);
+        }
         let words = error.to_string();
         Error::asynchronous(&error, &words).unwrap_or(Error::Client(error))
     }

@@ -11,12 +11,14 @@
 //!   over by the hundred; where there is no room they stay in the client, partition by partition, and the
 //!   membership is kept.
 //! - [`to_kafka`](crate::flow::Flow::to_kafka) writes records and settles each when its report comes.
+//! - [`Publisher`] writes them one by one, for calls with a limit, a breaker and retries.
 //! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
 //!   records in one transaction with the positions they came from.
 //! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte; [`DeadLetterAdmin`] looks through
 //!   it, replays and discards.
 //! - [`RetryInPlace`] tries again on the spot, [`RetryTopics`] later: what waits is in topics meanwhile.
 //! - [`Record::trace`] and [`ProducerRecord::trace`] read and write the trace a record belongs to.
+//! - [`Admin`] makes and describes topics, and tells how far a group is behind.
 //!
 //! # Guarantees
 //! | | positions are committed | on a crash |
@@ -38,7 +40,7 @@
 //! - Settings are checked before anything connects. Who is not let in learns it as an [`Error`] that says so.
 //!
 //! # What it does not do
-//! It makes no topics and keeps no schemas. It does not hide the client: each property of librdkafka can be
+//! It makes no topic that it is not told to make, and keeps no schemas. It does not hide the client: each property of librdkafka can be
 //! set and read, but for those that a promise stands on.
 //!
 //! # Example
@@ -69,9 +71,11 @@
 //! # Ok(()) }
 //! ```
 
+mod admin;
 mod connection;
 mod consumer;
 mod dead_letters;
+mod embedded;
 mod error;
 mod ffi;
 mod headers;
@@ -83,6 +87,7 @@ mod record;
 mod retry;
 mod transactions;
 
+pub use admin::{Admin, Created, GroupLag, PartitionDescription, Topic, TopicDescription};
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
     Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
@@ -92,16 +97,31 @@ pub use dead_letters::{
     DeadLetterAdmin, DeadLetterTopic, Letter, LetterFilter, LetterState, Provenance, Replay,
     Resolved, States,
 };
+pub use embedded::EmbeddedCluster;
 pub use error::Error;
 pub use headers::{MalformedTrace, Trace, TraceIds};
 pub use planner::{FEWEST, MOST, PartitionPlan};
-pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings};
+pub use producer::{Acks, Compression, KafkaSink, ProducerRecord, ProducerSettings, Publisher};
 pub use properties::Properties;
 pub use record::{Record, Timestamp, TopicPartition};
 pub use retry::{GivenUp, RetryCounts, RetryInPlace, RetryTopics};
 pub use transactions::{TransactionSettings, TransactionalSink};
 
 use rdkafka::config::RDKafkaLogLevel;
+
+/// What a client need not even say: it goes by what is listened to when the client is made. rdkafka goes by
+/// the crate `log`, to which nobody listens here.
+fn log_level() -> RDKafkaLogLevel {
+    if tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG) {
+        RDKafkaLogLevel::Debug
+    } else if tracing::enabled!(target: "librdkafka", tracing::Level::INFO) {
+        RDKafkaLogLevel::Info
+    } else if tracing::enabled!(target: "librdkafka", tracing::Level::WARN) {
+        RDKafkaLogLevel::Warning
+    } else {
+        RDKafkaLogLevel::Error
+    }
+}
 
 /// What the client logs.
 fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -115,5 +135,49 @@ fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
             tracing::info!(target: "librdkafka", facility, "{message}");
         }
         RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Listens to what is not below a level.
+    struct From(Level);
+
+    impl Subscriber for From {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() <= self.0
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {}
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_client_says_what_is_listened_to() {
+        for (listens, says) in [
+            (Level::DEBUG, RDKafkaLogLevel::Debug),
+            (Level::INFO, RDKafkaLogLevel::Info),
+            (Level::WARN, RDKafkaLogLevel::Warning),
+            (Level::ERROR, RDKafkaLogLevel::Error),
+        ] {
+            let level = tracing::subscriber::with_default(From(listens), log_level);
+            assert_eq!(level as i32, says as i32, "{listens}");
+        }
     }
 }

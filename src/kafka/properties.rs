@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
-use super::Error;
+use super::{Error, ffi};
 
 /// The properties of a client, by librdkafka's names.
 ///
@@ -29,6 +33,10 @@ const SECRETS: &[&str] = &[
 impl Properties {
     pub(super) fn put(&mut self, name: impl Into<String>, value: impl ToString) {
         self.values.insert(name.into(), value.to_string());
+    }
+
+    pub(super) fn leave_out(&mut self, name: &str) {
+        self.values.remove(name);
     }
 
     /// The value of a property, if it is set. One that is not has librdkafka's default.
@@ -68,6 +76,7 @@ impl Properties {
     /// [`Error::Invalid`] for a property that librdkafka does not know, or a value it does not take.
     pub(super) fn checked(&self) -> Result<ClientConfig, Error> {
         let mut config = ClientConfig::new();
+        config.set_log_level(super::log_level());
         for (name, value) in self.iter() {
             config.set(name, value);
         }
@@ -83,6 +92,42 @@ impl Properties {
             Err(error) => Err(Error::Client(error)),
         }
     }
+}
+
+impl FromIterator<(String, String)> for Properties {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Properties {
+        Properties {
+            values: pairs.into_iter().collect(),
+        }
+    }
+}
+
+/// A client that tells what it was told, and logs nothing.
+struct Told;
+
+impl ClientContext for Told {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+}
+
+impl ConsumerContext for Told {}
+
+impl ProducerContext for Told {
+    type DeliveryOpaque = ();
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// All that a consumer of these properties has, once it is made. It knows no broker, and connects to none.
+pub(super) fn effective_of_consumer(mut config: ClientConfig) -> Result<Properties, Error> {
+    config.remove("bootstrap.servers");
+    let consumer: BaseConsumer<Told> = config.create_with_context(Told)?;
+    Ok(ffi::effective(consumer.client()).into_iter().collect())
+}
+
+/// The same of a producer.
+pub(super) fn effective_of_producer(mut config: ClientConfig) -> Result<Properties, Error> {
+    config.remove("bootstrap.servers");
+    let producer: BaseProducer<Told> = config.create_with_context(Told)?;
+    Ok(ffi::effective(producer.client()).into_iter().collect())
 }
 
 fn shown<'a>(name: &str, value: &'a str) -> &'a str {

@@ -16,8 +16,20 @@ use crate::broker::Broker;
 
 /// The broker. It ends with this process, however that ends.
 pub(crate) fn bootstrap() -> String {
+    broker().bootstrap.clone()
+}
+
+fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
-    BROKER.get_or_init(Broker::start).bootstrap.clone()
+    BROKER.get_or_init(Broker::start)
+}
+
+/// What lies in the log of a partition, batch by batch, as the broker's own tool tells it.
+pub(crate) fn dump(topic: &str, partition: i32) -> String {
+    let folder = broker().folder().join("1/data");
+    let log = folder.join(format!("{topic}-{partition}/{:020}.log", 0));
+    let log = log.display().to_string();
+    crate::broker::tool("org.apache.kafka.tools.DumpLogSegments", &["--files", &log])
 }
 
 /// A topic of its own for a test.

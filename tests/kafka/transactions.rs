@@ -21,8 +21,18 @@ use crate::support::{
 
 /// Copies a topic to another, in transactions.
 fn copy(from: &str, to: &str, id: &str, fails: Option<u64>) -> (ConsumerHandle, Running<()>) {
-    let settings =
-        member(&format!("copies-{from}"), from).in_transactions(Duration::from_millis(50), 1000);
+    copy_each(Duration::from_millis(50), from, to, id, fails)
+}
+
+/// The same, a transaction so often.
+fn copy_each(
+    window: Duration,
+    from: &str,
+    to: &str,
+    id: &str,
+    fails: Option<u64>,
+) -> (ConsumerHandle, Running<()>) {
+    let settings = member(&format!("copies-{from}"), from).in_transactions(window, 1000);
     let (handle, flow) = kafka::source(settings);
     let to = to.to_owned();
     let has_failed = Arc::new(AtomicBool::new(fails.is_none()));
@@ -133,6 +143,34 @@ async fn partitions_may_move_in_between() {
     .await;
     drain(&mut other).await;
     each_once(&read(&to, 4, "read_committed"), 14_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_a_partition_that_moves_is_committed_with_its_position() {
+    let (from, to) = (topic("from", 4).await, topic("to", 4).await);
+    write(&from, 4, 0..400);
+    let never = Duration::from_secs(600);
+    let (first, mut one) = copy_each(never, &from, &to, "copies-long", None);
+    // All of it is in a transaction that stays open until a partition moves.
+    until("the first to have read all", || {
+        one.snapshot().total().entered == 400
+    })
+    .await;
+    let (second, mut other) = copy_each(never, &from, &to, "copies-too", None);
+    until("the partitions to be shared", || {
+        first.assignment().len() == 2 && second.assignment().len() == 2
+    })
+    .await;
+    write(&from, 4, 400..800);
+    until("all to be read", || {
+        one.snapshot().total().entered + other.snapshot().total().entered >= 800
+    })
+    .await;
+    drain(&mut one).await;
+    drain(&mut other).await;
+    let group = format!("copies-{from}");
+    assert_eq!(committed(&group, &from, 4), [200; 4]);
+    each_once(&read(&to, 4, "read_committed"), 800);
 }
 
 #[tokio::test(flavor = "multi_thread")]

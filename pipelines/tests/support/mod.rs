@@ -91,7 +91,11 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start(dir: &Path, options: &[&str]) -> Service {
-        let log = dir.join("received.log");
+        Service::logging(dir.join("received.log"), options)
+    }
+
+    /// One that writes what it receives to that file.
+    pub(crate) fn logging(log: PathBuf, options: &[&str]) -> Service {
         let mut command = forebay();
         command
             .args(["http-log", "--until-stdin-closes", "--log"])
@@ -131,6 +135,16 @@ impl Service {
                 }
             })
             .collect()
+    }
+
+    /// Ends it as a failing machine would; the port is free for another.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        let port = self.url.strip_prefix("http://127.0.0.1:");
+        port.and_then(|rest| rest.split('/').next()).unwrap()
     }
 
     /// How much it has written: grows with each order received.

@@ -3,8 +3,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::cursor::{Cursor, Entry};
 use super::error::Damage;
@@ -12,7 +14,8 @@ use super::files::{Batch, Files};
 use super::format::{self, FILE_HEAD, HEAD};
 use super::place::{Place, Segment, recover};
 use super::scanner::{Item, Scanner};
-use super::settled::Settled;
+use super::settled::{DiskPosition, Settled};
+use super::shared::Shared;
 use super::{DiskError, SyncPolicy};
 use crate::chunk::Meta;
 
@@ -197,6 +200,84 @@ fn beginning_anew_leaves_one_file_and_the_position() {
     let found = recover(&place).unwrap();
     let firsts: Vec<_> = found.segments.iter().map(|each| each.first).collect();
     assert_eq!((firsts, found.recovered.items), (vec![2], 1));
+}
+
+#[test]
+fn a_reader_takes_no_more_bytes_at_once_than_it_was_asked_for() {
+    let (_folder, path) = file(&[b"a", b"b", b"c", b"d"]);
+    let len = fs::metadata(&path).unwrap().len();
+    let segment = Segment {
+        first: 0,
+        next: 4,
+        path: Arc::from(&*path),
+        len,
+    };
+    let size = record(b"x").len() as u64;
+    let mut cursor = Cursor::open(segment, 0, 0).unwrap();
+    cursor.read(1, u64::MAX).unwrap();
+    // Wherever it stands in the file.
+    let counts = [size, size + 1].map(|bytes| cursor.read(9, bytes).unwrap().len());
+    assert_eq!(counts, [1, 2]);
+}
+
+#[test]
+fn a_position_that_was_passed_is_not_saved_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, _files) = files(&folder, u64::MAX);
+    for (next, saved) in [(7, 7), (3, 7), (8, 8)] {
+        let mut settled = Settled::default();
+        settled.base.next = next;
+        place.save(&settled, false).unwrap();
+        let found = Settled::read(folder.path()).unwrap().0.unwrap();
+        assert_eq!(found.base.next, saved);
+    }
+}
+
+#[test]
+fn what_is_settled_is_to_be_saved_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, mut files) = files(&folder, u64::MAX);
+    let found = recover(&place).unwrap();
+    let shared = Shared::new(place, found);
+    let is_unsaved = || shared.keeps(Waker::noop()).0;
+    for number in 1..=3 {
+        shared.wrote(files.write(batch(&[b"a"])).unwrap(), 1);
+        assert_eq!(shared.snapshot().written, number);
+    }
+    assert!(!is_unsaved());
+    let base = DiskPosition::default();
+    let above = Settled {
+        base,
+        done: vec![Range { start: 1, end: 2 }],
+    };
+    shared.settle(base, Some(above.clone()));
+    assert_eq!(shared.lock().settled(), &above);
+    assert_eq!(shared.snapshot().items, 2);
+    assert!(is_unsaved());
+    shared.save(false).unwrap();
+    assert!(!is_unsaved());
+    shared.settle(base, Some(above));
+    assert!(!is_unsaved(), "nothing is new");
+    shared.settle(DiskPosition { next: 1, ..base }, None);
+    assert!(is_unsaved());
+}
+
+#[test]
+fn files_that_are_settled_are_removed_when_they_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, mut files) = files(&folder, 1);
+    files.write(batch(&[b"a", b"b", b"c", b"d"])).unwrap();
+    let mut settled = Settled::default();
+    settled.base.next = 3;
+    place.save(&settled, false).unwrap();
+    let found = recover(&place).unwrap();
+    let firsts: Vec<_> = found.segments.iter().map(|each| each.first).collect();
+    assert_eq!((firsts, found.recovered.items), (vec![3], 1));
+    assert_eq!(place.list().unwrap().len(), 1);
+    // The newest stays, whatever is settled: numbers go on behind it.
+    settled.base.next = 4;
+    place.save(&settled, false).unwrap();
+    assert_eq!(recover(&place).unwrap().segments.len(), 1);
 }
 
 #[test]

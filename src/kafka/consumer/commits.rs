@@ -5,13 +5,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::partition::Position;
 use super::shared::Shared;
 use super::thread::Listener;
 use crate::kafka::error::Error;
+use crate::kafka::ffi::is_member;
 use crate::sync::{AtomicBool, Ordering};
 
 /// One commit at a time, so that none overtakes another.
@@ -133,6 +134,11 @@ fn run(
 }
 
 fn commit(consumer: &BaseConsumer<Listener>, positions: &[Position]) -> Result<(), Error> {
+    // Whoever was expelled has no name until it joins anew. The commit of somebody without a name is taken
+    // as long as the group has no members: it would undo what others committed meanwhile.
+    if !is_member(consumer) {
+        return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId).into());
+    }
     let mut list = TopicPartitionList::new();
     for position in positions {
         let (topic, number) = (&position.at.topic, position.at.partition);

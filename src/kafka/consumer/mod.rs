@@ -134,9 +134,10 @@ pub struct PartitionLag {
     /// Behind its last record, as far as the client has heard: it hears with each fetch. Where only
     /// committed records are read, behind the last of which that is decided.
     pub end: Option<i64>,
-    /// The offset this consumer committed last, since it has the partition.
+    /// The offset that was committed last: by this consumer, or by its group before it had the partition.
     pub committed: Option<i64>,
-    /// The first record that is not settled, or the one behind the last.
+    /// The first record that is not settled, or the one behind the last; what was committed before it had
+    /// the partition, where it reads on from there.
     pub processed: Option<i64>,
     /// Records taken from the client and not handed over.
     pub queued: u64,

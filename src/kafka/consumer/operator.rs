@@ -20,6 +20,7 @@ use super::thread;
 use crate::chunk::{Chunk, Originals};
 use crate::error::{Cause, Stop};
 use crate::flow::Accounts;
+use crate::kafka::ffi::is_member;
 use crate::kafka::record::{Batch, Record, TopicPartition};
 use crate::mark::{Barrier, CommitToken, Mark};
 use crate::operator::{Answer, Context, Control, Demand, Fill, Held, Operator};
@@ -79,10 +80,15 @@ impl Positions {
         &self.next
     }
 
-    /// The group as it is now; none once the consumer has left it.
+    /// The group as it is now; none once the consumer has left it, or was expelled from it.
+    ///
+    /// Whoever was expelled has no name and no generation until it joins anew, which is after it let go of
+    /// its partitions. A commit in a transaction that names neither is taken without a question asked: so
+    /// the name is looked at after the rest, which is of the same time or of one before.
     pub(in crate::kafka) fn group(&self) -> Option<ConsumerGroupMetadata> {
-        let consumer = lock(&self.shared.consumer);
-        consumer.as_ref().and_then(|one| one.group_metadata())
+        let consumer = lock(&self.shared.consumer).clone()?;
+        let group = consumer.group_metadata()?;
+        is_member(&consumer).then_some(group)
     }
 }
 
@@ -182,7 +188,11 @@ impl ConsumerStage {
             return Poll::Ready(());
         };
         let mut waiting = false;
-        for partition in state.owned_by(self.lane) {
+        // One that is being taken away has nothing left to wait for then. What waits in it is read by its
+        // next owner, but for what is committed already.
+        let before = self.shared.settings.commits == Commits::Before;
+        let going = state.held_mut_by(self.lane);
+        for partition in going.filter(|partition| partition.is_owned() || !before) {
             if gone.contains(&*partition.at) {
                 continue;
             }
@@ -214,7 +224,8 @@ impl ConsumerStage {
         let mut next = Vec::new();
         let mut ends: Vec<(Tracker<i64>, _)> = Vec::new();
         self.last_ends.clear();
-        for partition in state.owned_by(self.lane) {
+        // Also of those that are being taken away: what came of them is in this epoch.
+        for partition in state.held_by(self.lane) {
             let frontier = partition.tracker.barrier();
             if partition.has_own(frontier.sequence)
                 && let Some(last) = frontier.position
@@ -252,7 +263,7 @@ impl ConsumerStage {
             self.last_ends.retain(|(at, end)| {
                 state.partitions.get(at).is_some_and(|partition| {
                     let _ = partition.tracker.poll_quiet(cx.task());
-                    partition.is_owned() && partition.tracker.settled().sequence < *end
+                    partition.is_held() && partition.tracker.settled().sequence < *end
                 })
             });
             if self.last_ends.is_empty() {

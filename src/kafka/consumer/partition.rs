@@ -28,6 +28,8 @@ pub(super) struct Partition {
     pub(super) replay_from: Option<i64>,
     /// The first offset received since it was assigned.
     first: Option<i64>,
+    /// Where it is read on from, if that is what its group had committed.
+    begun: Option<i64>,
     /// How far the tracker had come when it was assigned: what lies before was another owner's.
     assigned_at: u64,
     /// How far it was settled at the last commit, and the offset that was committed.
@@ -98,7 +100,8 @@ impl Room {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Position {
     pub(super) at: Arc<TopicPartition>,
-    pub(super) sequence: u64,
+    /// None where it is committed before its records are numbered.
+    pub(super) sequence: Option<u64>,
     /// The next record to read.
     pub(super) next: i64,
 }
@@ -116,6 +119,7 @@ impl Partition {
             seek: None,
             replay_from: None,
             first: None,
+            begun: None,
             assigned_at: 0,
             committed: (0, None),
             handed: VecDeque::new(),
@@ -131,6 +135,7 @@ impl Partition {
         self.phase = Phase::Owned;
         self.seek = None;
         self.first = None;
+        self.begun = None;
         self.assigned_at = settled;
         self.committed = (settled, None);
     }
@@ -155,6 +160,11 @@ impl Partition {
 
     pub(super) fn is_owned(&self) -> bool {
         self.phase == Phase::Owned
+    }
+
+    /// Whether something may be inside of it that can still be settled.
+    pub(super) fn is_held(&self) -> bool {
+        self.phase != Phase::Lost
     }
 
     /// Whether records may be taken from the client: it is ours, and where it should be.
@@ -232,9 +242,14 @@ impl Partition {
     pub(super) fn go_back(&mut self, settled: &Settled<i64>) {
         self.forget_queued();
         self.handed.clear();
+        if !self.is_owned() {
+            // Its next owner reads on.
+            return;
+        }
         if let Some(from) = self.replay_from.take() {
             self.seek = Some(from);
             self.first = Some(from);
+            self.begun = None;
             self.assigned_at = settled.sequence;
             // What is settled of it is committed anew, though the offset is an older one.
             self.committed = (settled.sequence, None);
@@ -258,17 +273,24 @@ impl Partition {
         let next = outstanding.or(settled.position.map(|last| last + 1))?;
         Some(Position {
             at: Arc::clone(&self.at),
-            sequence: settled.sequence,
+            sequence: Some(settled.sequence),
             next,
         })
     }
 
     /// That was committed.
     pub(super) fn committed(&mut self, position: &Position) {
+        let sequence = position.sequence.unwrap_or(self.committed.0);
         // A commit that was under way when the partition left and came back is of the time before.
-        if position.sequence > self.committed.0 {
-            self.committed = (position.sequence, Some(position.next));
+        if position.sequence.is_none() || sequence > self.committed.0 {
+            self.committed = (sequence, Some(position.next));
         }
+    }
+
+    /// What its group had committed when it was assigned, which is where it is read on from if `begins`.
+    pub(super) fn was_committed(&mut self, next: i64, begins: bool) {
+        self.committed.1.get_or_insert(next);
+        self.begun = begins.then_some(next);
     }
 
     /// Settled records that are not committed.
@@ -322,7 +344,10 @@ impl Partition {
         let settled = self.tracker.settled();
         let own = settled.position.filter(|_| self.has_own(settled.sequence));
         let outstanding = self.tracker.position_of(settled.sequence);
-        outstanding.or(own.map(|last| last + 1))
+        outstanding
+            .or(own.map(|last| last + 1))
+            .or(self.first)
+            .or(self.begun)
     }
 
     pub(super) fn last_committed(&self) -> Option<i64> {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
 
+use crate::kafka::admin::is_topic;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
-use crate::kafka::properties::Properties;
+use crate::kafka::properties::{self, Properties};
 
 /// What a consumer is to read, and how.
 ///
@@ -82,6 +84,11 @@ pub(super) enum Commits {
 }
 
 /// Where a partition is begun, the first time this process gets it.
+///
+/// All but [`Committed`](ReadFrom::Committed) are for whoever reads alone, or begins anew with all its group:
+/// a process that joins others begins there as well, whatever they have done of its partitions. Partitions
+/// that are made while it runs, and topics that its pattern finds later, are read from their first record
+/// where it begins at `Committed` or `Latest`: nothing of them is older than its beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadFrom {
     /// Behind what its group has committed.
@@ -160,7 +167,8 @@ pub enum Assignment {
     /// In turn. All stop while some move.
     RoundRobin,
     /// The broker decides (KIP-848), and the others read on while some move. Needs a broker of
-    /// version 4.
+    /// version 4. How often members are heard of and when they are given up is the broker's matter then:
+    /// `session.timeout.ms` and `heartbeat.interval.ms` are left out, whoever set them.
     ByBroker,
 }
 
@@ -345,6 +353,17 @@ impl ConsumerSettings {
         self
     }
 
+    /// Whom an error concerns: the group, or the topics, those that it names if it names any.
+    pub(super) fn concerned(&self, code: Option<RDKafkaErrorCode>, reason: &str) -> String {
+        if code == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            return self.group.clone();
+        }
+        let topics = self.topics.subscription();
+        let named = topics.iter().filter(|topic| reason.contains(**topic));
+        let named: Vec<&str> = named.copied().collect();
+        if named.is_empty() { topics } else { named }.join(", ")
+    }
+
     /// What the client will be told.
     ///
     /// # Errors
@@ -391,11 +410,25 @@ impl ConsumerSettings {
         all.put("fetch.queue.backoff.ms", 5);
         all.put("topic.metadata.refresh.interval.ms", 10_000);
         all.overlay(&self.theirs, FIXED)?;
+        if self.assignment == Assignment::ByBroker {
+            all.leave_out("session.timeout.ms");
+            all.leave_out("heartbeat.interval.ms");
+        }
         Ok(all)
+    }
+
+    /// All that the client has once it is made, by librdkafka's own names: also what nobody set, and what
+    /// it sets by itself. A client is made for that, which connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::Settings`] for settings that cannot be, alone or together.
+    pub fn effective(&self) -> Result<Properties, Error> {
+        properties::effective_of_consumer(self.checked()?)
     }
 
     /// Checks every setting.
     pub(in crate::kafka) fn checked(&self) -> Result<ClientConfig, Error> {
+        self.connection.check()?;
         let topics = match &self.topics {
             Topics::Named(names) => names,
             Topics::Pattern(_) => &Vec::new(),
@@ -473,10 +506,4 @@ fn require(
         value: value.to_string(),
         why: why.to_owned(),
     })
-}
-
-/// Whether a topic may have that name.
-fn is_topic(name: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && name.len() <= 249 && name != "." && name != ".." && name.chars().all(fits)
 }

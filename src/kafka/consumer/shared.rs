@@ -7,7 +7,7 @@ use std::thread::Thread;
 
 use rdkafka::consumer::BaseConsumer;
 
-use super::partition::{Partition, Phase};
+use super::partition::Partition;
 use super::settings::{ConsumerSettings, ReadFrom};
 use super::thread::Listener;
 use crate::flow::Accounts;
@@ -162,7 +162,7 @@ impl State {
     pub(super) fn held(&self) -> impl Iterator<Item = &Partition> {
         self.partitions
             .values()
-            .filter(|partition| partition.phase != Phase::Lost)
+            .filter(|partition| partition.is_held())
     }
 
     pub(super) fn owned(&mut self) -> impl Iterator<Item = &mut Partition> {
@@ -174,6 +174,12 @@ impl State {
     /// Those of a flow.
     pub(super) fn owned_by(&mut self, lane: usize) -> impl Iterator<Item = &mut Partition> {
         self.owned().filter(move |partition| partition.lane == lane)
+    }
+
+    pub(super) fn held_mut_by(&mut self, lane: usize) -> impl Iterator<Item = &mut Partition> {
+        self.partitions
+            .values_mut()
+            .filter(move |partition| partition.is_held() && partition.lane == lane)
     }
 
     pub(super) fn held_by(&self, lane: usize) -> impl Iterator<Item = &Partition> {

@@ -33,6 +33,8 @@ const TURN: usize = 2048;
 const REST: Duration = Duration::from_millis(100);
 /// How often it looks whether what is taken away has drained.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long an answer of the brokers is waited for that can be done without.
+const A_MOMENT: Duration = Duration::from_millis(500);
 /// How long an answer of the brokers is waited for, where the thread has to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,8 +61,14 @@ impl ClientContext for Listener {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(error) = Error::asynchronous(&error, reason) {
-            self.shared.lock().fail(error);
+        // What is fatal comes where records come as well, and is explained there.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            return;
+        }
+        let settings = &self.shared.settings;
+        if let Some(told) = Error::asynchronous(&error, reason) {
+            let told = told.concerning(|| settings.concerned(error.rdkafka_error_code(), reason));
+            self.shared.lock().fail(told);
         }
     }
 }
@@ -210,6 +218,8 @@ struct Reader<'a> {
     revocations: Vec<Revocation>,
     committer: Committer,
     last_commit: Instant,
+    /// How many partitions each topic had when this consumer came to its group; none before.
+    at_first: Option<BTreeMap<String, i32>>,
     /// Under at-most-once: records whose positions are to be committed before they are handed over, and
     /// those whose positions are being committed.
     unconfirmed: BTreeMap<TopicPartition, Vec<Record>>,
@@ -239,6 +249,7 @@ impl<'a> Reader<'a> {
             revocations: Vec::new(),
             committer,
             last_commit: Instant::now(),
+            at_first: None,
             unconfirmed: BTreeMap::new(),
             confirming: BTreeMap::new(),
         };
@@ -278,7 +289,7 @@ impl<'a> Reader<'a> {
                 // It was there before its partition had a queue of its own.
                 Ok(message) => self.stray(&message),
                 Err(KafkaError::MessageConsumptionFatal(code)) => {
-                    return Err(Error::Fatal(code.to_string()));
+                    return Err(Error::Fatal(code.to_string()).explained(consumer.client()));
                 }
                 Err(error) => {
                     if let Some(code) = error.rdkafka_error_code() {
@@ -320,7 +331,7 @@ impl<'a> Reader<'a> {
             }
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed => Err(Error::Authorization {
-                what: place.unwrap_or_else(topics),
+                what: place.unwrap_or_else(|| self.shared.settings.concerned(Some(code), "")),
                 why: code.to_string(),
             }),
             _ => Ok(()),
@@ -364,10 +375,36 @@ impl<'a> Reader<'a> {
         if paused.count() > 0 {
             self.consumer.pause(&paused)?;
         }
+        self.ask_for_committed(&places);
         let mut state = self.shared.lock();
         state.counts.rebalances += 1;
         state.wake();
         Ok(())
+    }
+
+    /// Asks what the group has committed of these, so that their lag is known before a record comes. Nothing
+    /// else depends on it.
+    fn ask_for_committed(&self, places: &[TopicPartition]) {
+        let mut list = TopicPartitionList::new();
+        for place in places {
+            list.add_partition(&place.topic, place.partition);
+        }
+        if list.count() == 0 {
+            return;
+        }
+        let Ok(list) = self.consumer.committed_offsets(list, A_MOMENT) else {
+            return;
+        };
+        let begins = self.shared.settings.start.from == ReadFrom::Committed;
+        let mut state = self.shared.lock();
+        for element in list.elements() {
+            let place = TopicPartition::new(element.topic(), element.partition());
+            if let (Offset::Offset(next), Some(partition)) =
+                (element.offset(), state.partitions.get_mut(&place))
+            {
+                partition.was_committed(next, begins);
+            }
+        }
     }
 
     /// Where partitions are begun that this process has for the first time.
@@ -377,15 +414,43 @@ impl<'a> Reader<'a> {
         places: &[TopicPartition],
     ) -> Result<(), Error> {
         let from = self.shared.settings.start.from;
+        let known = |place: &&TopicPartition| !self.shared.lock().partitions.contains_key(*place);
+        let new: Vec<TopicPartition> = places.iter().filter(known).cloned().collect();
+        let at_first = self.partitions_at_first()?;
+        let is_grown = |place: &TopicPartition| {
+            let count = at_first.get(&*place.topic).copied().unwrap_or(0);
+            matches!(from, ReadFrom::Committed | ReadFrom::Latest) && place.partition >= count
+        };
+        let (grown, old): (Vec<_>, Vec<_>) = new.into_iter().partition(is_grown);
+        for (place, offset) in self.offsets(&grown, ReadFrom::Committed)? {
+            // What was written before anybody had noticed it came after all that was there at first.
+            let offset = match offset {
+                Offset::Stored => Offset::Beginning,
+                committed => committed,
+            };
+            list.set_partition_offset(&place.topic, place.partition, offset)?;
+        }
         if from == ReadFrom::Committed {
             return Ok(());
         }
-        let known = |place: &&TopicPartition| !self.shared.lock().partitions.contains_key(*place);
-        let new: Vec<TopicPartition> = places.iter().filter(known).cloned().collect();
-        for (place, offset) in self.offsets(&new, from)? {
+        for (place, offset) in self.offsets(&old, from)? {
             list.set_partition_offset(&place.topic, place.partition, offset)?;
         }
         Ok(())
+    }
+
+    /// Asks for the number of partitions of each topic, the first time.
+    fn partitions_at_first(&mut self) -> Result<&BTreeMap<String, i32>, Error> {
+        if self.at_first.is_none() {
+            let metadata = patiently(|| self.consumer.fetch_metadata(None, PATIENCE))?;
+            let topics = metadata.topics().iter();
+            let counts = topics.map(|topic| {
+                let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+                (topic.name().to_owned(), count)
+            });
+            self.at_first = Some(counts.collect());
+        }
+        Ok(self.at_first.get_or_insert_default())
     }
 
     /// Where that is in each of the partitions.
@@ -730,7 +795,7 @@ impl<'a> Reader<'a> {
         let positions = self.confirming.iter().filter_map(|(place, records)| {
             Some(Position {
                 at: Arc::new(place.clone()),
-                sequence: 0,
+                sequence: None,
                 next: records.last()?.offset() + 1,
             })
         });

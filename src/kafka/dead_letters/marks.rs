@@ -17,7 +17,7 @@ use rdkafka::util::Timeout;
 use super::letter::LetterState;
 use super::scan::{PATIENCE, Scanner, Watch};
 use crate::kafka::error::Error;
-use crate::kafka::ffi::{Hears, Sender};
+use crate::kafka::ffi::{Failure, Hears, Report, Sender};
 use crate::kafka::producer::ProducerRecord;
 use crate::kafka::properties::Properties;
 use crate::kafka::transactions::{again, failure};
@@ -109,16 +109,15 @@ impl ProducerContext for Watch {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
-        let error = result.as_ref().err().map(|(error, _)| error.clone());
-        self.reports(&mut std::iter::once((number, error)));
+        self.reports(&mut std::iter::once((number, Failure::of(result))));
     }
 }
 
 impl Hears for Watch {
     // The client aborts the transaction; this says why.
-    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<KafkaError>)>) {
-        for error in reports.filter_map(|(_, error)| error) {
-            lock(&self.0).get_or_insert_with(|| Error::from(error));
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
+        for failure in reports.filter_map(|(_, failure)| failure) {
+            lock(&self.0).get_or_insert_with(|| Error::from(failure.error));
         }
     }
 }

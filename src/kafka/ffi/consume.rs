@@ -143,6 +143,20 @@ pub(in crate::kafka) fn known_end<C: ConsumerContext>(
     (known == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
+/// Whether the consumer is a member of its group now, as far as it knows.
+pub(in crate::kafka) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    // SAFETY: the client lives as long as `consumer`; what it gives is a C string that is ours to free.
+    unsafe {
+        let client = consumer.client().native_ptr();
+        let name = sys::rd_kafka_memberid(client);
+        let is_named = !name.is_null() && !CStr::from_ptr(name).is_empty();
+        if !name.is_null() {
+            sys::rd_kafka_mem_free(client, name.cast());
+        }
+        is_named
+    }
+}
+
 /// Messages that are still to be destroyed, also if the closure they are given to panics.
 struct Messages<'a>(&'a [*mut sys::rd_kafka_message_t]);
 
@@ -234,5 +248,26 @@ impl<'a> Iterator for Headers<'a> {
             self.next += 1;
             Some((CStr::from_ptr(name).to_bytes(), bytes(value, len)))
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::DefaultConsumerContext;
+
+    use super::*;
+
+    #[test]
+    fn whoever_has_not_joined_is_no_member() {
+        let consumer: BaseConsumer<DefaultConsumerContext> = ClientConfig::new()
+            .set("bootstrap.servers", "127.0.0.1:1")
+            .set("group.id", "nobody-joined")
+            .create()
+            .unwrap();
+        // There is a group all the same, without name and generation: brokers take commits of it.
+        assert!(consumer.group_metadata().is_some());
+        assert!(!is_member(&consumer));
     }
 }

@@ -21,7 +21,8 @@ use std::time::Duration;
 use rdkafka::bindings as sys;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use sys::rd_kafka_vtype_t as Field;
 
@@ -39,9 +40,29 @@ pub(in crate::kafka) struct Outgoing<'a> {
     pub(in crate::kafka) timestamp: Option<i64>,
 }
 
-/// Who hears what became of records: the number each was sent with, and its error if it has one.
+/// Why a record was not written, and which topic it was for.
+pub(in crate::kafka) struct Failure {
+    pub(in crate::kafka) error: KafkaError,
+    pub(in crate::kafka) topic: String,
+}
+
+impl Failure {
+    /// As rdkafka itself tells it.
+    pub(in crate::kafka) fn of(result: &DeliveryResult<'_>) -> Option<Box<Failure>> {
+        let (error, message) = result.as_ref().err()?;
+        Some(Box::new(Failure {
+            error: error.clone(),
+            topic: message.topic().to_owned(),
+        }))
+    }
+}
+
+/// The number a record was sent with, and its failure if it has one.
+pub(in crate::kafka) type Report = (usize, Option<Box<Failure>>);
+
+/// Who hears what became of records.
 pub(in crate::kafka) trait Hears: ProducerContext<DeliveryOpaque = usize> {
-    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<KafkaError>)>);
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>);
 }
 
 /// Hands records to a producer.
@@ -281,11 +302,16 @@ impl<C: Hears> Events<C> {
         let mut reports = self.messages.iter().map(|message| {
             // SAFETY: the message lives as long as its event, which the caller holds.
             let message = unsafe { &**message };
-            let error = (message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| {
+            let failure = (message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| {
                 let code: RDKafkaErrorCode = message.err.into();
-                KafkaError::MessageProduction(code)
+                // SAFETY: a message that was produced has its topic, whose name lives as long as it does.
+                let topic = unsafe { words(sys::rd_kafka_topic_name(message.rkt)) };
+                Failure {
+                    error: KafkaError::MessageProduction(code),
+                    topic: topic.into_owned(),
+                }
             });
-            (message._private.addr(), error)
+            (message._private.addr(), failure.map(Box::new))
         });
         Producer::context(&*self.producer).reports(&mut reports);
     }

@@ -1,10 +1,12 @@
 //! Writing topics.
 
+mod publisher;
 mod record;
 mod reports;
 mod settings;
 mod sink;
 
+pub use publisher::Publisher;
 pub use record::ProducerRecord;
 pub(super) use reports::Writer;
 pub use settings::{Acks, Compression, ProducerSettings};

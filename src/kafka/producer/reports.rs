@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::poll_on_thread;
 use super::record::ProducerRecord;
 use crate::kafka::error::Error;
-use crate::kafka::ffi::{Hears, Sender};
+use crate::kafka::ffi::{Failure, Hears, Report, Sender};
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// How long a record waits that the client has no room for.
@@ -73,16 +73,16 @@ impl ProducerContext for Reporter {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, bundle: usize) {
-        let error = result.as_ref().err().map(|(error, _)| error.clone());
-        self.reports(&mut std::iter::once((bundle, error)));
+        let failure = Failure::of(result);
+        self.reports(&mut std::iter::once((bundle, failure)));
     }
 }
 
 impl Hears for Reporter {
-    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<KafkaError>)>) {
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut bundles = lock(&self.bundles);
-        for (bundle, error) in reports {
-            bundles.report(bundle, error);
+        for (bundle, failure) in reports {
+            bundles.report(bundle, failure.map(|failure| failure.error));
         }
     }
 }

@@ -6,7 +6,7 @@ use rdkafka::ClientConfig;
 
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
-use crate::kafka::properties::Properties;
+use crate::kafka::properties::{self, Properties};
 
 /// What a producer is to do, and how sure of it.
 ///
@@ -205,8 +205,18 @@ impl ProducerSettings {
         Ok(all)
     }
 
+    /// All that the client has once it is made, by librdkafka's own names: also what nobody set, and what
+    /// it sets by itself. A client is made for that, which connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::Settings`] for settings that cannot be, alone or together.
+    pub fn effective(&self) -> Result<Properties, Error> {
+        properties::effective_of_producer(self.checked()?)
+    }
+
     /// Checks every setting.
     pub(in crate::kafka) fn checked(&self) -> Result<ClientConfig, Error> {
+        self.connection.check()?;
         let refuse = |field: &str, value: String, why: &str| {
             Err(Error::Invalid {
                 field: field.to_owned(),

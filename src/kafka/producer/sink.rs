@@ -17,7 +17,7 @@ use crate::chunk::{Chunk, Element, Meta};
 use crate::error::Stop;
 use crate::kafka::dead_letters::Provenance;
 use crate::kafka::error::Error;
-use crate::kafka::ffi::{Hears, Sender};
+use crate::kafka::ffi::{Failure, Hears, Report, Sender};
 use crate::operator::{Context, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
@@ -32,7 +32,7 @@ pub(super) struct Reports {
 #[derive(Default)]
 struct Done {
     /// Slots, each with the error it ended with.
-    slots: Vec<(usize, Option<KafkaError>)>,
+    slots: Vec<Report>,
     /// An error of the client itself.
     error: Option<Error>,
 }
@@ -54,13 +54,13 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
-        let error = result.as_ref().err().map(|(error, _)| error.clone());
-        self.reports(&mut std::iter::once((slot, error)));
+        let failure = Failure::of(result);
+        self.reports(&mut std::iter::once((slot, failure)));
     }
 }
 
 impl Hears for Reports {
-    fn reports(&self, reports: &mut dyn Iterator<Item = (usize, Option<KafkaError>)>) {
+    fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut done = lock(&self.done);
         let first = done.slots.is_empty();
         done.slots.extend(reports);
@@ -92,7 +92,7 @@ pub struct KafkaSink {
     waiting: VecDeque<(usize, ProducerRecord)>,
     bytes: u64,
     /// Reports taken from the thread; kept for its allocation.
-    reports: Vec<(usize, Option<KafkaError>)>,
+    reports: Vec<Report>,
 }
 
 impl std::fmt::Debug for KafkaSink {
@@ -145,24 +145,24 @@ impl KafkaSink {
     }
 
     /// Settles what was reported.
-    fn serve_reports(&mut self, cx: &mut Context<'_, '_>) -> Result<(), Stop> {
+    fn serve_reports(&mut self, cx: &mut Context<'_, '_>) -> Result<(), Error> {
         let mut ended = std::mem::take(&mut self.reports);
-        let reports = self.start().map_err(Stop::error)?;
+        let reports = self.start()?;
         reports.waker.register(cx.waker());
         let error = {
             let mut done = lock(&reports.done);
             std::mem::swap(&mut done.slots, &mut ended);
             done.error.take()
         };
-        for (slot, error) in ended.drain(..) {
-            match error {
+        for (slot, failure) in ended.drain(..) {
+            match failure {
                 None => self.delivered(cx, slot),
-                Some(error) => self.failed(cx, slot, &error)?,
+                Some(failure) => self.failed(cx, slot, &failure)?,
             }
         }
         self.reports = ended;
         if let Some(error) = error {
-            return Err(Stop::error(error));
+            return Err(self.explained(error));
         }
         while let Some((slot, record)) = self.waiting.pop_front() {
             if let Some(record) = self.send(cx, slot, record)? {
@@ -201,8 +201,14 @@ impl KafkaSink {
         &mut self,
         cx: &mut Context<'_, '_>,
         slot: usize,
-        error: &KafkaError,
-    ) -> Result<(), Stop> {
+        failure: &Failure,
+    ) -> Result<(), Error> {
+        let Failure { error, topic } = failure;
+        // Whoever may not write, or is no longer the one that writes, need not try the next, nor elsewhere.
+        if let Some(told) = Error::asynchronous(error, &error.to_string()) {
+            self.settle(cx, slot, Outcome::Failed(Reason::Error));
+            return Err(self.explained(told).concerning(|| topic.clone()));
+        }
         let kept = self.kept.get_mut(slot).and_then(Option::take);
         if let (Some(suffix), Some(record)) = (&self.settings.dead_letters, kept)
             && !self.slots[slot].failed
@@ -215,10 +221,14 @@ impl KafkaSink {
             return Ok(());
         }
         self.settle(cx, slot, Outcome::Failed(Reason::Error));
-        // Whoever may not write, or is no longer the one that writes, need not try the next.
-        match Error::asynchronous(error, &error.to_string()) {
-            Some(error) => Err(Stop::error(error)),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// What the client failed of, if that is all that is known.
+    fn explained(&self, error: Error) -> Error {
+        match &self.sender {
+            Some(sender) => error.explained(sender.producer().client()),
+            None => error,
         }
     }
 
@@ -228,7 +238,7 @@ impl KafkaSink {
         cx: &mut Context<'_, '_>,
         slot: usize,
         record: ProducerRecord,
-    ) -> Result<Option<ProducerRecord>, Stop> {
+    ) -> Result<Option<ProducerRecord>, Error> {
         let Some(sender) = &mut self.sender else {
             self.settle(cx, slot, Outcome::Failed(Reason::Error));
             return Ok(None);
@@ -239,6 +249,7 @@ impl KafkaSink {
         {
             return Ok(Some(record));
         }
+        let topic = sent.is_err().then(|| record.topic.to_string());
         if self.settings.dead_letters.is_some() {
             if self.kept.len() <= slot {
                 self.kept.resize_with(slot + 1, || None);
@@ -247,7 +258,11 @@ impl KafkaSink {
         }
         match sent {
             Ok(()) => Ok(None),
-            Err(error) => self.failed(cx, slot, &error).map(|()| None),
+            Err(error) => {
+                let topic = topic.unwrap_or_default();
+                self.failed(cx, slot, &Failure { error, topic })?;
+                Ok(None)
+            }
         }
     }
 
@@ -306,7 +321,7 @@ impl Sink<ProducerRecord> for KafkaSink {
     type Output = ();
 
     fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
-        self.serve_reports(cx)?;
+        self.serve_reports(cx).map_err(Stop::error)?;
         let items = self.settings.items.saturating_sub(self.in_flight());
         let bytes = self.settings.bytes.saturating_sub(self.bytes);
         if items == 0 || bytes == 0 || !self.waiting.is_empty() {
@@ -326,10 +341,9 @@ impl Sink<ProducerRecord> for KafkaSink {
                 Ok(None) => {}
                 Ok(Some(record)) => self.waiting.push_back((slot, record)),
                 // It is told at the next call.
-                Err(stop) => {
+                Err(error) => {
                     if let Ok(reports) = self.start() {
-                        let words = stop.to_string();
-                        lock(&reports.done).error.get_or_insert(Error::Fatal(words));
+                        lock(&reports.done).error.get_or_insert(error);
                     }
                     cx.waker().wake_by_ref();
                 }
@@ -341,7 +355,7 @@ impl Sink<ProducerRecord> for KafkaSink {
         if self.sender.is_none() {
             return Poll::Ready(Ok(()));
         }
-        self.serve_reports(cx)?;
+        self.serve_reports(cx).map_err(Stop::error)?;
         if self.in_flight() > 0 {
             return Poll::Pending;
         }

@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext}
 use rdkafka::util::Timeout;
 
 use crate::kafka::error::Error;
-use crate::kafka::ffi::{Hears, Sender};
+use crate::kafka::ffi::{Hears, Report, Sender};
 use crate::kafka::producer::{ProducerRecord, poll_on_thread};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 
@@ -82,7 +82,7 @@ impl ProducerContext for Replies {
 
 impl Hears for Replies {
     // A record that could not be written has its transaction aborted by the client.
-    fn reports(&self, _: &mut dyn Iterator<Item = (usize, Option<KafkaError>)>) {
+    fn reports(&self, _: &mut dyn Iterator<Item = Report>) {
         if self.is_full.load(Ordering::Acquire) && self.is_full.swap(false, Ordering::AcqRel) {
             self.waker.wake();
         }

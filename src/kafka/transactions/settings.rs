@@ -8,6 +8,12 @@ use crate::kafka::error::Error;
 use crate::kafka::producer::ProducerSettings;
 use crate::kafka::properties::Properties;
 
+/// After how long a connection that is not used is closed. When the coordinator of a group is gone from the
+/// cluster, librdkafka 2.12 waits for it without end and looks for another only when the state of any
+/// connection changes (its issues 5456 and 5511): so one has to, now and then.
+const IDLE: &str = "connections.max.idle.ms";
+const IDLE_MS: u32 = 10_000;
+
 /// What a transactional sink is to do.
 ///
 /// The transactional id names this instance of the pipeline: whoever starts with it fences whoever had
@@ -58,6 +64,9 @@ impl TransactionSettings {
         all.put("transaction.timeout.ms", self.timeout.as_millis());
         // A record that is given up aborts its transaction: no later than that ends.
         all.put("delivery.timeout.ms", self.timeout.as_millis());
+        if all.get(IDLE).is_none() {
+            all.put(IDLE, IDLE_MS);
+        }
         Ok(all)
     }
 
@@ -72,5 +81,23 @@ impl TransactionSettings {
         let mut all = self.properties()?;
         all.put("transactional.id", format!("{}-{lane}", self.id));
         all.checked()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kafka::Connection;
+
+    #[test]
+    fn connections_that_are_not_used_are_closed_unless_declared_otherwise() {
+        let producer = ProducerSettings::new(Connection::to("localhost:9092"));
+        let told = |producer| {
+            let settings = TransactionSettings::new(producer, "one");
+            settings.properties().unwrap().get(IDLE).unwrap().to_owned()
+        };
+        assert_eq!(told(producer.clone()), "10000");
+        assert_eq!(told(producer.set(IDLE, 0)), "0");
     }
 }

@@ -52,6 +52,15 @@ pub struct TransactionalSink {
     controls: VecDeque<Control>,
 }
 
+/// What a barrier ends.
+enum Window {
+    /// Nothing came, and no position changed.
+    Empty,
+    Of(Offsets, Vec<Place>),
+    /// Its consumer is no member of the group any more: others have the partitions, or will.
+    Lost,
+}
+
 struct Closing {
     lane: usize,
     /// While it lives the sources do not go back.
@@ -237,8 +246,9 @@ impl TransactionalSink {
             return Poll::Pending;
         }
         let (offsets, places) = match self.positions(barrier)? {
-            Some(positions) => positions,
-            None => return Poll::Ready(Ok(())),
+            Window::Of(offsets, places) => (offsets, places),
+            Window::Empty => return Poll::Ready(Ok(())),
+            Window::Lost => return Poll::Ready(self.abort(cx)),
         };
         // A partition that was lost before the barrier is not covered by it: what it gave is dead.
         let live = |_: &Commit| self.open.iter().all(|meta| meta.receipt.is_live());
@@ -259,8 +269,8 @@ impl TransactionalSink {
         Poll::Ready(Ok(()))
     }
 
-    /// What the barrier commits; nothing if nothing changed since the last.
-    fn positions(&self, barrier: &Barrier) -> Result<Option<(Offsets, Vec<Place>)>, Stop> {
+    /// What the barrier commits.
+    fn positions(&self, barrier: &Barrier) -> Result<Window, Stop> {
         let (mut offsets, mut places): (Offsets, Vec<Place>) = (Vec::new(), Vec::new());
         for token in barrier.tokens() {
             let Some(detail) = token.detail::<Positions>() else {
@@ -282,16 +292,16 @@ impl TransactionalSink {
             // The group as it is before the positions are found valid: if the partitions are lost after
             // that, the broker refuses this generation of the group.
             let Some(group) = detail.group() else {
-                return Err(Stop::error(
-                    "the consumer left before its positions were committed",
-                ));
+                return Ok(Window::Lost);
             };
             let list = detail.offsets().map_err(Stop::error)?;
             offsets.push((list, group));
             places.extend(fresh);
         }
-        let nothing = self.open.is_empty() && places.is_empty();
-        Ok((!nothing).then_some((offsets, places)))
+        if self.open.is_empty() && places.is_empty() {
+            return Ok(Window::Empty);
+        }
+        Ok(Window::Of(offsets, places))
     }
 }
 

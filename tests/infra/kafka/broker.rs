@@ -1,75 +1,52 @@
-//! A broker of our own: one node on free ports, ended whatever happens to this process.
+//! A broker of our own, ended whatever happens to this process.
+// Not everybody who starts one looks into it.
+#![allow(dead_code)]
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+
+#[path = "servers.rs"]
+mod servers;
+
+pub(crate) use servers::config;
+use servers::{Servers, launcher};
 
 /// A running broker.
 pub(crate) struct Broker {
     pub(crate) bootstrap: String,
-    folder: PathBuf,
-    /// Ends the broker and removes its folder when its input is closed: by us, or by our death.
-    warden: Child,
-}
-
-fn launcher() -> PathBuf {
-    {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut places = [root, &root.join("..")]
-            .map(|root| root.join("tests/infra/kafka/cluster"))
-            .into_iter();
-        places.find(|place| place.exists()).unwrap()
-    }
-}
-
-/// Two free ports in a row: one for clients, one for the controller.
-fn free_ports() -> u16 {
-    loop {
-        let first = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
+    servers: Servers,
 }
 
 impl Broker {
     pub(crate) fn start() -> Broker {
-        let folder = std::env::temp_dir().join(format!("forebay-kafka-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let warden = Command::new("sh")
-            .args([
-                "-c",
-                "trap '' INT HUP TERM; cat >/dev/null; \"$0\" stop \"$1\"; rm -rf \"$1\"",
-            ])
-            .arg(launcher())
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut broker = Broker {
-            bootstrap: String::new(),
-            folder,
-            warden,
-        };
-        let output = Command::new(launcher())
-            .args(["start", "1", &free_ports().to_string()])
-            .arg(&broker.folder)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "the broker did not start");
-        let bootstrap = String::from_utf8(output.stdout).unwrap();
-        bootstrap.trim().clone_into(&mut broker.bootstrap);
-        broker
+        let servers = Servers::start(1, &[]);
+        Broker {
+            bootstrap: servers.bootstrap.clone(),
+            servers,
+        }
     }
+
+    /// Where it keeps its data, by the numbers of its nodes.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.servers.folder
+    }
+}
+
+/// What one of Kafka's own tools says.
+pub(crate) fn tool(class: &str, arguments: &[&str]) -> String {
+    let output = Command::new(launcher())
+        .args(["tool", class])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{class} {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Creates topics with that many partitions.
@@ -83,18 +60,4 @@ pub(crate) async fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) {
     for created in admin.create_topics(&topics, &options).await.unwrap() {
         created.unwrap();
     }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        drop(self.warden.stdin.take());
-        let _ = self.warden.wait();
-    }
-}
-
-/// What every client is told.
-pub(crate) fn config(bootstrap: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap);
-    config
 }

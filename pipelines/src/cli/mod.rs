@@ -1,11 +1,17 @@
 //! The command line: what can be asked for, and how a wrong request is told: one line, exit code 2.
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[cfg(feature = "kafka")]
+pub(crate) use kafka::{Cluster, KafkaOptions, PlanOptions, Role};
 
 /// The exit code of a request that cannot be carried out as it stands.
 pub(crate) const USAGE: u8 = 2;
@@ -37,6 +43,10 @@ pub(crate) enum Command {
     /// Runs the HTTP service alone: it takes orders and tells how often it got each.
     #[command(long_about = HTTP_LOG_HELP)]
     HttpLog(HttpLogOptions),
+    /// Says how many partitions a topic needs, and why.
+    #[cfg(feature = "kafka")]
+    #[command(long_about = PLAN_HELP)]
+    PlanPartitions(PlanOptions),
     /// Lists, shows, replays and discards the letters of a dead-letter topic.
     #[cfg(feature = "kafka")]
     #[command(long_about = crate::dead_letters::HELP)]
@@ -58,6 +68,15 @@ Without --http the service runs in this process, on a free port.
 With --overload there is more than can be done: orders are let in by class and served by class, the \
 posts in flight adapt, and what is given up is counted by class and reason.
 
+With --kafka a topic is put in between: the paying side reads the orders and writes their events to it, \
+acknowledged by all replicas in sync, one user's orders in one partition; the log side reads the topic \
+as a member of a group and posts the events. While the service is down events wait in the topic, and the \
+paying side goes on. Several processes with --role log, each with its own --delivered, share the partitions; each ends when \
+it is told to. An event may be posted more than once, if a process ends before it has committed; none is lost.
+
+    lines -> decode -> classify -> event -> topic            (--role pay)
+    topic -> event -> post -> delivered                      (--role log)
+
 Input is CSV with a header (order_id, user_id, paid_on, quantity, amount_usd, in any order, others \
 ignored; without a header, in this order) or NDJSON with the same names, one record a line; \
 a name that ends in .gz is read as gzip.
@@ -72,6 +91,16 @@ Runs the HTTP service alone: it takes orders and tells how often it got each.
 The first line on standard output is the URL to post to. POST takes one event and counts its \
 orderId; GET /stats answers {\"received\", \"distinct\", \"duplicates\", \"refused\"}. It ends on \
 Ctrl-C or SIGTERM.";
+
+#[cfg(feature = "kafka")]
+const PLAN_HELP: &str = "\
+Says how many partitions a topic needs, and why.
+
+As many as carry the throughput, or twice as many as there are consumers, whichever is more; at least \
+3, so that the topic can be shared out, and at most 100: each costs the brokers memory, files and time \
+to fail over. Partitions can be added, but keys move to others then, and none can be taken away.
+
+The exit code is 0, or 2 for figures that cannot be.";
 
 /// What `forebay orders` is asked for.
 #[derive(Args, Debug)]
@@ -106,9 +135,9 @@ pub(crate) struct OrdersOptions {
     /// How long a post may take before it is tried again
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout_ms: u64,
-    /// How often an order is posted before the run stops
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) tries: u32,
+    /// How often an order is posted before the run stops [default: 20; with --kafka until it is taken]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tries: Option<u32>,
     #[command(flatten)]
     pub(crate) faults: Faults,
     /// Where bad lines go [default: dead-letters.ndjson in --state, else in pipelines/out]
@@ -120,6 +149,13 @@ pub(crate) struct OrdersOptions {
     /// Save the position there each 100 ms, and go on from it if there is one
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+    /// Write a line a second there, as JSON: the time in ms since 1970, how many orders were delivered in
+    /// that second (with --kafka: acknowledged by the brokers), and their p50 and p99 in us
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timeline: Option<PathBuf>,
+    #[cfg(feature = "kafka")]
+    #[command(flatten)]
+    pub(crate) kafka: KafkaOptions,
     /// Print the pipeline's picture and its bound instead of running it
     #[arg(long, value_name = "FORM")]
     pub(crate) print_topology: Option<Form>,
@@ -216,7 +252,7 @@ pub(crate) fn parse() -> Result<Command, ExitCode> {
             }
             ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 fail(&unusable(
-                    "name a pipeline, `orders` or `http-log`; --help says more",
+                    "name a command, such as `orders`; --help says more",
                 ))
             }
             _ => fail(&unusable(one_line(&error.to_string()))),
