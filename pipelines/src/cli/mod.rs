@@ -50,7 +50,7 @@ pub(crate) enum Command {
     /// Lists, shows, replays and discards the letters of a dead-letter topic.
     #[cfg(feature = "kafka")]
     #[command(long_about = crate::dead_letters::HELP)]
-    DeadLetters(crate::dead_letters::Options),
+    DeadLetters(Box<crate::dead_letters::Options>),
 }
 
 const ORDERS_HELP: &str = "\

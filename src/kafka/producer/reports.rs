@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use super::poll_on_thread;
 use super::record::ProducerRecord;
+use super::settings::ProducerSettings;
 use crate::kafka::error::Error;
 use crate::kafka::ffi::{Failure, Hears, Report, Sender};
+use crate::kafka::throttle::Throttle;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// How long a record waits that the client has no room for.
@@ -35,13 +38,13 @@ struct Bundles {
 }
 
 impl Bundles {
-    fn report(&mut self, number: usize, error: Option<KafkaError>) {
+    fn report(&mut self, number: usize, error: Option<Error>) {
         let Some(bundle) = self.open.get_mut(&number) else {
             return;
         };
         bundle.left -= 1;
         if let Some(error) = error {
-            bundle.error.get_or_insert_with(|| error.into());
+            bundle.error.get_or_insert(error);
         }
         if bundle.left == 0
             && let Some(bundle) = self.open.remove(&number)
@@ -61,11 +64,16 @@ impl Bundles {
 pub(super) struct Reporter {
     stopping: AtomicBool,
     bundles: Mutex<Bundles>,
+    throttle: Throttle,
 }
 
 impl ClientContext for Reporter {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         crate::kafka::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.throttle.hear(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -88,7 +96,7 @@ impl Hears for Reporter {
     fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut bundles = lock(&self.bundles);
         for (bundle, failure) in reports {
-            bundles.report(bundle, failure.map(|failure| failure.error));
+            bundles.report(bundle, failure.map(|failure| failure.told()));
         }
     }
 }
@@ -100,11 +108,13 @@ pub(in crate::kafka) struct Writer {
 }
 
 impl Writer {
-    pub(in crate::kafka) fn start(config: &ClientConfig) -> Result<Writer, Error> {
+    pub(in crate::kafka) fn start(settings: &ProducerSettings) -> Result<Writer, Error> {
         let reporter = Reporter {
             stopping: AtomicBool::new(false),
             bundles: Mutex::new(Bundles::default()),
+            throttle: Throttle::new(settings.pressure.as_ref()),
         };
+        let config = settings.checked()?;
         let producer: Arc<BaseProducer<Reporter>> = Arc::new(config.create_with_context(reporter)?);
         poll_on_thread(&producer, |reporter| {
             reporter.stopping.load(Ordering::Acquire)
@@ -150,6 +160,8 @@ impl Writer {
                     Ok(()) => break,
                     Err(error) if is_full(&error) => crate::time::sleep(AGAIN).await,
                     Err(error) => {
+                        let topic = record.topic.to_string();
+                        let error = Failure { error, topic }.told();
                         lock(&self.reporter().bundles).report(number, Some(error));
                         break;
                     }
