@@ -109,3 +109,31 @@ impl fmt::Debug for EmbeddedCluster {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kafka::{Admin, Created};
+
+    #[tokio::test]
+    async fn its_topics_are_found_and_compared_from_outside_and_none_comes_about_by_asking() {
+        let cluster = EmbeddedCluster::start().unwrap();
+        cluster.create_topic("orders", 3).unwrap();
+        let invalid = cluster.create_topic("a b", 1).unwrap_err();
+        assert!(matches!(invalid, Error::Invalid { .. }), "{invalid}");
+        let admin = Admin::of(&cluster.connection()).unwrap();
+        let orders = |partitions| Topic::named("orders").partitions(partitions);
+        assert_eq!(admin.create(&orders(3)).await.unwrap(), Created::Existed);
+        let differs = admin.create(&orders(4)).await.unwrap_err();
+        assert!(matches!(differs, Error::Differs { .. }), "{differs}");
+        let lag = admin.lag("nobody", "orders").await.unwrap();
+        assert!(lag.len() == 3 && lag.iter().all(|one| one.records() == 0));
+        for _ in 0..2 {
+            let none = admin.lag("nobody", "other").await.unwrap_err();
+            assert!(matches!(none, Error::UnknownTopic { .. }), "{none}");
+        }
+        let unmade = admin.create(&Topic::named("other")).await.unwrap_err();
+        assert!(matches!(unmade, Error::Client(_)), "{unmade}");
+    }
+}
