@@ -38,7 +38,7 @@ impl RetrySink {
     pub(super) fn start(topics: &RetryTopics) -> Result<RetrySink, Error> {
         Ok(RetrySink {
             topics: topics.clone(),
-            writer: Writer::start(&topics.writes.for_any_length().checked()?)?,
+            writer: Writer::start(&topics.writes.for_any_length())?,
             alerts: 0,
         })
     }
@@ -98,6 +98,7 @@ impl RetrySink {
             provenance.tries = Some(before.tries.unwrap_or(0));
         }
         provenance.retry_count = Some(count);
+        provenance.retry_topic = Some(retry.clone());
         provenance.retry_due_ms = Some(due_ms(delay));
         let mut out = put_aside(retry.into(), value, record, own, &provenance);
         if let Some(partition) = provenance.partition.filter(|_| self.topics.keeps_order()) {

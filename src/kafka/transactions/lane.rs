@@ -11,11 +11,13 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
 use rdkafka::util::Timeout;
 
 use crate::kafka::error::Error;
 use crate::kafka::ffi::{Hears, Report, Sender};
 use crate::kafka::producer::{ProducerRecord, poll_on_thread};
+use crate::kafka::throttle::Throttle;
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 
 /// How long the first call waits for the coordinator of transactions.
@@ -57,6 +59,7 @@ pub(super) struct Replies {
     is_useless: AtomicBool,
     /// The client had no room for a record: the next report makes some.
     is_full: AtomicBool,
+    throttle: Throttle,
 }
 
 impl Replies {
@@ -69,6 +72,10 @@ impl Replies {
 impl ClientContext for Replies {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         crate::kafka::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.throttle.hear(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -116,13 +123,18 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn start(config: &ClientConfig, waker: &Arc<AtomicWaker>) -> Result<Lane, Error> {
+    pub(super) fn start(
+        config: &ClientConfig,
+        throttle: Throttle,
+        waker: &Arc<AtomicWaker>,
+    ) -> Result<Lane, Error> {
         let replies = Replies {
             replies: Mutex::new(Vec::new()),
             waker: Arc::clone(waker),
             stopping: AtomicBool::new(false),
             is_useless: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            throttle,
         };
         let producer: Arc<BaseProducer<Replies>> = Arc::new(config.create_with_context(replies)?);
         poll_on_thread(&producer, |replies| {
