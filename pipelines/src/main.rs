@@ -40,7 +40,7 @@ fn main() -> ExitCode {
                     #[cfg(feature = "kafka")]
                     Command::PlanPartitions(options) => plan::run(options),
                     #[cfg(feature = "kafka")]
-                    Command::DeadLetters(options) => dead_letters::run(options).await,
+                    Command::DeadLetters(options) => dead_letters::run(*options).await,
                 }
             });
             // A blocked read of standard input must not hold up the end.

@@ -14,7 +14,10 @@
 //! - [`Publisher`] writes them one by one, for calls with a limit, a breaker and retries.
 //! - [`to_kafka_in_transactions`](crate::flow::Flow::to_kafka_in_transactions) writes what was made of
 //!   records in one transaction with the positions they came from.
-//! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte.
+//! - [`DeadLetterTopic`] keeps what could not be processed, byte for byte; [`DeadLetterAdmin`] looks through
+//!   it, replays and discards.
+//! - [`RetryInPlace`] tries again on the spot, [`RetryTopics`] later: what waits is in topics meanwhile.
+//! - [`Record::trace`] and [`ProducerRecord::trace`] read and write the trace a record belongs to.
 //! - [`Admin`] makes and describes topics, and tells how far a group is behind.
 //!
 //! # Guarantees

@@ -7,8 +7,12 @@ use forebay::kafka::{
     self, DeadLetterAdmin, DeadLetterTopic, Error, Letter, LetterFilter, LetterState,
     ProducerSettings, Replay, States,
 };
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
+
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::broker::create_topics;
 use crate::support::{
@@ -150,7 +154,7 @@ async fn letters_are_found_by_what_they_say_of_themselves() {
         let at = new()
             .partition(one.partition)
             .offsets(one.offset..=one.offset);
-        assert_eq!(list(&topic, &at), [one.clone()]);
+        assert_eq!(list(&topic, &at), std::slice::from_ref(one));
         let shown = admin(&topic).show(one.partition, one.offset).unwrap();
         assert_eq!(shown.as_ref(), Some(one));
         assert_eq!(admin(&topic).show(0, 1_000_000).unwrap(), None);
@@ -273,6 +277,19 @@ async fn a_discard_touches_what_its_filter_names_and_can_be_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_discarded_is_seen_at_once() {
+    let topic = letters_of("at-once-seen", 40).await;
+    blocking(move || {
+        for number in odds(0..40) {
+            let one = LetterFilter::new().key(number.to_string());
+            assert_eq!(admin(&topic).discard(&one, false).unwrap().letters, 1);
+            assert_eq!(list(&topic, &one), [], "{number}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_that_replay_at_once_write_each_letter_once() {
     let topic = letters_of("at-once", 2400).await;
     let replay = |topic: String| {
@@ -307,6 +324,43 @@ async fn two_that_replay_at_once_write_each_letter_once() {
         let repeated = copies.values().filter(|count| **count == 2).count();
         assert_eq!((copies.len(), repeated), (2400, 1205));
         assert!(copies.values().all(|count| *count <= 2));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_go_with_the_letters_that_their_topic_forgets() {
+    let topic = letters_of("forgotten", 40).await;
+    let of = topic.clone();
+    blocking(move || {
+        let all = LetterFilter::new();
+        assert_eq!(admin(&of).discard(&all, false).unwrap().letters, 25);
+    })
+    .await;
+    // As retention does.
+    let clean: AdminClient<DefaultClientContext> =
+        crate::broker::config(&bootstrap()).create().unwrap();
+    let mut offsets = TopicPartitionList::new();
+    let dead = format!("{topic}.DLQ");
+    offsets
+        .add_partition_offset(&dead, 0, Offset::Offset(5))
+        .unwrap();
+    let deleted = clean.delete_records(&offsets, &AdminOptions::new()).await;
+    deleted.unwrap();
+    blocking(move || {
+        let any = LetterFilter::new().states(States::Any);
+        assert_eq!(list(&topic, &any).len(), 20);
+        let marks = DeadLetterAdmin::new(connection(), format!("{dead}.marks"));
+        let read = || {
+            let mut last = std::collections::BTreeMap::new();
+            let mark = |mark: &Letter| drop(last.insert(mark.key.clone(), mark.value.clone()));
+            marks.list(&any, mark).unwrap();
+            last.values().filter(|value| value.is_some()).count()
+        };
+        assert_eq!(read(), 25);
+        let done = admin(&topic).discard(&LetterFilter::new(), false).unwrap();
+        assert_eq!((done.letters, read()), (0, 20));
+        assert_eq!(list(&topic, &LetterFilter::new()).len(), 0);
     })
     .await;
 }

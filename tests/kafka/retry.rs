@@ -191,7 +191,11 @@ async fn row_b2_what_fails_is_tried_again_with_a_count_up_to_a_maximum_then_dead
             .any(|gone| gone.record == of(40) && gone.retries == 0)
     );
 
-    // What waited, and what was given up, is the record as it was.
+    each_is_the_record_as_it_was(&topic).await;
+}
+
+/// In the retry topics and in the dead letters.
+async fn each_is_the_record_as_it_was(topic: &str) {
     let mut put_aside = all_of(format!("{topic}.retry-1")).await;
     put_aside.extend(all_of(format!("{topic}.retry-2")).await);
     assert_eq!(put_aside.len(), 5);
@@ -217,7 +221,7 @@ async fn row_b2_what_fails_is_tried_again_with_a_count_up_to_a_maximum_then_dead
             ]
         );
         let told = &letter.provenance;
-        assert_eq!(told.topic.as_deref(), Some(topic.as_str()));
+        assert_eq!(told.topic.as_deref(), Some(topic));
         assert_eq!(told.partition, Some((number % 2) as i32));
         assert_eq!(told.offset, Some(number / 2));
         assert_eq!(told.timestamp_ms, Some(5_000_000 + number));
@@ -293,6 +297,49 @@ async fn what_is_not_due_holds_up_no_poll_and_no_other_partition() {
     );
     let snapshot = drain(&mut running).await;
     assert_eq!(snapshot.total().outcome(Kind::Delivered), written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_leaves_what_is_not_due_where_it_is_and_a_copy_is_the_record_as_it_was() {
+    let (topic, retries) = with_retries("left", 1, &[Duration::from_secs(3)]).await;
+    written_with_trace(&topic, 1, 10);
+    let start = |fails: bool| {
+        let (_handle, flow) = kafka::source(retries.reads(member("left", &topic)));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&seen);
+        let running = run(flow
+            .try_map(move |record| {
+                if fails && number(record) == 3 {
+                    return Err("busy");
+                }
+                Ok(kafka::ProducerRecord::copy_of(record, "copies"))
+            })
+            .dead_letters(&retries.letters(64).unwrap())
+            .on_error(|_, _| OnError::Later)
+            .for_each(move |copy| hears.lock().unwrap().push(copy)));
+        (running, seen)
+    };
+    let (mut first, seen) = start(true);
+    until("the others", || seen.lock().unwrap().len() == 9).await;
+    until("one to be put aside", || retries.counts().later == 1).await;
+    let retry = format!("{topic}.retry");
+    drain(&mut first).await;
+    assert_eq!(committed("left", &topic, 1), [10]);
+    assert_eq!(committed("left", &retry, 1), [0]);
+    let (mut second, seen) = start(false);
+    until("it to come back", || seen.lock().unwrap().len() == 1).await;
+    drain(&mut second).await;
+    assert_eq!(committed("left", &retry, 1), [1]);
+    let expected = kafka::ProducerRecord::to("copies")
+        .key("3")
+        .value("3")
+        .header(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
+        .header("event-type", "ORDER_3")
+        .timestamp(5_000_003);
+    assert_eq!(*seen.lock().unwrap(), [expected]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -498,4 +545,54 @@ async fn order_by_key_without_partitions_to_match_is_refused_by_name() {
     let (_handle, mut running) = in_order(&retries, &topic, &Processed::default(), |_| false);
     let error = running.join().await.unwrap_err().to_string();
     assert!(error.contains("equally many partitions"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_a_key_outlives_partitions_that_move() {
+    let delays = [Duration::from_millis(700)];
+    let (topic, retries) = with_retries("key-order-moves", 2, &delays).await;
+    let retries = retries.keep_key_order(1000).times(100);
+    write_keys(&topic, 0..30);
+    let processed = Processed::default();
+    let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let gate = Arc::clone(&open);
+    let fails = move |number| {
+        [0, 1, 5].contains(&number) && !gate.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let (first, mut one) = in_order(&retries, &topic, &processed, fails.clone());
+    until("all but one to be put aside", || {
+        retries.counts().behind >= 9 + 9 + 8 && processed.len() == 1
+    })
+    .await;
+    let (second, mut other) = in_order(&retries, &topic, &processed, fails);
+    // The partitions of a number are in one hand: those of the topic and of what waits.
+    until("the partitions to be shared", || {
+        let numbers = |handle: &ConsumerHandle| {
+            let assigned = handle.assignment();
+            assigned.iter().map(|at| at.partition).collect::<Vec<i32>>()
+        };
+        numbers(&first) == [0, 0] && numbers(&second) == [1, 1]
+            || numbers(&first) == [1, 1] && numbers(&second) == [0, 0]
+    })
+    .await;
+    write_keys(&topic, 30..60);
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    open.store(true, std::sync::atomic::Ordering::Relaxed);
+    until("all", || {
+        let len = |key| processed.of(key).len();
+        len("a") >= 20 && len("b") >= 20 && len("c") >= 20
+    })
+    .await;
+    drain(&mut one).await;
+    drain(&mut other).await;
+    for (key, first) in [("a", 0), ("b", 1), ("c", 2)] {
+        let mut firsts = Vec::new();
+        for number in processed.of(key) {
+            if !firsts.contains(&number) {
+                firsts.push(number);
+            }
+        }
+        let expected: Vec<u64> = (0..20).map(|at| at * 3 + first).collect();
+        assert_eq!(firsts, expected, "{key}");
+    }
 }

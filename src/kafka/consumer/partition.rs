@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kafka::dead_letters::DUE;
+use crate::kafka::dead_letters;
 use crate::kafka::record::{Record, TopicPartition};
 use crate::position::{Settled, Tracker};
 use crate::time::Time;
@@ -42,10 +42,7 @@ pub(super) struct Partition {
 /// When a record is due that was put aside to be tried again: no later than so long after it was written,
 /// or a wrong header would hold up its partition for ever.
 fn due_ms(record: &Record, longest_ms: i64) -> Option<i64> {
-    let due: i64 = std::str::from_utf8(record.header(DUE)?)
-        .ok()?
-        .parse()
-        .ok()?;
+    let due = dead_letters::due_ms(record)?;
     let written = record.timestamp().millis();
     Some(written.map_or(due, |written| due.min(written.saturating_add(longest_ms))))
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::filter::LetterFilter;
 use super::letter::{Letter, LetterState};
 use super::marks::{self, Marks, Transactions};
-use super::provenance::Provenance;
 use super::scan::Scanner;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
@@ -16,6 +17,8 @@ use crate::kafka::properties::Properties;
 use crate::kafka::record::Record;
 use crate::time;
 
+/// How long it may take at most until what was committed is seen.
+const VISIBLE: Duration = Duration::from_secs(10);
 /// Letters in one transaction.
 const LETTERS: usize = 500;
 /// Bytes in one transaction, but for a larger letter.
@@ -27,7 +30,8 @@ const BYTES: usize = 4 << 20;
 /// letter is replayed or discarded: one partition, compacted, a record for each letter, its key
 /// `partition@offset`. The letters stay as they are. So a replay or a discard touches those alone that its
 /// filter names, in any order; a second replay repeats nothing, however much later it comes; and what was
-/// discarded can be found, and replayed, as long as the topic keeps it.
+/// discarded can be found, and replayed, as long as the topic keeps it. The mark of a letter that the topic
+/// keeps no longer goes with the next replay or discard.
 ///
 /// Copies and marks are written in transactions, 500 letters or 4 MiB each: a letter is replayed and marked,
 /// or neither. Readers of what is committed (the default of [`source`](crate::kafka::source)) see each copy
@@ -82,8 +86,8 @@ impl Replay {
         self
     }
 
-    /// Leaves the headers that say why it was put aside, but for `retry-count`, by which it would be taken
-    /// for one out of a retry topic. By default they are left out, and the record's own are kept.
+    /// Leaves the headers that say why it was put aside. By default they are left out, and the record's own
+    /// are kept.
     #[must_use]
     pub fn keep_provenance(mut self) -> Self {
         self.keeps_provenance = true;
@@ -273,7 +277,44 @@ impl DeadLetterAdmin {
             Ok(ControlFlow::Continue(()))
         })?;
         batch.flush(transactions.as_mut(), &mut resolved)?;
+        if let Some(transactions) = &mut transactions {
+            self.forget(&scanner, &marks, transactions)?;
+            self.await_marks(&scanner)?;
+        }
         Ok(resolved)
+    }
+
+    /// Waits until whoever reads sees the marks: the brokers show what was committed a moment later.
+    fn await_marks(&self, scanner: &Scanner) -> Result<(), Error> {
+        let all = Scanner::open_uncommitted(self.properties())?;
+        let until = Instant::now() + VISIBLE;
+        for (partition, _) in scanner.partitions(&self.marks)? {
+            let (_, end) = all.ends(&self.marks, partition)?;
+            while scanner.ends(&self.marks, partition)?.1 < end && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back the marks of letters that their topic has forgotten.
+    fn forget(
+        &self,
+        scanner: &Scanner,
+        marks: &Marks,
+        transactions: &mut Transactions,
+    ) -> Result<(), Error> {
+        let mut stale = Vec::new();
+        for (partition, _) in scanner.partitions(&self.topic)? {
+            let (first, _) = scanner.ends(&self.topic, partition)?;
+            let theirs = marks.range((partition, i64::MIN)..(partition, first));
+            let gone = theirs.map(|(at, _)| marks::mark(&self.marks, *at, &LetterState::Pending));
+            stale.extend(gone);
+        }
+        for some in stale.chunks(2 * LETTERS) {
+            transactions.write(some)?;
+        }
+        Ok(())
     }
 
     /// Becomes the only one who marks, and sees to it that there is a topic for that.
@@ -408,11 +449,7 @@ impl Batch {
 fn copy(letter: &Letter, replay: &Replay, to: Arc<str>, partition: Option<i32>) -> ProducerRecord {
     let mut headers = letter.headers.clone();
     if replay.keeps_provenance {
-        let told = Provenance {
-            retry_count: None,
-            ..letter.provenance.clone()
-        };
-        told.write(&mut headers);
+        letter.provenance.write(&mut headers);
     }
     let mut record = ProducerRecord::exactly(to, letter.key.clone(), letter.value.clone(), headers);
     if let Some(partition) = partition {

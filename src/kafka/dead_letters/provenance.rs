@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::chunk;
+use crate::kafka::record::Record;
 
 /// A header: its name, and its value or none.
 pub(in crate::kafka) type Header = (Bytes, Option<Bytes>);
@@ -40,6 +41,9 @@ pub struct Provenance {
     pub stage: Option<String>,
     /// `retry-count`: how often it was put into a retry topic.
     pub retry_count: Option<u32>,
+    /// `retry-topic`: the retry topic it is in. A copy of it elsewhere is not taken for one that is to be
+    /// tried again.
+    pub retry_topic: Option<String>,
     /// `retry-due`: when it is to be tried again, in milliseconds since 1970.
     pub retry_due_ms: Option<i64>,
 }
@@ -59,11 +63,24 @@ const NAMES: &[&str] = &[
     "tries",
     "stage",
     "retry-count",
+    RETRY_TOPIC,
     DUE,
 ];
 
+/// Which retry topic a record is in.
+const RETRY_TOPIC: &str = "retry-topic";
+
 /// When a record of a retry topic is due.
-pub(in crate::kafka) const DUE: &str = "retry-due";
+const DUE: &str = "retry-due";
+
+/// When a record is due that is in a retry topic: milliseconds since 1970.
+pub(in crate::kafka) fn due_ms(record: &Record) -> Option<i64> {
+    let due = record.header(DUE)?;
+    if record.header(RETRY_TOPIC)? != record.topic().as_bytes() {
+        return None;
+    }
+    std::str::from_utf8(due).ok()?.parse().ok()
+}
 
 impl Provenance {
     /// That of a record as its source read it, and the headers that are its own. A record out of a retry
@@ -71,7 +88,7 @@ impl Provenance {
     pub(in crate::kafka) fn of(record: &chunk::Record) -> (&[Header], Provenance) {
         let (own, written) = Provenance::split(&record.headers);
         match written {
-            Some(written) if written.retry_count.is_some() => (own, written),
+            Some(written) if written.is_retry_in(&record.place) => (own, written),
             _ => {
                 let is_record = record.partition.is_some();
                 let read = Provenance {
@@ -84,6 +101,11 @@ impl Provenance {
                 (&record.headers, read)
             }
         }
+    }
+
+    /// Whether it is that of a record in that retry topic.
+    pub(in crate::kafka) fn is_retry_in(&self, topic: &str) -> bool {
+        self.retry_count.is_some() && self.retry_topic.as_deref() == Some(topic)
     }
 
     /// A record's own headers, and what the block behind them says, if there is one.
@@ -121,6 +143,7 @@ impl Provenance {
             b"tries" => self.tries = small,
             b"stage" => self.stage = text,
             b"retry-count" => self.retry_count = small,
+            b"retry-topic" => self.retry_topic = text,
             b"retry-due" => self.retry_due_ms = number,
             _ => {}
         }
@@ -145,6 +168,7 @@ impl Provenance {
             number(self.tries.map(i64::from)),
             text(&self.stage),
             number(self.retry_count.map(i64::from)),
+            text(&self.retry_topic),
             number(self.retry_due_ms),
         ];
         for (known, value) in NAMES.iter().skip(1).zip(rest) {
@@ -182,6 +206,7 @@ mod tests {
             tries: Some(4),
             stage: Some("reserve".to_owned()),
             retry_count: Some(1),
+            retry_topic: Some("orders.retry".to_owned()),
             retry_due_ms: Some(3000),
         }
     }
@@ -231,6 +256,30 @@ mod tests {
         second.write(&mut headers);
         let (own, read) = Provenance::split(&headers);
         assert_eq!((own, read), (&first[..], Some(second)));
+    }
+
+    #[test]
+    fn a_record_is_one_to_be_tried_again_in_its_retry_topic_alone() {
+        let mut headers = vec![header("own", None)];
+        whole().write(&mut headers);
+        let mut record = chunk::Record {
+            headers,
+            place: "orders.retry".into(),
+            partition: Some(0),
+            offset: 9,
+            ..chunk::Record::default()
+        };
+        let (own, told) = Provenance::of(&record);
+        assert_eq!((own.len(), told), (1, whole()));
+        // A copy of it, in a topic somebody else reads.
+        record.place = "copies".into();
+        let (own, told) = Provenance::of(&record);
+        assert_eq!(own, record.headers);
+        assert_eq!(
+            (told.topic.as_deref(), told.offset),
+            (Some("copies"), Some(9))
+        );
+        assert_eq!(told.retry_count, None);
     }
 
     #[test]

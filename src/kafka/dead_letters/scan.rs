@@ -61,12 +61,21 @@ pub(in crate::kafka) struct Scanner {
 
 impl Scanner {
     /// A reader with these properties of its connection. It sees what was committed alone.
-    pub(in crate::kafka) fn open(mut properties: Properties) -> Result<Scanner, Error> {
+    pub(in crate::kafka) fn open(properties: Properties) -> Result<Scanner, Error> {
+        Scanner::of(properties, "read_committed")
+    }
+
+    /// One that sees also what may still be undone.
+    pub(in crate::kafka) fn open_uncommitted(properties: Properties) -> Result<Scanner, Error> {
+        Scanner::of(properties, "read_uncommitted")
+    }
+
+    fn of(mut properties: Properties, isolation: &str) -> Result<Scanner, Error> {
         properties.put("group.id", "forebay.reads");
         properties.put("enable.auto.commit", false);
         properties.put("enable.auto.offset.store", false);
         properties.put("auto.offset.reset", "earliest");
-        properties.put("isolation.level", "read_committed");
+        properties.put("isolation.level", isolation);
         properties.put("enable.partition.eof", true);
         properties.put("fetch.queue.backoff.ms", 5);
         properties.put("fetch.wait.max.ms", 50);
@@ -107,6 +116,13 @@ impl Scanner {
         Ok(all)
     }
 
+    /// The first offset that a partition still has, and the one behind the last it shows.
+    pub(in crate::kafka) fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
+        let ends = patiently(|| self.consumer.fetch_watermarks(topic, partition, PATIENCE));
+        self.consumer.context().check()?;
+        ends
+    }
+
     /// Calls back for each record of a partition from that offset to the end it has now, in order.
     pub(in crate::kafka) fn scan(
         &self,
@@ -115,9 +131,7 @@ impl Scanner {
         from: i64,
         mut each: impl FnMut(Record) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
-        let ends = patiently(|| self.consumer.fetch_watermarks(topic, partition, PATIENCE));
-        self.consumer.context().check()?;
-        let (low, high) = ends?;
+        let (low, high) = self.ends(topic, partition)?;
         let from = from.max(low);
         if from >= high {
             return Ok(());

@@ -124,6 +124,7 @@ pub(in crate::kafka) fn told<'a>(
         error_timestamp_ms: i64::try_from(given_up).ok(),
         tries: Some(before.tries.unwrap_or(0).saturating_add(letter.tries)),
         stage: Some(letter.stage.to_string()),
+        retry_topic: None,
         retry_due_ms: None,
         ..before
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::kafka::dead_letters::{Header, Provenance};
 use crate::kafka::ffi::Outgoing;
 use crate::kafka::record::Record;
 
@@ -39,19 +40,25 @@ impl ProducerRecord {
         }
     }
 
-    /// The same bytes as a record that was read: key, value, headers and time, and none of its place.
+    /// The same bytes as a record that was read: key, value, headers and time, and none of its place. Out
+    /// of a [retry topic](crate::kafka::RetryTopics) it is the record as it was before it was put aside.
     pub fn copy_of(record: &Record, topic: impl Into<Arc<str>>) -> ProducerRecord {
         let copy = Bytes::copy_from_slice;
-        let headers = record.headers();
+        let headers: Vec<Header> = record
+            .headers()
+            .map(|(name, value)| (copy(name), value.map(copy)))
+            .collect();
+        let (own, timestamp) = match Provenance::split(&headers) {
+            (own, Some(told)) if told.is_retry_in(record.topic()) => (own.len(), told.timestamp_ms),
+            _ => (headers.len(), record.timestamp().millis()),
+        };
         ProducerRecord {
             topic: topic.into(),
             partition: None,
             key: record.key_bytes(),
             value: record.value_bytes(),
-            headers: headers
-                .map(|(name, value)| (copy(name), value.map(copy)))
-                .collect(),
-            timestamp: record.timestamp().millis(),
+            headers: headers.into_iter().take(own).collect(),
+            timestamp,
         }
     }
 

@@ -164,14 +164,14 @@ impl Writer {
                 }
             }
         }
-        let written = whole.await;
-        if let Some(error) = lock(&self.reporter().failed).clone() {
-            return Err(error);
-        }
-        match written {
-            Ok(result) => result,
-            Err(_) => Err(Error::Thread("nobody reports any more".to_owned())),
-        }
+        let error = match whole.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => Error::Thread("nobody reports any more".to_owned()),
+        };
+        // The client may know better why than the record does, which ran out of time.
+        let known = lock(&self.reporter().failed).clone();
+        Err(known.unwrap_or(error))
     }
 }
 

@@ -34,7 +34,7 @@ use crate::sync::{AtomicU64, Ordering};
 ///
 /// A record in a retry topic is the record byte for byte, with the headers of
 /// [`Provenance`](crate::kafka::Provenance) behind its own: where it stood first, the last error, `tries`,
-/// `retry-count` and `retry-due`. They are replaced each time, and the trace and the type of an event, which
+/// `retry-count`, `retry-topic` and `retry-due`. They are replaced each time, and the trace and the type of an event, which
 /// are the record's own headers, are kept.
 ///
 /// | setting | default |

@@ -98,6 +98,7 @@ impl RetrySink {
             provenance.tries = Some(before.tries.unwrap_or(0));
         }
         provenance.retry_count = Some(count);
+        provenance.retry_topic = Some(retry.clone());
         provenance.retry_due_ms = Some(due_ms(delay));
         let mut out = put_aside(retry.into(), value, record, own, &provenance);
         if let Some(partition) = provenance.partition.filter(|_| self.topics.keeps_order()) {

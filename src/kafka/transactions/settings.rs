@@ -41,7 +41,8 @@ impl TransactionSettings {
 
     /// After how long the broker aborts a transaction that nobody ends: 1 ms to 15 min (the brokers' own
     /// bound, `transaction.max.timeout.ms`), by default 60 s. Until then readers of what is committed wait
-    /// behind it.
+    /// behind it, and whoever else gets its partitions waits for its positions to be decided. A process
+    /// that stands still for longer finds itself [fenced](Error::Fenced) when it goes on.
     #[must_use]
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = after;
