@@ -179,7 +179,8 @@ impl TransactionalSink {
                 }
                 tracing::warn!("a transactional producer is replaced: {error}");
                 let config = self.settings.checked(LANES[lane]).map_err(Stop::error)?;
-                let fresh = Lane::start(&config, &self.waker).map_err(Stop::error)?;
+                let fresh = Lane::start(&config, self.settings.throttle(), &self.waker)
+                    .map_err(Stop::error)?;
                 self.lanes[lane] = fresh;
                 self.aborted(cx, lane)?;
             }
