@@ -20,9 +20,12 @@ type Failure = Box<dyn std::error::Error>;
 const ORDERS: u32 = 300;
 const CUSTOMERS: u32 = 7;
 
-/// What a group has read: of each customer the orders, and where they stood.
+/// Of each customer the orders, each with the partition it came from.
+type Orders = BTreeMap<String, Vec<(i32, u32)>>;
+
+/// What a group has read.
 #[derive(Clone, Default)]
-struct Read(Arc<Mutex<BTreeMap<String, Vec<(i32, u32)>>>>);
+struct Read(Arc<Mutex<Orders>>);
 
 impl Read {
     fn hear(&self, record: &kafka::Record) {
@@ -34,7 +37,7 @@ impl Read {
         own.push((record.partition(), order));
     }
 
-    fn all(&self) -> BTreeMap<String, Vec<(i32, u32)>> {
+    fn all(&self) -> Orders {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.clone()
     }

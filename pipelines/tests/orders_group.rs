@@ -12,6 +12,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use broker::Broker;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use support::{Service, finish, finish_child, forebay, lines, orders_file};
 
@@ -134,6 +138,35 @@ fn three_processes_share_the_partitions_and_lose_nothing_while_one_leaves() {
 }
 
 #[test]
+fn both_sides_in_one_process_take_up_what_an_earlier_run_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker();
+    let input = support::first_orders(dir.path(), 400);
+    let good = lines(&input).iter().filter(|line| !line.dead).count() as u64;
+    let run = |more: &[&str]| {
+        let mut command = forebay();
+        command.args(["orders", "--json", "--kafka", &broker.bootstrap]);
+        command.args(["--topic", "taken-up", "--group", "taken-up"]);
+        command.arg("--input").arg(&input).arg("--dead-letters");
+        command.arg(dir.path().join("dead.ndjson")).args(more);
+        let result = support::json(&finish(command, LONG));
+        assert_eq!(result["balanced"], true, "{result}");
+        assert_eq!(number(&result, "delivered"), good, "{result}");
+        result
+    };
+    let left = run(&["--role", "pay"]);
+    assert!(left["kafka"].get("lag").is_none());
+    let delivered = dir.path().join("delivered.ndjson");
+    let both = run(&["--delivered", delivered.to_str().unwrap()]);
+    assert_eq!(number(&both["kafka"], "lag"), 0);
+    assert_eq!(number(&both["kafka"]["log"], "delivered"), 2 * good);
+    // Both runs paid the same orders.
+    let received = &both["received_by_server"];
+    assert_eq!(number(received, "distinct"), good);
+    assert_eq!(number(received, "duplicates"), good);
+}
+
+#[test]
 fn the_paying_side_goes_on_from_its_state_and_a_topic_is_taken_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let broker = broker();
@@ -159,4 +192,99 @@ fn the_paying_side_goes_on_from_its_state_and_a_topic_is_taken_as_it_is() {
     assert_eq!(refused.status.code(), Some(2));
     let why = String::from_utf8_lossy(&refused.stderr);
     assert!(why.contains("`partitions` 2, asked for was 4"), "{why}");
+}
+
+/// Writes records that are no events, and one that is, to their partition 0.
+fn write_what_is_no_event(broker: &Broker, topic: &str, bad: &[Option<&[u8]>]) {
+    let producer: BaseProducer = broker::config(&broker.bootstrap).create().unwrap();
+    let good =
+        br#"{"orderId":"good","userId":"1","paidAt":"1997-01-01T00:00:00Z","orderItems":[]}"#;
+    for value in bad.iter().copied().chain([Some(&good[..])]) {
+        let record = BaseRecord::<[u8], [u8]>::to(topic)
+            .key(b"a key")
+            .partition(0);
+        let record = match value {
+            Some(value) => record.payload(value),
+            None => record,
+        };
+        assert!(producer.send(record).is_ok());
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+}
+
+/// The first records of partition 0.
+fn read(broker: &Broker, topic: &str, count: usize) -> Vec<OwnedMessage> {
+    let mut config = broker::config(&broker.bootstrap);
+    config.set("group.id", "reads");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..3 {
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut all = Vec::new();
+    let started = Instant::now();
+    while all.len() < count {
+        assert!(started.elapsed() < LONG, "{} of {count} records", all.len());
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            all.push(message.detach());
+        }
+    }
+    all
+}
+
+#[test]
+fn what_is_no_event_goes_to_the_dead_letter_topic_byte_for_byte_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker();
+    let service = Service::start(dir.path(), &[]);
+    let mut log = forebay();
+    log.args(["orders", "--json", "--kafka", &broker.bootstrap]);
+    log.args([
+        "--role", "log", "--topic", "poisoned", "--group", "poisoned",
+    ]);
+    log.args(["--http", &service.url, "--delivered"]);
+    log.arg(dir.path().join("delivered.ndjson"));
+    log.stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let log = log.spawn().unwrap();
+    // It makes the topic.
+    let begun = Instant::now();
+    let admin: BaseConsumer = broker::config(&broker.bootstrap)
+        .set("group.id", "looks")
+        .create()
+        .unwrap();
+    let exists = |name: &str| {
+        let all = admin.fetch_metadata(None, Duration::from_secs(10)).unwrap();
+        all.topics().iter().any(|topic| topic.name() == name)
+    };
+    while !exists("poisoned.dlq") {
+        assert!(begun.elapsed() < LONG, "no topic was made");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let bad = [Some(&b"\xff\x00 no event"[..]), None, Some(b"")];
+    write_what_is_no_event(broker, "poisoned", &bad);
+    wait_for(&service, 1);
+    let letters = read(broker, "poisoned.dlq", bad.len());
+    let logged = ended(log);
+    assert_eq!(
+        number(&logged, "dead_lettered"),
+        bad.len() as u64,
+        "{logged}"
+    );
+    assert_eq!(number(&logged, "delivered"), 1);
+    assert_eq!(number(&logged["kafka"], "lag"), 0);
+    let mut values: Vec<Option<&[u8]>> = letters.iter().map(|one| one.payload()).collect();
+    values.sort_unstable();
+    let mut expected = bad.to_vec();
+    expected.sort_unstable();
+    assert_eq!(values, expected);
+    for letter in &letters {
+        assert_eq!(letter.key(), Some(&b"a key"[..]));
+        let headers = letter.headers().unwrap();
+        let origin = headers.iter().find(|one| one.key == "original-topic");
+        assert_eq!(origin.unwrap().value, Some(&b"poisoned"[..]));
+    }
 }

@@ -4,11 +4,11 @@
 mod support;
 
 use std::collections::HashSet;
-use std::process::Output;
-use std::time::Duration;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{finish, first_orders, forebay, lines, orders, orders_file, records};
+use support::{finish, finish_child, first_orders, forebay, lines, orders, orders_file, records};
 
 const LONG: Duration = Duration::from_mins(5);
 
@@ -104,6 +104,33 @@ fn faults_of_the_service_lose_nothing_behind_a_topic() {
     );
     assert_eq!(number(&result["kafka"], "partitions"), 5);
     assert_eq!(number(&result["kafka"], "lag"), 0);
+}
+
+#[test]
+fn a_signal_ends_the_paying_and_the_log_catches_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let timeline = dir.path().join("timeline.ndjson");
+    let mut command = orders(dir.path());
+    command.args(["--kafka", "embedded", "--rate", "500", "--timeline"]);
+    command
+        .arg(&timeline)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let started = Instant::now();
+    while records(&timeline).is_empty() {
+        assert!(started.elapsed() < LONG, "nothing is paid");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    support::signal(&child, "-TERM");
+    let result = support::json(&finish_child(child, LONG));
+    let delivered = number(&result, "delivered");
+    assert!((1..69_579).contains(&delivered), "{result}");
+    assert_eq!(result["balanced"], true);
+    assert_eq!(number(&result["received_by_server"], "distinct"), delivered);
+    assert_eq!(number(&result["kafka"], "lag"), 0);
+    assert_eq!(number(&result["kafka"]["log"], "delivered"), delivered);
 }
 
 #[test]

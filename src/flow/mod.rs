@@ -56,10 +56,10 @@ pub use pipeline::Pipeline;
 
 pub use crate::operator::fallible::OnError;
 
-use crate::operator::source::{Settings, Walkers};
+use crate::operator::source::{LagReader, Settings, Walkers};
 use crate::operator::source_stage::SourceStage;
 use crate::operator::{Answer, Input, Operator, Sink, Source, Stage};
-use crate::position::{SourceId, Tracker};
+use crate::position::{Lag, SourceId, Tracker};
 use crate::runtime::Island;
 use crate::topology::{Guarantee, NodeSpec, Plan, Topology};
 
@@ -99,6 +99,7 @@ impl<T: Send + 'static> Flow<T> {
             tracks_itself: false,
             rewinds: source.rewinds(),
             diverts: source.diverts(),
+            lag: LagReader::default(),
         }));
         let plan = Plan::new();
         let stage = plan.add(spec.into(), &[], false);
@@ -133,6 +134,7 @@ impl<T: Send + 'static> Flow<T> {
             // What its operator answers is its own affair.
             rewinds: true,
             diverts: true,
+            lag: LagReader::default(),
         }));
         let plan = Plan::new();
         let stage = plan.add(spec.into(), &[], false);
@@ -340,6 +342,16 @@ impl Accounts {
     #[must_use]
     pub fn barrier_every(&self) -> usize {
         self.with(|settings| settings.barrier_every)
+    }
+
+    /// Has snapshots of the run tell how far the source is behind: asked for each of them, on the thread
+    /// that takes it. It must not keep these accounts alive.
+    pub fn tells_lag(&self, read: impl Fn() -> Vec<Lag> + Send + Sync + 'static) {
+        let reader = LagReader::new(read);
+        match self.settings.lock() {
+            Ok(mut settings) => settings.lag = reader,
+            Err(poisoned) => poisoned.into_inner().lag = reader,
+        }
     }
 
     fn with<R>(&self, read: impl FnOnce(&Settings) -> R) -> R {

@@ -13,8 +13,8 @@ use super::properties::Properties;
 ///
 /// let connection = Connection::to("kafka-1:9092,kafka-2:9092")
 ///     .client_id("orders")
-///     .sasl(Sasl::plain("alice", "swordfish"));
-/// assert!(!format!("{connection:?}").contains("swordfish"));
+///     .sasl(Sasl::plain("alice", "hunter2"));
+/// assert!(!format!("{connection:?}").contains("hunter2"));
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Connection {

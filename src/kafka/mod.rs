@@ -85,13 +85,14 @@ mod profiles;
 mod properties;
 mod record;
 mod retry;
+mod throttle;
 mod transactions;
 
 pub use admin::{Admin, Created, GroupLag, PartitionDescription, Topic, TopicDescription};
 pub use connection::{Connection, Sasl, Tls};
 pub use consumer::{
-    Assignment, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag, ReadFrom, Start,
-    partitioned, source,
+    Assignment, ConsumerCounts, ConsumerHandle, ConsumerSettings, Isolation, PartitionLag,
+    ReadFrom, Start, partitioned, source,
 };
 pub use dead_letters::{
     DeadLetterAdmin, DeadLetterTopic, Letter, LetterFilter, LetterState, Provenance, Replay,

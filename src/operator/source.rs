@@ -8,7 +8,7 @@ use std::task::Poll;
 use super::{Context, Control, Demand, Fill};
 use crate::chunk::Chunk;
 use crate::error::{Cause, Stop};
-use crate::position::{Passes, Tracker, Unresolved};
+use crate::position::{Lag, Passes, Tracker, Unresolved};
 
 /// Reads elements from the world, with a position for each.
 pub trait Source<T>: Send {
@@ -128,6 +128,28 @@ pub(crate) struct Settings {
     /// Whether it can go back, and divert.
     pub(crate) rewinds: bool,
     pub(crate) diverts: bool,
+    /// What tells how far it is behind, once its operator said so.
+    pub(crate) lag: LagReader,
+}
+
+/// Tells how far a source is behind.
+#[derive(Clone, Default)]
+pub(crate) struct LagReader(Option<Arc<dyn Fn() -> Vec<Lag> + Send + Sync>>);
+
+impl LagReader {
+    pub(crate) fn new(read: impl Fn() -> Vec<Lag> + Send + Sync + 'static) -> LagReader {
+        LagReader(Some(Arc::new(read)))
+    }
+
+    pub(crate) fn read(&self) -> Vec<Lag> {
+        self.0.as_ref().map_or_else(Vec::new, |read| read())
+    }
+}
+
+impl fmt::Debug for LagReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LagReader").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Settings {

@@ -27,6 +27,7 @@
 //! ```
 
 mod counts;
+mod lag;
 mod page;
 mod signal;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod tests;
 mod tracker;
 
 pub use counts::{ClassCounts, SourceCounts};
+pub use lag::Lag;
 pub(crate) use page::{Page, bits};
 pub(crate) use signal::NO_STAGE;
 pub use signal::{Passes, Unresolved};

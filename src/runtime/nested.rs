@@ -185,6 +185,7 @@ pub(super) fn report_source(
     name_of: &dyn Fn(u32) -> Option<String>,
 ) -> SourceReport {
     let walkers = lock(&info.walkers).clone();
+    let lag = lock(&info.settings).lag.clone();
     let mut counts = SourceCounts::default();
     let mut abandoned = BTreeMap::new();
     for walker in &walkers {
@@ -203,6 +204,8 @@ pub(super) fn report_source(
             .map_or(0, |stage| stage.stage.ledger.counts().made),
         counts,
         abandoned,
+        // Without the lock: whoever tells it takes locks of its own.
+        lag: lag.read(),
     }
 }
 
@@ -248,6 +251,7 @@ impl Sums {
                     for (stage, count) in report.abandoned {
                         *sum.abandoned.entry(stage).or_default() += count;
                     }
+                    sum.lag.extend(report.lag);
                 }
                 None => {
                     self.sources.insert(report.name.clone(), report);

@@ -12,7 +12,7 @@ use super::nested::{Home, Parts, Scope, name_in, report_source, report_stage};
 use super::snapshot::{IslandReport, Snapshot};
 use crate::error::{Cause, RunError, Stop, panic_message};
 use crate::ledger::TimeLedger;
-use crate::operator::source::Walkers;
+use crate::operator::source::{Settings, Walkers};
 use crate::operator::{Control, Spawn, Stage, Turn};
 use crate::outcome::Reason;
 use crate::sync::lock;
@@ -34,6 +34,7 @@ pub(crate) struct SourceInfo {
     pub(crate) name: String,
     pub(crate) stage: u32,
     pub(crate) walkers: Walkers,
+    pub(crate) settings: Arc<Mutex<Settings>>,
 }
 
 /// The board of a run.

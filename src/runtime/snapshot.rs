@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::ledger::{Latency, StageCounts, TimeSplit};
 use crate::outcome::Kind;
-use crate::position::SourceCounts;
+use crate::position::{Lag, SourceCounts};
 
 /// One stage.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,6 +32,9 @@ pub struct SourceReport {
     /// Receipts that were dropped unsettled, by the name of the stage that ran then; of the source,
     /// where that is not known. They count as failed.
     pub abandoned: BTreeMap<String, u64>,
+    /// How far each of its sequences is behind, if it knows: a Kafka source tells it for each partition it
+    /// has.
+    pub lag: Vec<Lag>,
 }
 
 /// One island.
@@ -271,6 +274,9 @@ impl fmt::Display for Snapshot {
                 }
             }
             writeln!(f, ", {} unsettled", source.counts.unsettled())?;
+            for lag in &source.lag {
+                writeln!(f, "  {lag}")?;
+            }
         }
         for stage in &self.stages {
             let counts = &stage.counts;

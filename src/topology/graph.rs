@@ -212,6 +212,7 @@ impl Graph {
                 name: self.name_of(source.stage),
                 stage: source.stage,
                 walkers: Arc::clone(&source.walkers),
+                settings: Arc::clone(&source.settings),
             })
             .collect();
         Ok(Taken {

@@ -268,6 +268,18 @@ async fn row_b7_lag_is_told_by_partition() {
         assert_eq!(lag.records(), Some(90), "{lag:?}");
         assert!(lag.queued + lag.in_flight <= 90, "{lag:?}");
     }
+    // The run's own snapshot says the same.
+    let snapshot = running.snapshot();
+    let told = &snapshot.sources[0].lag;
+    assert_eq!(told.len(), 2);
+    for (told, lag) in told.iter().zip(handle.lag()) {
+        assert_eq!(told.of, lag.at.to_string());
+        assert_eq!((told.end, told.committed), (Some(100), Some(10)));
+        assert_eq!((told.elements(), told.in_flight), (Some(90), lag.in_flight));
+    }
+    let printed = snapshot.to_string();
+    let line = format!("{topic}-1: end 100, processed 10, committed 10, ");
+    assert!(printed.contains(&line), "{printed}");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let old = all(|lag| {
         lag.oldest_age

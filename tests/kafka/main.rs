@@ -27,8 +27,11 @@ mod row_b6;
 mod row_b7;
 #[cfg(feature = "kafka-tls")]
 mod secured;
+#[cfg(feature = "signals")]
+mod signals;
 mod sink;
 mod support;
+mod throttle;
 mod topics;
 mod trace;
 mod transactions;

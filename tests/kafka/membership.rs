@@ -214,3 +214,61 @@ async fn behind_the_last_record_is_read_what_comes_later() {
         assert_eq!(seen.numbers(), (500..520).collect::<Vec<_>>(), "{from:?}");
     }
 }
+
+/// The broker refuses the position of one topic of a commit, and takes the others': these count as committed,
+/// that one does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_a_pattern_that_goes_takes_no_other_with_it() {
+    let stays = topic("goes-and-stays", 1).await;
+    let goes = topic("goes-away", 1).await;
+    write(&stays, 1, 0..50);
+    write(&goes, 1, 50..100);
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let settings = member("goes", &stays)
+        .pattern("goes-.*")
+        // Nobody hears that it went, but by what the broker says of it.
+        .set("topic.metadata.refresh.interval.ms", 600_000)
+        .drain(Duration::from_secs(1));
+    let (handle, flow) = kafka::source(settings);
+    let seen = Seen::default();
+    let hears = seen.clone();
+    let mut running = run(flow
+        .map_async(200, move |record| {
+            let mut gate = gate.clone();
+            async move {
+                let _ = gate.wait_for(|open| *open).await;
+                record
+            }
+        })
+        .for_each(move |record| hears.hear(number(&record))));
+    until("all to be inside", || {
+        let lag = handle.lag();
+        lag.len() == 2 && lag.iter().all(|lag| lag.in_flight == 50)
+    })
+    .await;
+    let mut config = rdkafka::ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap());
+    let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+    let deleted = admin.delete_topics(&[&goes], &AdminOptions::new()).await;
+    deleted.unwrap().remove(0).unwrap();
+    open.send(true).unwrap();
+    until("a commit to be refused", || {
+        handle.counts().commits_failed > 0
+    })
+    .await;
+    until("the other's commit", || {
+        committed("goes", &stays, 1) == [50]
+    })
+    .await;
+    let of = |topic: &str| {
+        let lag = handle.lag();
+        let found = lag.into_iter().find(|lag| *lag.at.topic == *topic);
+        found.and_then(|lag| lag.committed)
+    };
+    until("it to be noted", || of(&stays) == Some(50)).await;
+    assert_eq!(of(&goes), None);
+    write(&stays, 1, 100..150);
+    until("what comes later", || seen.len() == 150).await;
+    drain(&mut running).await;
+    assert_eq!(committed("goes", &stays, 1), [100]);
+}

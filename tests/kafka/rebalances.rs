@@ -96,3 +96,44 @@ async fn what_cannot_drain_comes_again_and_nothing_else() {
     assert!(cancelled > 0, "nothing was stuck in what was revoked");
     assert_eq!(committed("stuck", &topic, 2), [100, 100]);
 }
+
+/// Nothing is committed by time here.
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_committed_by_count_and_when_a_partition_goes() {
+    let topic = topic("by-count", 2).await;
+    write(&topic, 2, 0..500);
+    let settings = |after| {
+        member("by-count", &topic)
+            .commit_every(Duration::from_secs(3600))
+            .commit_after(after)
+    };
+    let start = |after| {
+        let seen = Seen::default();
+        let hears = seen.clone();
+        let (handle, flow) = kafka::source(settings(after));
+        let running = run(flow.for_each(move |record| hears.hear(number(&record))));
+        (handle, running, seen)
+    };
+    let (first, mut one, seen) = start(300);
+    until("all records", || seen.len() == 500).await;
+    until("a commit", || first.counts().commits > 0).await;
+    let by_count: i64 = committed("by-count", &topic, 2).iter().sum();
+    assert!(by_count >= 300, "{by_count}");
+    drain(&mut one).await;
+    assert_eq!(committed("by-count", &topic, 2), [250, 250]);
+    // By number it would never be its turn: what goes is committed, what stays is not.
+    let (first, mut one, seen) = start(1_000_000);
+    until("the assignment", || first.assignment().len() == 2).await;
+    write(&topic, 2, 500..600);
+    until("the new records", || seen.len() == 100).await;
+    assert_eq!(committed("by-count", &topic, 2), [250, 250]);
+    let (second, mut other, others) = start(1_000_000);
+    until("one to go", || second.assignment().len() == 1).await;
+    let gone = second.assignment()[0].partition as usize;
+    let committed_now = committed("by-count", &topic, 2);
+    assert_eq!(committed_now[gone], 300, "{committed_now:?}");
+    drain(&mut other).await;
+    drain(&mut one).await;
+    assert_eq!(others.len(), 0, "what was done came again");
+    assert_eq!(committed("by-count", &topic, 2), [300, 300]);
+}

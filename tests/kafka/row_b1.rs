@@ -8,6 +8,19 @@ use rdkafka::message::{Headers, Message};
 use crate::broker::create_topics;
 use crate::support::{bootstrap, connection, dump, read_all, run, topic};
 
+// Its `main` reads the command line.
+#[allow(dead_code)]
+#[path = "../../examples/b1_reliable_producer.rs"]
+mod b1_reliable_producer;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_b1_the_example() {
+    let topic = topic("row-b1-example", 3).await;
+    b1_reliable_producer::example(connection(), &topic)
+        .await
+        .unwrap();
+}
+
 #[test]
 fn row_b1_the_reliable_producer_by_value() {
     let settings = ProducerSettings::reliable(Connection::to("localhost:9092"));

@@ -4,6 +4,14 @@ use forebay::kafka::{Connection, ConsumerSettings, ProducerSettings};
 
 use crate::support::{Seen, connection, drain, number, run, topic, until, write};
 
+#[path = "../../examples/b4_profiles.rs"]
+mod b4_profiles;
+
+#[test]
+fn row_b4_the_example() {
+    b4_profiles::main().unwrap();
+}
+
 fn at() -> Connection {
     Connection::to("localhost:9092")
 }

@@ -10,6 +10,9 @@ use tokio::sync::watch;
 
 use crate::support::{Seen, connection, drain, member, number, run, topic, until, write};
 
+/// Of each key the numbers, each with the partition it came from.
+type ByKey = BTreeMap<u64, Vec<(i32, u64)>>;
+
 #[path = "../../examples/b7_groups_and_replay.rs"]
 #[allow(dead_code)]
 mod b7_groups_and_replay;
@@ -90,7 +93,7 @@ async fn row_b7_records_of_a_key_share_a_partition_and_keep_their_order() {
         .run()
         .unwrap();
     writing.join().await.unwrap();
-    let order: Arc<Mutex<BTreeMap<u64, Vec<(i32, u64)>>>> = Arc::default();
+    let order: Arc<Mutex<ByKey>> = Arc::default();
     let hears = Arc::clone(&order);
     let (_handle, flow) = kafka::source(member("row-b7-keys", &topic));
     let mut running = run(flow.for_each(move |record| {

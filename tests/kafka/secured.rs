@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use forebay::error::RunError;
 use forebay::kafka::{
-    self, Connection, ConsumerSettings, Error, ProducerRecord, ProducerSettings, Sasl, Tls,
+    self, Connection, ConsumerSettings, Error, ProducerRecord, ProducerSettings, Publisher, Sasl,
+    Tls, TransactionSettings,
 };
 use forebay::source;
 
-use crate::support::{Seen, drain, number, run, until};
+use crate::support::{Seen, drain, number, producer_at, run, until, write_by};
 use broker::{Secured, password};
 
 /// How soon an error is to come: a client that tries on says nothing for ever.
@@ -157,6 +158,55 @@ async fn a_certificate_that_is_not_trusted_or_is_anothers_is_told_at_once() {
         .map(move |number: u64| ProducerRecord::to(topic.as_str()).value(number.to_string()))
         .to_kafka(settings);
     run(written).join().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_and_transactions_of_whoever_is_not_let_in_are_refused_at_once() {
+    let secured = secured().await;
+    let topic = topic("letters").await;
+    secured.grant("alice", "All", "--topic", "letters");
+    secured.grant("alice", "All", "--group", "letters");
+    let wrong = || Connection::to(&secured.sasl).sasl(Sasl::plain("alice", "wrong7735"));
+    let right = || Connection::to(&secured.sasl).sasl(scram("alice"));
+    // Its time is two minutes.
+    let publisher = Publisher::open(&ProducerSettings::new(wrong())).unwrap();
+    let record = ProducerRecord::to(topic.as_str()).value("x");
+    let published = tokio::time::timeout(AT_ONCE, publisher.publish(&record)).await;
+    let error = published.expect("the publisher says nothing").unwrap_err();
+    assert!(matches!(error, Error::Authentication(_)), "{error}");
+    // A topic that may not be written is told by its name.
+    let publisher = Publisher::open(&ProducerSettings::new(right())).unwrap();
+    let record = ProducerRecord::to("hidden-letters").value("x");
+    crate::broker::create_topics(&secured.plain, &[("hidden-letters", 1)]).await;
+    let published = tokio::time::timeout(AT_ONCE, publisher.publish(&record)).await;
+    let error = published.expect("the publisher says nothing").unwrap_err();
+    assert!(
+        matches!(&error, Error::Authorization { what, .. } if what == "hidden-letters"),
+        "{error}"
+    );
+    // Whoever may read and write, but has no right to the id; and whoever does not know the password.
+    write_by(&producer_at(&secured.plain), &topic, 1, 0..10);
+    for (connection, is_right) in [(right(), true), (wrong(), false)] {
+        let settings = reads(right(), "letters", &topic);
+        let (_handle, flow) =
+            kafka::source(settings.in_transactions(Duration::from_millis(100), 100));
+        let writes = TransactionSettings::new(ProducerSettings::new(connection), "letters");
+        let to = topic.clone();
+        let mut running = flow
+            .map(move |record| ProducerRecord::copy_of(&record, to.as_str()))
+            .to_kafka_in_transactions(writes)
+            .run()
+            .unwrap();
+        let joined = tokio::time::timeout(AT_ONCE, running.join()).await;
+        let error = joined.expect("the sink says nothing").unwrap_err();
+        let told = error.downcast_ref();
+        if is_right {
+            assert!(matches!(told, Some(Error::Authorization { .. })), "{error}");
+            assert!(error.to_string().contains("transaction"), "{error}");
+        } else {
+            assert!(matches!(told, Some(Error::Authentication(_))), "{error}");
+        }
+    }
 }
 
 fn is_authorization(error: &RunError, named: &str) {

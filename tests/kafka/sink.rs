@@ -113,3 +113,78 @@ async fn a_drain_sees_every_report() {
     assert_eq!(snapshot.total().outcome(Kind::Delivered), 300);
     assert_eq!(read_all(&topic, 1, 300).len(), 300);
 }
+
+/// The client holds records back for a while; the sink takes as many as were declared, by number and by bytes,
+/// and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_is_bounded_by_number_and_by_bytes() {
+    for (items, bytes, most) in [(40, 1 << 20, 40), (10_000, 16 << 10, 16)] {
+        let topic = topic("bounded", 1).await;
+        let to = topic.clone();
+        let settings = ProducerSettings::new(connection())
+            .in_flight(items, bytes)
+            .linger(Duration::from_millis(30));
+        let mut running = run(source::iter(0..400)
+            .map(move |_: i32| ProducerRecord::to(to.as_str()).value(vec![7; 1024]))
+            .to_kafka(settings));
+        let mut peak = 0;
+        until("the end", || {
+            let snapshot = running.snapshot();
+            let held = snapshot.stage("to_kafka").unwrap().counts.held;
+            assert!(held <= most, "{held} of {most}");
+            peak = held.max(peak);
+            snapshot.quiescent
+        })
+        .await;
+        running.join().await.unwrap();
+        assert!(peak > most / 2, "never more than {peak} of {most}");
+        assert_eq!(running.snapshot().total().outcome(Kind::Delivered), 400);
+        assert_eq!(read_all(&topic, 1, 400).len(), 400);
+    }
+}
+
+/// Kafka's own hash of keys, as its clients in Java have it.
+fn murmur2(key: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ key.len() as u32;
+    let mut words = key.chunks_exact(4);
+    for word in &mut words {
+        let mut word = u32::from_le_bytes(word.try_into().unwrap()).wrapping_mul(M);
+        word ^= word >> 24;
+        hash = hash.wrapping_mul(M) ^ word.wrapping_mul(M);
+    }
+    let rest = words.remainder();
+    for (at, byte) in rest.iter().enumerate().rev() {
+        hash ^= u32::from(*byte) << (8 * at);
+    }
+    if !rest.is_empty() {
+        hash = hash.wrapping_mul(M);
+    }
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(M);
+    (hash ^ hash >> 15) & 0x7fff_ffff
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_go_where_the_clients_in_java_send_them() {
+    // Of the tests of Kafka's own clients.
+    for (key, hash) in [
+        ("21", -973_932_308_i32),
+        ("foobar", -790_332_482),
+        ("abc", 479_470_107),
+    ] {
+        assert_eq!(murmur2(key.as_bytes()), hash as u32 & 0x7fff_ffff, "{key}");
+    }
+    let topic = topic("hashed", 5).await;
+    let to = topic.clone();
+    let mut running = run(source::iter(0..200)
+        .map(move |number: i32| ProducerRecord::to(to.as_str()).key(format!("key {number}")))
+        .to_kafka(ProducerSettings::new(connection())));
+    running.join().await.unwrap();
+    let all = read_all(&topic, 5, 200);
+    assert_eq!(all.len(), 200);
+    for message in all {
+        let expected = murmur2(message.key().unwrap()) % 5;
+        assert_eq!(message.partition(), expected as i32);
+    }
+}

@@ -55,8 +55,12 @@ pub(crate) fn member(group: &str, topic: &str) -> ConsumerSettings {
 }
 
 pub(crate) fn producer() -> ThreadedProducer<DefaultProducerContext> {
+    producer_at(&bootstrap())
+}
+
+pub(crate) fn producer_at(bootstrap: &str) -> ThreadedProducer<DefaultProducerContext> {
     ClientConfig::new()
-        .set("bootstrap.servers", bootstrap())
+        .set("bootstrap.servers", bootstrap)
         .set("linger.ms", "2")
         .create()
         .unwrap()
@@ -64,7 +68,15 @@ pub(crate) fn producer() -> ThreadedProducer<DefaultProducerContext> {
 
 /// Writes `from..to`, number by number, the partitions in turn. The number is key and value.
 pub(crate) fn write(topic: &str, partitions: u64, numbers: std::ops::Range<u64>) {
-    let producer = producer();
+    write_by(&producer(), topic, partitions, numbers);
+}
+
+pub(crate) fn write_by(
+    producer: &ThreadedProducer<DefaultProducerContext>,
+    topic: &str,
+    partitions: u64,
+    numbers: std::ops::Range<u64>,
+) {
     for number in numbers {
         let text = number.to_string();
         let mut record = BaseRecord::to(topic)

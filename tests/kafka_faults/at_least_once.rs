@@ -7,7 +7,7 @@ use crate::faults::Play;
 use crate::stage::{Random, cluster, variable};
 
 #[test]
-fn none_is_lost_and_what_comes_again_was_not_committed() {
+fn row_b6_at_least_once_none_is_lost_and_what_comes_again_was_not_committed() {
     let kills = variable("FOREBAY_KAFKA_KILLS", 5);
     let records = variable("FOREBAY_KAFKA_RECORDS", 100_000);
     let random = Random::start("at least once");

@@ -11,7 +11,7 @@ use crate::feed::Feed;
 use crate::stage::{Random, cluster, until, variable};
 
 #[test]
-fn none_is_lost_and_none_is_doubled() {
+fn row_b6_exactly_once_none_is_lost_and_none_is_doubled() {
     let kills = variable("FOREBAY_KAFKA_KILLS", 2);
     let records = variable("FOREBAY_KAFKA_RECORDS", 50_000);
     let random = Random::start("exactly once");

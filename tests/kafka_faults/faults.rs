@@ -11,8 +11,8 @@ use crate::job::Job;
 use crate::stage::{Random, name, now_ms, until, variable};
 use crate::workers::Workers;
 
-/// Places of workers; a place more is taken and left meanwhile.
-const PLACES: u64 = 3;
+/// How many workers there are, if none joins and none is killed.
+const PLACES: usize = 3;
 /// For how long there is a share of the records, if nothing happens.
 const SHARE: Duration = Duration::from_millis(2500);
 const MOST_A_SECOND: u64 = 8000;
@@ -68,16 +68,18 @@ impl Play<'_> {
         }
     }
 
-    /// Has workers read so many records while so many of them are killed, and all else happens once.
+    /// Has workers read so many records while so many of them are killed, and all else
+    /// happens as well.
     pub(crate) fn perform(&mut self, kills: u64, records: u64) {
         let mut faults = vec![
-            Fault::Join,
             Fault::KillBroker,
             Fault::PauseBroker,
             Fault::MoveLeader,
             Fault::KillCoordinator,
-            Fault::Leave,
         ];
+        for _ in 0..=kills / 5 {
+            faults.extend([Fault::Join, Fault::Leave]);
+        }
         if self.job.in_transactions {
             faults.push(Fault::KillTransactionCoordinator);
         }
@@ -88,8 +90,8 @@ impl Play<'_> {
         let a_second = (share as f64 / SHARE.as_secs_f64()) as u64;
         let a_second = a_second.clamp(1, MOST_A_SECOND);
         let feed = Feed::start(&self.job.bootstrap, &self.job.from, records, a_second);
-        for place in 0..PLACES {
-            self.workers.start(place);
+        for _ in 0..PLACES {
+            self.join();
         }
         feed.allow(share);
         self.until_committed(1);
@@ -99,7 +101,7 @@ impl Play<'_> {
             self.random.wait_up_to(load);
             let began = Instant::now();
             self.happens(fault);
-            println!("{fault:?} in {:.1?}", began.elapsed());
+            println!("{fault:?}: {:.1?}", began.elapsed());
             self.workers.are_well();
         }
         feed.finish();
@@ -129,13 +131,13 @@ impl Play<'_> {
     fn happens(&mut self, fault: Fault) {
         match fault {
             Fault::KillWorker => self.kill_worker(),
-            Fault::Join => {
-                self.workers.start(PLACES);
-            }
+            Fault::Join => self.join(),
             Fault::Leave => {
                 let place = self.random.one_of(&self.workers.places());
                 self.workers.take(place).drain();
-                self.workers.start(place);
+                if self.workers.places().len() < PLACES {
+                    self.join();
+                }
             }
             Fault::KillBroker => {
                 let node = self.random.one_of(&[1, 2, 3]);
@@ -167,16 +169,27 @@ impl Play<'_> {
         }
     }
 
+    /// One more, at the first place that is free.
+    fn join(&mut self) {
+        let taken = self.workers.places();
+        let mut place = 0;
+        while taken.contains(&place) {
+            place += 1;
+        }
+        self.workers.start(place);
+    }
+
     fn kill_worker(&mut self) {
         let place = self.random.one_of(&self.workers.places());
         let mut worker = self.workers.take(place);
         worker.kill();
-        let (bootstrap, group, from) = (&self.job.bootstrap, &self.job.group, &self.job.from);
-        let committed = committed(bootstrap, group, from);
-        self.kills.push(Kill {
-            committed,
-            at_ms: now_ms(),
-        });
+        if !self.job.in_transactions {
+            // Where it was in the middle of a commit there is no telling before it is back.
+            let (bootstrap, group, from) = (&self.job.bootstrap, &self.job.group, &self.job.from);
+            let committed = committed(bootstrap, group, from);
+            let at_ms = now_ms();
+            self.kills.push(Kill { committed, at_ms });
+        }
         self.random.wait_up_to(Duration::from_millis(1500));
         self.workers.start(place);
     }

@@ -5,7 +5,9 @@
 //!
 //! `FOREBAY_KAFKA_KILLS` is how many workers are killed and `FOREBAY_KAFKA_RECORDS` how many records are
 //! read meanwhile; by default 5 and 100,000 at least once, 2 and 50,000 exactly once. `FOREBAY_SEED`
-//! repeats the choices of a run, which no seed can repeat as a whole.
+//! repeats the choices of a run, which no seed can repeat as a whole. `FOREBAY_KAFKA_PAUSE` is for how many
+//! seconds a broker stands still (5), `FOREBAY_KAFKA_DEBUG` what the producers of workers tell of themselves:
+//! librdkafka's contexts, such as `eos`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -6,7 +6,7 @@ use forebay::kafka::{self, Connection, ConsumerSettings, ProducerRecord, Produce
 use forebay::outcome::Outcome;
 use forebay::topology::Guarantee;
 
-use crate::evidence::{all_are_there_in_order, committed, ends, output};
+use crate::evidence::{all_are_there_in_order, committed, each_is_there_once, ends, output};
 use crate::faults::Play;
 use crate::feed::Feed;
 use crate::stage::{Random, cluster, name, until};
@@ -35,6 +35,40 @@ fn row_b7_with_one_of_three_brokers_it_waits_and_goes_on() {
     play.until_committed(RECORDS);
     play.workers.drain();
     let written = output(&job.bootstrap, &job.to, "read_committed");
+    all_are_there_in_order(&written, &ends(&job.bootstrap, &job.from), RECORDS);
+}
+
+#[test]
+fn a_transaction_that_cannot_be_written_is_given_up_and_made_again() {
+    const RECORDS: u64 = 4000;
+    let mut cluster = cluster();
+    let mut play = Play::prepare(&mut cluster, Random::start("not written"), 1, true);
+    let to = name("to");
+    play.cluster.create_topic_on(&to, &[1, 2]);
+    play.job.to.clone_from(&to);
+    let job = play.job.clone();
+    let feed = Feed::start(&job.bootstrap, &job.from, RECORDS, 1000);
+    play.workers.start_as(0, |job| {
+        job.to = to;
+        // Records are given up as soon.
+        job.transaction_timeout = Duration::from_secs(5);
+    });
+    feed.allow(RECORDS / 2);
+    play.until_committed(1);
+    play.cluster.kill(2);
+    feed.allow(RECORDS);
+    std::thread::sleep(Duration::from_secs(15));
+    play.cluster.heal();
+    feed.finish();
+    play.until_committed(RECORDS);
+    let mut worker = play.workers.take(0);
+    worker.drain();
+    let log = worker.log();
+    let replaced = { log.lines() }.filter(|line| line.contains("producer is replaced"));
+    println!("{} producers replaced", replaced.count());
+    assert!(worker.rewinds() > 0, "{}", worker.log());
+    let written = output(&job.bootstrap, &job.to, "read_committed");
+    each_is_there_once(&written);
     all_are_there_in_order(&written, &ends(&job.bootstrap, &job.from), RECORDS);
 }
 

@@ -43,12 +43,16 @@ impl Workers {
 
     /// Starts a worker at that place.
     pub(crate) fn start(&mut self, place: u64) {
-        let worker = self.spawn(place, |_| {});
+        self.start_as(place, |_| {});
+    }
+
+    /// Starts one there that has another job than the others.
+    pub(crate) fn start_as(&mut self, place: u64, change: impl FnOnce(&mut Job)) {
+        let worker = self.spawn(place, change);
         assert!(self.at.insert(place, worker).is_none(), "it is taken");
     }
 
-    /// Starts one that nobody looks after, with another job than the others; it may have the place of one
-    /// that runs.
+    /// Starts one that nobody looks after; it may have the place of one that runs.
     pub(crate) fn spawn(&mut self, place: u64, change: impl FnOnce(&mut Job)) -> Worker {
         let number = self.next;
         self.next += 1;
@@ -122,10 +126,15 @@ impl Worker {
         self.signal("-CONT");
     }
 
-    /// Has it drain, and waits until it has.
-    pub(crate) fn drain(&mut self) {
+    /// Has it drain.
+    pub(crate) fn say_drain(&mut self) {
         // One that has ended cannot hear it; how it ended is told afterwards.
         let _ = self.input.write_all(b"drain\n");
+    }
+
+    /// Has it drain, and waits until it has.
+    pub(crate) fn drain(&mut self) {
+        self.say_drain();
         let status = self.ended(Duration::from_secs(90));
         if status.code() != Some(worker::DRAINED) {
             self.tell(status);

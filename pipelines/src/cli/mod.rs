@@ -71,8 +71,9 @@ posts in flight adapt, and what is given up is counted by class and reason.
 With --kafka a topic is put in between: the paying side reads the orders and writes their events to it, \
 acknowledged by all replicas in sync, one user's orders in one partition; the log side reads the topic \
 as a member of a group and posts the events. While the service is down events wait in the topic, and the \
-paying side goes on. Several processes with --role log, each with its own --delivered, share the partitions; each ends when \
-it is told to. An event may be posted more than once, if a process ends before it has committed; none is lost.
+paying side goes on. Several processes with --role log, each with its own --delivered, share the \
+partitions; each ends when it is told to. An event may be posted more than once, if a process ends \
+before it has committed; none is lost.
 
     lines -> decode -> classify -> event -> topic            (--role pay)
     topic -> event -> post -> delivered                      (--role log)

@@ -14,6 +14,7 @@ use crate::control::Invalid;
 /// | runtime lag | 1 ms | 20 ms |
 /// | processor | 0.8 | 1.0 of the quota |
 /// | memory | 0.7 | 0.9 of the limit |
+/// | throttle | 10 ms | 500 ms |
 ///
 /// Hysteresis: a tenth of the span from low to high. Forgotten after 1 s.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -33,6 +34,7 @@ impl Default for PressureSettings {
                 band(0.001, 0.02),
                 band(0.8, 1.0),
                 band(0.7, 0.9),
+                band(0.01, 0.5),
             ],
             hysteresis: 0.1,
             stale_after: Duration::from_secs(1),
@@ -47,8 +49,8 @@ impl PressureSettings {
         PressureSettings::default()
     }
 
-    /// From where to where a signal counts, in its unit: seconds for the queue delay and the runtime
-    /// lag, shares for the others.
+    /// From where to where a signal counts, in its unit: seconds for the queue delay, the runtime
+    /// lag and the throttle, shares for the others.
     #[must_use]
     pub fn band(mut self, signal: Signal, low: f64, high: f64) -> PressureSettings {
         self.bands[signal as usize] = Some(Band { low, high });

@@ -16,11 +16,13 @@ pub enum Signal {
     Cpu,
     /// Memory used, as a share of what may be used.
     Memory,
+    /// How long a server has us wait, because we ask too much of it, in seconds.
+    Throttle,
 }
 
 impl Signal {
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// All of them, the fastest first.
     pub const ALL: [Signal; Signal::COUNT] = [
         Signal::QueueDelay,
@@ -28,6 +30,7 @@ impl Signal {
         Signal::RuntimeLag,
         Signal::Cpu,
         Signal::Memory,
+        Signal::Throttle,
     ];
 
     /// The name reports use: `queue_delay` and so on.
@@ -39,6 +42,7 @@ impl Signal {
             Signal::RuntimeLag => "runtime_lag",
             Signal::Cpu => "cpu",
             Signal::Memory => "memory",
+            Signal::Throttle => "throttle",
         }
     }
 
@@ -49,6 +53,7 @@ impl Signal {
             Signal::RuntimeLag => "the runtime lag is the greatest",
             Signal::Cpu => "the processor is the greatest",
             Signal::Memory => "the memory is the greatest",
+            Signal::Throttle => "the throttle of a server is the greatest",
         }
     }
 }
@@ -73,6 +78,9 @@ pub enum Reading {
     Cpu(f64),
     /// Memory used, as a share of the limit or the budget: 1 is all of it.
     Memory(f64),
+    /// How long a server had us wait before it answered, since we had used up what it grants: what a broker
+    /// with quotas says.
+    Throttle(Duration),
     /// How many elements wait. The processor counts only while some do: one that is busy with work
     /// that is asked for is no overload.
     Queued(usize),
@@ -88,6 +96,7 @@ impl Reading {
             Reading::RuntimeLag(lag) => (Signal::RuntimeLag, lag.as_secs_f64()),
             Reading::Cpu(share) => (Signal::Cpu, share),
             Reading::Memory(share) => (Signal::Memory, share),
+            Reading::Throttle(wait) => (Signal::Throttle, wait.as_secs_f64()),
             Reading::Queued(_) => return None,
         })
     }

@@ -113,7 +113,7 @@ impl Admin {
                 let found = self.await_leaders(&topic.name).await?;
                 self.compare(topic, found).await
             }
-            Some(Err((_, code))) => Err(self.of_topic(&topic.name, code)),
+            Some(Err((_, code))) => Err(of_topic(&topic.name, code)),
             Some(Ok(_)) | None => {
                 self.await_leaders(&topic.name).await?;
                 Ok(Created::Made)
@@ -143,7 +143,7 @@ impl Admin {
         let gone = self.client()?.delete_topics(&[topic], &options()).await;
         match self.said(gone)?.into_iter().next() {
             Some(Err((_, code))) if is_unknown(code) => Ok(false),
-            Some(Err((_, code))) => Err(self.of_topic(topic, code)),
+            Some(Err((_, code))) => Err(of_topic(topic, code)),
             Some(Ok(_)) | None => {
                 let until = Instant::now() + PATIENCE;
                 while self.find(topic).await?.is_some() && Instant::now() < until {
@@ -214,7 +214,7 @@ impl Admin {
         for resource in self.said(told)? {
             let resource = match resource {
                 Ok(resource) => resource,
-                Err(code) => return Err(self.of_topic(&found.name, code)),
+                Err(code) => return Err(of_topic(&found.name, code)),
             };
             for entry in resource.entries {
                 let value = entry.value.unwrap_or_default();
@@ -237,27 +237,6 @@ impl Admin {
             known.unwrap_or_else(|| error.into())
         })
     }
-
-    fn of_topic(&self, topic: &str, code: RDKafkaErrorCode) -> Error {
-        match code {
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed => Error::Authorization {
-                what: topic.to_owned(),
-                why: code.to_string(),
-            },
-            code if is_unknown(code) => Error::UnknownTopic {
-                topic: topic.to_owned(),
-            },
-            RDKafkaErrorCode::InvalidReplicationFactor
-            | RDKafkaErrorCode::InvalidPartitions
-            | RDKafkaErrorCode::InvalidConfig => Error::Invalid {
-                field: "topic".to_owned(),
-                value: topic.to_owned(),
-                why: code.to_string(),
-            },
-            code => Error::Client(KafkaError::AdminOp(code)),
-        }
-    }
 }
 
 impl fmt::Debug for Admin {
@@ -275,6 +254,28 @@ impl Drop for Admin {
             let closes = thread::Builder::new().name("kafka-admin".to_owned());
             let _ = closes.spawn(move || drop(client));
         }
+    }
+}
+
+/// What the brokers say against a topic.
+fn of_topic(topic: &str, code: RDKafkaErrorCode) -> Error {
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => Error::Authorization {
+            what: topic.to_owned(),
+            why: code.to_string(),
+        },
+        code if is_unknown(code) => Error::UnknownTopic {
+            topic: topic.to_owned(),
+        },
+        RDKafkaErrorCode::InvalidReplicationFactor
+        | RDKafkaErrorCode::InvalidPartitions
+        | RDKafkaErrorCode::InvalidConfig => Error::Invalid {
+            field: "topic".to_owned(),
+            value: topic.to_owned(),
+            why: code.to_string(),
+        },
+        code => Error::Client(KafkaError::AdminOp(code)),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Commits, on a thread of their own: a commit that is known to have come through blocks until then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::partition::Position;
@@ -108,43 +109,77 @@ fn run(
     over: impl Fn(bool),
 ) {
     while let Ok(positions) = orders.recv() {
-        let committed = commit(consumer, &positions);
-        let good = committed.is_ok();
-        let mut state = shared.lock();
-        match committed {
-            Ok(()) => {
-                state.counts.commits += 1;
-                for position in &positions {
-                    if let Some(partition) = state.partitions.get_mut(&*position.at) {
-                        partition.committed(position);
-                    }
-                }
-            }
-            // The positions stay to be committed, by whoever owns the partitions then.
-            Err(error) => {
-                state.counts.commits_failed += 1;
-                if !comes_again(&error) {
-                    state.fail(error);
-                }
+        let mut good = commit(consumer, shared, &positions);
+        if let Err(error) = &good
+            && is_of_a_topic(error)
+        {
+            // The client tells of all what it heard of one: asked topic by topic it tells which.
+            let topic_of = |position: &Position| Arc::clone(&position.at.topic);
+            let topics: BTreeSet<Arc<str>> = positions.iter().map(topic_of).collect();
+            for topic in topics {
+                let of_it = positions.iter().filter(|one| one.at.topic == topic);
+                let of_it: Vec<Position> = of_it.cloned().collect();
+                good = good.and(commit(consumer, shared, &of_it));
             }
         }
-        drop(state);
-        over(good);
+        over(good.is_ok());
     }
 }
 
-fn commit(consumer: &BaseConsumer<Listener>, positions: &[Position]) -> Result<(), Error> {
+/// Whether a commit was refused for what lies with one topic.
+fn is_of_a_topic(error: &Error) -> bool {
+    let code = match error {
+        Error::Client(error) => error.rdkafka_error_code(),
+        _ => None,
+    };
+    code == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
+}
+
+/// Commits these, and notes that they are, or that they are not: then they stay to be committed, by whoever
+/// owns the partitions then.
+fn commit(
+    consumer: &BaseConsumer<Listener>,
+    shared: &Shared,
+    positions: &[Position],
+) -> Result<(), Error> {
+    let committed = ask(consumer, positions).map_err(|error| {
+        let code = error.rdkafka_error_code();
+        Error::from(error).concerning(|| shared.settings.concerned(code, ""))
+    });
+    let mut state = shared.lock();
+    match &committed {
+        Ok(()) => {
+            state.counts.commits += 1;
+            for position in positions {
+                if let Some(partition) = state.partitions.get_mut(&*position.at) {
+                    partition.committed(position);
+                }
+            }
+        }
+        Err(error) => {
+            state.counts.commits_failed += 1;
+            if !comes_again(error) {
+                state.fail(error.clone());
+            }
+        }
+    }
+    committed
+}
+
+fn ask(consumer: &BaseConsumer<Listener>, positions: &[Position]) -> KafkaResult<()> {
     // Whoever was expelled has no name until it joins anew. The commit of somebody without a name is taken
     // as long as the group has no members: it would undo what others committed meanwhile.
     if !is_member(consumer) {
-        return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId).into());
+        return Err(KafkaError::ConsumerCommit(
+            RDKafkaErrorCode::UnknownMemberId,
+        ));
     }
     let mut list = TopicPartitionList::new();
     for position in positions {
         let (topic, number) = (&position.at.topic, position.at.partition);
         list.add_partition_offset(topic, number, Offset::Offset(position.next))?;
     }
-    Ok(consumer.commit(&list, CommitMode::Sync)?)
+    consumer.commit(&list, CommitMode::Sync)
 }
 
 /// Whether the same may be committed later: the group is changing, or the brokers did not answer.

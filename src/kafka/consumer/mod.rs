@@ -13,6 +13,7 @@ use std::time::Duration;
 
 pub(super) use operator::Positions;
 pub use settings::{Assignment, ConsumerSettings, Isolation, ReadFrom, Start};
+pub use shared::ConsumerCounts;
 pub(super) use thread::patiently;
 
 use rdkafka::consumer::Consumer;
@@ -24,10 +25,12 @@ use super::properties::Properties;
 use super::record::{Record, TopicPartition};
 use crate::flow::Flow;
 use crate::operator::Answer;
+use crate::position::Lag;
 use crate::sync::lock;
 use crate::time;
 use crate::topology::NodeSpec;
 use operator::ConsumerStage;
+use partition::Partition;
 use settings::Commits;
 use shared::{Order, Shared};
 
@@ -62,7 +65,10 @@ pub fn source(settings: ConsumerSettings) -> (ConsumerHandle, Flow<Record>) {
 /// partitions each has its own.
 ///
 /// Each flow has its own demand, window and account; one consumer reads for all of them. All of them must be
-/// run, together: what is dealt to one that is not run is not read. Otherwise as [`source`].
+/// run: what is dealt to one that is not run is not read. Run as one pipeline they end together. Run apart,
+/// one that stops with an error does not stop the others: its partitions stay with this consumer, unread from
+/// the record it stopped at, until the last flow has ended and the consumer leaves its group. Otherwise as
+/// [`source`].
 ///
 /// # Example
 /// ```no_run
@@ -96,6 +102,14 @@ fn lane(shared: &Arc<Shared>, number: usize) -> Flow<Record> {
     let settings = &shared.settings;
     let own = Arc::clone(shared);
     let mut flow = Flow::from_operator(spec(settings.commits), move |accounts| {
+        let shared = Arc::downgrade(&own);
+        accounts.tells_lag(move || {
+            let lag = shared.upgrade().map(|shared| {
+                let lag = lag_where(&shared, |partition| partition.lane == number);
+                lag.into_iter().map(Lag::from).collect()
+            });
+            lag.unwrap_or_default()
+        });
         ConsumerStage::new(own, number, accounts)
     });
     if settings.origin {
@@ -126,6 +140,27 @@ fn spec(commits: Commits) -> NodeSpec {
     }
 }
 
+/// How far the partitions behind are of which that holds.
+fn lag_where(shared: &Shared, counts: impl Fn(&Partition) -> bool) -> Vec<PartitionLag> {
+    // Kept, so that the client is not closed here instead of by its own thread.
+    let consumer = lock(&shared.consumer);
+    let now = time::now();
+    let state = shared.lock();
+    let of = |partition: &Partition| PartitionLag {
+        at: (*partition.at).clone(),
+        end: consumer
+            .as_ref()
+            .and_then(|consumer| known_end(consumer, &partition.at.topic, partition.at.partition)),
+        committed: partition.last_committed(),
+        processed: partition.next_unsettled(),
+        queued: partition.queued() as u64,
+        in_flight: partition.tracker.outstanding(),
+        oldest_age: partition.oldest_age(now),
+    };
+    let counted = state.held().filter(|partition| counts(partition));
+    counted.map(of).collect()
+}
+
 /// How far a partition is behind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartitionLag {
@@ -145,6 +180,20 @@ pub struct PartitionLag {
     pub in_flight: u64,
     /// How long the oldest of them has been inside, to 10 ms.
     pub oldest_age: Option<Duration>,
+}
+
+impl From<PartitionLag> for Lag {
+    fn from(lag: PartitionLag) -> Lag {
+        Lag {
+            of: lag.at.to_string(),
+            end: lag.end,
+            committed: lag.committed,
+            processed: lag.processed,
+            queued: lag.queued,
+            in_flight: lag.in_flight,
+            oldest_age: lag.oldest_age,
+        }
+    }
 }
 
 impl PartitionLag {
@@ -172,24 +221,16 @@ impl ConsumerHandle {
         owned.collect()
     }
 
-    /// How far each partition it has is behind.
+    /// What happened so far.
+    #[must_use]
+    pub fn counts(&self) -> ConsumerCounts {
+        self.shared.lock().counts
+    }
+
+    /// How far each partition it has is behind. The snapshot of a run tells the same of its sources.
     #[must_use]
     pub fn lag(&self) -> Vec<PartitionLag> {
-        let consumer = lock(&self.shared.consumer).clone();
-        let now = time::now();
-        let state = self.shared.lock();
-        let owned = state.held().map(|partition| PartitionLag {
-            at: (*partition.at).clone(),
-            end: consumer.as_ref().and_then(|consumer| {
-                known_end(consumer, &partition.at.topic, partition.at.partition)
-            }),
-            committed: partition.last_committed(),
-            processed: partition.next_unsettled(),
-            queued: partition.queued() as u64,
-            in_flight: partition.tracker.outstanding(),
-            oldest_age: partition.oldest_age(now),
-        });
-        owned.collect()
+        lag_where(&self.shared, |_| true)
     }
 
     /// Reads these no further, whoever has them in between: one that goes and comes back stays paused.

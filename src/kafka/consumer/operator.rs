@@ -297,7 +297,7 @@ impl ConsumerStage {
             }
         }
         state.end_lane(self.lane);
-        state.ended
+        state.may_end()
     }
 
     /// Has the task woken when the next record is due. Meanwhile its partition gives nothing; the others go
@@ -435,8 +435,8 @@ impl Operator<Record> for ConsumerStage {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         state.register(self.lane, cx.waker());
-        if let Some(error) = state.error.take() {
-            return Err(Stop::error(error));
+        if let Some(error) = &state.error {
+            return Err(Stop::error(error.clone()));
         }
         for partition in state.owned_by(self.lane) {
             partition.tracker.register(cx.task());
@@ -472,10 +472,7 @@ impl Operator<Record> for ConsumerStage {
         match signal {
             Control::Drain => {
                 self.draining = true;
-                let mut state = self.shared.lock();
-                state.flush();
-                state.draining = true;
-                state.unpark();
+                self.shared.lock().drain(self.lane);
             }
             Control::Cancel => self.stop(),
             Control::Pause => self.paused = true,
@@ -497,7 +494,7 @@ impl Operator<Record> for ConsumerStage {
         }
         self.stop();
         let mut state = self.shared.lock();
-        if state.ended {
+        if state.may_end() {
             return Poll::Ready(Ok(()));
         }
         state.register(self.lane, cx.waker());

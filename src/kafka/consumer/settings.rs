@@ -5,10 +5,12 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::control::PressureHandle;
 use crate::kafka::admin::is_topic;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
 use crate::kafka::properties::{self, Properties};
+use crate::kafka::throttle;
 
 /// What a consumer is to read, and how.
 ///
@@ -49,6 +51,7 @@ pub struct ConsumerSettings {
     pub(super) drain: Duration,
     pub(super) commits: Commits,
     pub(super) origin: bool,
+    pub(in crate::kafka) pressure: Option<PressureHandle>,
     /// Records that say when they are due are handed over then, and so many milliseconds after they were
     /// written at the latest.
     pub(super) until_due: Option<i64>,
@@ -64,6 +67,10 @@ pub(super) enum Topics {
 }
 
 impl Topics {
+    pub(super) fn is_pattern(&self) -> bool {
+        matches!(self, Topics::Pattern(_))
+    }
+
     pub(super) fn subscription(&self) -> Vec<&str> {
         match self {
             Topics::Named(names) => names.iter().map(String::as_str).collect(),
@@ -213,6 +220,7 @@ impl ConsumerSettings {
             drain: Duration::from_secs(5),
             commits: Commits::Settled,
             origin: true,
+            pressure: None,
             until_due: None,
             theirs: Properties::default(),
         }
@@ -332,6 +340,15 @@ impl ConsumerSettings {
         self
     }
 
+    /// Tells that pressure how long brokers have this client wait because it has used up its quota: what is
+    /// controlled by the pressure then asks less of them. The client's figures are looked at twice a second
+    /// for it (`statistics.interval.ms`), which costs more the more partitions it knows. Default: none.
+    #[must_use]
+    pub fn pressure(mut self, pressure: &PressureHandle) -> Self {
+        self.pressure = Some(pressure.clone());
+        self
+    }
+
     /// Reads retry topics besides those that are named: see [`RetryTopics`](crate::kafka::RetryTopics).
     pub(in crate::kafka) fn with_retries(
         mut self,
@@ -409,6 +426,9 @@ impl ConsumerSettings {
         // A fetcher whose queue is full looks again after this, by default a whole second.
         all.put("fetch.queue.backoff.ms", 5);
         all.put("topic.metadata.refresh.interval.ms", 10_000);
+        if self.pressure.is_some() {
+            all.put("statistics.interval.ms", throttle::EVERY_MS);
+        }
         all.overlay(&self.theirs, FIXED)?;
         if self.assignment == Assignment::ByBroker {
             all.leave_out("session.timeout.ms");

@@ -36,14 +36,12 @@ pub(super) struct State {
     pub(super) paused: BTreeSet<TopicPartition>,
     /// The thread was started.
     pub(super) started: bool,
-    /// Nothing more is to be read.
-    pub(super) draining: bool,
     /// No commit is under way whose records are handed over after it.
     pub(super) is_confirmed: bool,
     pub(super) stopping: bool,
     pub(super) ended: bool,
     pub(super) error: Option<Error>,
-    pub(super) counts: Counts,
+    pub(super) counts: ConsumerCounts,
 }
 
 /// A flow of the consumer.
@@ -54,6 +52,8 @@ pub(super) struct Lane {
     pub(super) waker: Option<Waker>,
     /// Partitions are being taken away: stages that gather are to hand on what they have.
     pub(super) flush: bool,
+    /// It is to be handed nothing more.
+    pub(super) is_draining: bool,
     /// It wants no more, and all it was handed is settled.
     pub(super) is_over: bool,
 }
@@ -75,14 +75,18 @@ pub(super) enum Order {
     Replay(Option<Vec<TopicPartition>>, ReadFrom),
 }
 
-/// What happened so far.
+/// What happened so far in the life of a consumer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) commits: u64,
-    pub(super) commits_failed: u64,
-    pub(super) rebalances: u64,
-    /// Revocations that waited in vain for what was inside.
-    pub(super) drained_late: u64,
+#[non_exhaustive]
+pub struct ConsumerCounts {
+    /// Commits that came through whole.
+    pub commits: u64,
+    /// Commits that did not, and partitions of one that did not: they are tried again.
+    pub commits_failed: u64,
+    /// Assignments and revocations.
+    pub rebalances: u64,
+    /// Revocations that waited in vain for what was inside: it comes again elsewhere.
+    pub drained_late: u64,
 }
 
 impl Shared {
@@ -127,6 +131,25 @@ impl State {
     /// Which flow a partition is dealt to.
     pub(super) fn lane_of(&self, at: &TopicPartition) -> usize {
         at.partition.unsigned_abs() as usize % self.lanes.len().max(1)
+    }
+
+    /// A flow is to be handed nothing more, and its stages that gather hand on what they have.
+    pub(super) fn drain(&mut self, lane: usize) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.is_draining = true;
+            lane.flush = true;
+            lane.wake();
+        }
+        self.unpark();
+    }
+
+    pub(super) fn is_draining(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.is_draining)
+    }
+
+    /// Whether a flow may end: the last waits for the client to have left.
+    pub(super) fn may_end(&self) -> bool {
+        self.ended || !self.stopping
     }
 
     /// Has stages that gather hand on what they have.

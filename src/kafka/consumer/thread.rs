@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -25,10 +26,13 @@ use super::shared::{Order, Shared};
 use crate::kafka::error::Error;
 use crate::kafka::ffi::PartitionQueue;
 use crate::kafka::record::{Parts, Record, Timestamp, TopicPartition, Writer};
+use crate::kafka::throttle::Throttle;
 use crate::sync::{Mutex, lock};
 
 /// Records of a partition taken in one go, before the next has its turn.
 const TURN: usize = 2048;
+/// Events of the client served in one go, before records have their turn.
+const EVENTS: usize = 1000;
 /// How long the thread sleeps at most: the client wants to be asked now and then.
 const REST: Duration = Duration::from_millis(100);
 /// How often it looks whether what is taken away has drained.
@@ -42,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Listener {
     shared: Arc<Shared>,
     changes: Mutex<VecDeque<Change>>,
+    /// How often it was told anything.
+    told: AtomicU64,
+    throttle: Throttle,
     /// The consumer is closed: nobody looks at the changes any more.
     closing: AtomicBool,
 }
@@ -57,7 +64,13 @@ enum Change {
 
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.told.fetch_add(1, Ordering::Relaxed);
         crate::kafka::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+        self.throttle.hear(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -80,6 +93,7 @@ impl ConsumerContext for Listener {
         what: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
+        self.told.fetch_add(1, Ordering::Relaxed);
         let change = match what {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Change::Assigned(list.clone()),
             _ => Change::Revoked {
@@ -231,6 +245,8 @@ impl<'a> Reader<'a> {
         let listener = Listener {
             shared: Arc::clone(shared),
             changes: Mutex::new(VecDeque::new()),
+            told: AtomicU64::new(0),
+            throttle: Throttle::new(shared.settings.pressure.as_ref()),
             closing: AtomicBool::new(false),
         };
         let config = shared.settings.checked()?;
@@ -284,7 +300,17 @@ impl<'a> Reader<'a> {
     /// Has the client call back, and carries out what that came to.
     fn serve_events(&mut self) -> Result<(), Error> {
         let consumer = Arc::clone(&self.consumer);
-        while let Some(polled) = consumer.poll(Duration::ZERO) {
+        let told = &consumer.context().told;
+        for _ in 0..EVENTS {
+            let before = told.load(Ordering::Relaxed);
+            let Some(polled) = consumer.poll(Duration::ZERO) else {
+                // Nothing is given also where the listener was told something: more may wait behind it.
+                if told.load(Ordering::Relaxed) == before {
+                    break;
+                }
+                self.serve_changes()?;
+                continue;
+            };
             match polled {
                 // It was there before its partition had a queue of its own.
                 Ok(message) => self.stray(&message),
@@ -319,6 +345,14 @@ impl<'a> Reader<'a> {
         let place = at.map(ToString::to_string);
         let topics = || self.shared.settings.topics.subscription().join(", ");
         match code {
+            // Topics of a pattern come and go.
+            RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+                if self.shared.settings.topics.is_pattern() =>
+            {
+                Ok(())
+            }
             RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
                 let topic = at.map_or_else(topics, |at| at.topic.to_string());
                 Err(Error::UnknownTopic { topic })
@@ -701,16 +735,15 @@ impl<'a> Reader<'a> {
         let mut took = false;
         let capacity = self.shared.settings.hand_over;
         let before = self.shared.settings.commits == Commits::Before;
-        if self.shared.lock().draining {
-            return Ok(false);
-        }
         for (place, intake) in &mut self.intakes {
             let room = {
                 let mut state = self.shared.lock();
+                let lane = state.lane_of(place);
+                let is_draining = state.is_draining(lane);
                 let Some(partition) = state.partitions.get_mut(place) else {
                     continue;
                 };
-                if !partition.takes() {
+                if is_draining || !partition.takes() {
                     continue;
                 }
                 let waiting = |some: &BTreeMap<_, Vec<Record>>| some.get(place).map_or(0, Vec::len);

@@ -75,7 +75,7 @@ impl DeadLetterTopic {
 
     fn to(settings: &ProducerSettings, target: Target) -> Result<DeadLetterTopic, Error> {
         Ok(DeadLetterTopic {
-            writer: Writer::start(&settings.for_any_length().checked()?)?,
+            writer: Writer::start(&settings.for_any_length())?,
             target,
         })
     }

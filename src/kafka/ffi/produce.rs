@@ -26,6 +26,8 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext}
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use sys::rd_kafka_vtype_t as Field;
 
+use crate::kafka::error::Error;
+
 /// Whichever partition the key is for (`RD_KAFKA_PARTITION_UA`).
 const ANY: i32 = -1;
 
@@ -47,6 +49,11 @@ pub(in crate::kafka) struct Failure {
 }
 
 impl Failure {
+    /// As an error that says what it is about.
+    pub(in crate::kafka) fn told(self) -> Error {
+        Error::from(self.error).concerning(|| self.topic)
+    }
+
     /// As rdkafka itself tells it.
     pub(in crate::kafka) fn of(result: &DeliveryResult<'_>) -> Option<Box<Failure>> {
         let (error, message) = result.as_ref().err()?;

@@ -51,7 +51,7 @@ impl Publisher {
     /// # Errors
     /// [`Error::Invalid`] for settings that cannot be.
     pub fn open(settings: &ProducerSettings) -> Result<Publisher, Error> {
-        let writer = Writer::start(&settings.checked()?)?;
+        let writer = Writer::start(settings)?;
         Ok(Publisher {
             writer: Arc::new(writer),
         })

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use super::poll_on_thread;
 use super::record::ProducerRecord;
+use super::settings::ProducerSettings;
 use crate::kafka::error::Error;
 use crate::kafka::ffi::{Failure, Hears, Report, Sender};
+use crate::kafka::throttle::Throttle;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// How long a record waits that the client has no room for.
@@ -23,8 +26,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 struct Bundle {
     /// How many have no report yet.
     left: usize,
-    error: Option<KafkaError>,
-    whole: oneshot::Sender<Result<(), KafkaError>>,
+    error: Option<Error>,
+    whole: oneshot::Sender<Result<(), Error>>,
 }
 
 #[derive(Default)]
@@ -35,7 +38,7 @@ struct Bundles {
 }
 
 impl Bundles {
-    fn report(&mut self, number: usize, error: Option<KafkaError>) {
+    fn report(&mut self, number: usize, error: Option<Error>) {
         let Some(bundle) = self.open.get_mut(&number) else {
             return;
         };
@@ -55,6 +58,7 @@ pub(super) struct Reporter {
     stopping: AtomicBool,
     failed: Mutex<Option<Error>>,
     bundles: Mutex<Bundles>,
+    throttle: Throttle,
 }
 
 impl ClientContext for Reporter {
@@ -62,9 +66,15 @@ impl ClientContext for Reporter {
         crate::kafka::log(level, facility, message);
     }
 
+    fn stats(&self, statistics: Statistics) {
+        self.throttle.hear(&statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(error) = Error::asynchronous(&error, reason) {
             lock(&self.failed).get_or_insert(error);
+            // Whoever is not let in need not wait until the time of its records is over.
+            lock(&self.bundles).open.clear();
         }
     }
 }
@@ -82,7 +92,7 @@ impl Hears for Reporter {
     fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut bundles = lock(&self.bundles);
         for (bundle, failure) in reports {
-            bundles.report(bundle, failure.map(|failure| failure.error));
+            bundles.report(bundle, failure.map(|failure| failure.told()));
         }
     }
 }
@@ -94,12 +104,14 @@ pub(in crate::kafka) struct Writer {
 }
 
 impl Writer {
-    pub(in crate::kafka) fn start(config: &ClientConfig) -> Result<Writer, Error> {
+    pub(in crate::kafka) fn start(settings: &ProducerSettings) -> Result<Writer, Error> {
         let reporter = Reporter {
             stopping: AtomicBool::new(false),
             failed: Mutex::new(None),
             bundles: Mutex::new(Bundles::default()),
+            throttle: Throttle::new(settings.pressure.as_ref()),
         };
+        let config = settings.checked()?;
         let producer: Arc<BaseProducer<Reporter>> = Arc::new(config.create_with_context(reporter)?);
         poll_on_thread(&producer, |reporter| {
             reporter.stopping.load(Ordering::Acquire)
@@ -114,7 +126,7 @@ impl Writer {
         Producer::context(&*self.producer)
     }
 
-    fn open(&self, left: usize, whole: oneshot::Sender<Result<(), KafkaError>>) -> usize {
+    fn open(&self, left: usize, whole: oneshot::Sender<Result<(), Error>>) -> usize {
         let mut bundles = lock(&self.reporter().bundles);
         let number = bundles.next;
         bundles.next = number.wrapping_add(1);
@@ -144,20 +156,22 @@ impl Writer {
                     Ok(()) => break,
                     Err(error) if is_full(&error) => crate::time::sleep(AGAIN).await,
                     Err(error) => {
+                        let topic = record.topic.to_string();
+                        let error = Failure { error, topic }.told();
                         lock(&self.reporter().bundles).report(number, Some(error));
                         break;
                     }
                 }
             }
         }
-        let written = whole.await;
-        if let Some(error) = lock(&self.reporter().failed).clone() {
-            return Err(error);
-        }
-        match written {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(Error::Thread("nobody reports any more".to_owned())),
-        }
+        let error = match whole.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => Error::Thread("nobody reports any more".to_owned()),
+        };
+        // The client may know better why than the record does, which ran out of time.
+        let known = lock(&self.reporter().failed).clone();
+        Err(known.unwrap_or(error))
     }
 }
 

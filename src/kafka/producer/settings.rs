@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use crate::control::PressureHandle;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::Error;
 use crate::kafka::properties::{self, Properties};
+use crate::kafka::throttle;
 
 /// What a producer is to do, and how sure of it.
 ///
@@ -30,6 +32,7 @@ pub struct ProducerSettings {
     delivery_timeout: Duration,
     /// What its topics' failed records go to: the topic's name with this behind it.
     pub(super) dead_letters: Option<String>,
+    pub(in crate::kafka) pressure: Option<PressureHandle>,
     theirs: Properties,
 }
 
@@ -100,6 +103,7 @@ impl ProducerSettings {
             bytes: 64 << 20,
             delivery_timeout: Duration::from_secs(120),
             dead_letters: None,
+            pressure: None,
             theirs: Properties::default(),
         }
     }
@@ -158,6 +162,15 @@ impl ProducerSettings {
         self
     }
 
+    /// Tells that pressure how long brokers have this client wait because it has used up its quota: what is
+    /// controlled by the pressure then asks less of them. The client's figures are looked at twice a second
+    /// for it (`statistics.interval.ms`), which costs more the more partitions it knows. Default: none.
+    #[must_use]
+    pub fn pressure(mut self, pressure: &PressureHandle) -> Self {
+        self.pressure = Some(pressure.clone());
+        self
+    }
+
     /// Sets any property of librdkafka.
     #[must_use]
     pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {
@@ -201,6 +214,9 @@ impl ProducerSettings {
         all.put("delivery.timeout.ms", self.delivery_timeout.as_millis());
         // librdkafka's own default sends equal keys elsewhere than the clients in Java do.
         all.put("partitioner", "murmur2_random");
+        if self.pressure.is_some() {
+            all.put("statistics.interval.ms", throttle::EVERY_MS);
+        }
         all.overlay(&self.theirs, FIXED)?;
         Ok(all)
     }

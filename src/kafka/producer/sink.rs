@@ -9,6 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
 
 use super::poll_on_thread;
 use super::record::ProducerRecord;
@@ -18,6 +19,7 @@ use crate::error::Stop;
 use crate::kafka::dead_letters::Provenance;
 use crate::kafka::error::Error;
 use crate::kafka::ffi::{Failure, Hears, Report, Sender};
+use crate::kafka::throttle::Throttle;
 use crate::operator::{Context, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
@@ -27,6 +29,7 @@ pub(super) struct Reports {
     done: Mutex<Done>,
     waker: AtomicWaker,
     stopping: AtomicBool,
+    throttle: Throttle,
 }
 
 #[derive(Default)]
@@ -40,6 +43,10 @@ struct Done {
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         crate::kafka::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.throttle.hear(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -91,6 +98,8 @@ pub struct KafkaSink {
     /// The client had no room after all.
     waiting: VecDeque<(usize, ProducerRecord)>,
     bytes: u64,
+    /// What the largest record of late weighs; 0 before the first.
+    largest: u64,
     /// Reports taken from the thread; kept for its allocation.
     reports: Vec<Report>,
 }
@@ -113,6 +122,7 @@ impl KafkaSink {
             kept: Vec::new(),
             waiting: VecDeque::new(),
             bytes: 0,
+            largest: 0,
             reports: Vec::new(),
         }
     }
@@ -135,6 +145,7 @@ impl KafkaSink {
             done: Mutex::new(Done::default()),
             waker: AtomicWaker::new(),
             stopping: AtomicBool::new(false),
+            throttle: Throttle::new(self.settings.pressure.as_ref()),
         };
         let config = self.settings.checked()?;
         let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
@@ -327,12 +338,18 @@ impl Sink<ProducerRecord> for KafkaSink {
         if items == 0 || bytes == 0 || !self.waiting.is_empty() {
             return Poll::Pending;
         }
+        // Stages before it do not know what a record weighs here: of such as came lately so many fit.
+        let fit = bytes.checked_div(self.largest).unwrap_or(1).max(1);
+        let items = items.min(usize::try_from(fit).unwrap_or(usize::MAX));
         Poll::Ready(Ok(Some(Demand { items, bytes })))
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
+        self.largest -= self.largest / 64;
         for Element { value, meta } in chunk.drain() {
-            let slot = self.take(meta, value.len() as u64);
+            let weight = value.len() as u64;
+            self.largest = self.largest.max(weight).max(1);
+            let slot = self.take(meta, weight);
             if !self.waiting.is_empty() {
                 self.waiting.push_back((slot, value));
                 continue;

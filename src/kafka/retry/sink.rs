@@ -38,7 +38,7 @@ impl RetrySink {
     pub(super) fn start(topics: &RetryTopics) -> Result<RetrySink, Error> {
         Ok(RetrySink {
             topics: topics.clone(),
-            writer: Writer::start(&topics.writes.for_any_length().checked()?)?,
+            writer: Writer::start(&topics.writes.for_any_length())?,
             alerts: 0,
         })
     }

@@ -11,11 +11,13 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
 use rdkafka::util::Timeout;
 
 use crate::kafka::error::Error;
 use crate::kafka::ffi::{Hears, Report, Sender};
 use crate::kafka::producer::{ProducerRecord, poll_on_thread};
+use crate::kafka::throttle::Throttle;
 use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering, lock};
 
 /// How long the first call waits for the coordinator of transactions.
@@ -41,6 +43,10 @@ pub(super) enum Reply {
     Committed,
     /// It was aborted: all of it has to come again.
     Aborted,
+    /// It was not committed and could not be aborted: a new producer of the same name does that. The
+    /// thread has ended.
+    Broken(Error),
+    /// Nobody knows what became of it, or another producer has the name. The thread has ended.
     Failed(Error),
 }
 
@@ -49,8 +55,11 @@ pub(super) struct Replies {
     replies: Mutex<Vec<Reply>>,
     waker: Arc<AtomicWaker>,
     stopping: AtomicBool,
+    /// The client has failed for good: it sends nothing more.
+    is_useless: AtomicBool,
     /// The client had no room for a record: the next report makes some.
     is_full: AtomicBool,
+    throttle: Throttle,
 }
 
 impl Replies {
@@ -65,9 +74,16 @@ impl ClientContext for Replies {
         crate::kafka::log(level, facility, message);
     }
 
+    fn stats(&self, statistics: Statistics) {
+        self.throttle.hear(&statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(error) = Error::asynchronous(&error, reason) {
-            self.reply(Reply::Failed(error));
+        match Error::asynchronous(&error, reason) {
+            None => {}
+            // Whoever uses it next finds out why, and knows what that means for its transaction.
+            Some(Error::Fatal(_)) => self.is_useless.store(true, Ordering::Release),
+            Some(error) => self.reply(Reply::Failed(error)),
         }
     }
 }
@@ -89,6 +105,15 @@ impl Hears for Replies {
     }
 }
 
+/// What became of a record that was to be sent.
+pub(super) enum Sent {
+    Taken,
+    /// There is no room for it now.
+    Full,
+    /// Its transaction has failed, and takes no more.
+    Over,
+}
+
 /// A producer with its transactional id.
 pub(super) struct Lane {
     sender: Sender<Replies>,
@@ -98,12 +123,18 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn start(config: &ClientConfig, waker: &Arc<AtomicWaker>) -> Result<Lane, Error> {
+    pub(super) fn start(
+        config: &ClientConfig,
+        throttle: Throttle,
+        waker: &Arc<AtomicWaker>,
+    ) -> Result<Lane, Error> {
         let replies = Replies {
             replies: Mutex::new(Vec::new()),
             waker: Arc::clone(waker),
             stopping: AtomicBool::new(false),
+            is_useless: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            throttle,
         };
         let producer: Arc<BaseProducer<Replies>> = Arc::new(config.create_with_context(replies)?);
         poll_on_thread(&producer, |replies| {
@@ -129,17 +160,25 @@ impl Lane {
         ))
     }
 
-    /// Hands a record to the client; false if it has no room now.
-    pub(super) fn send(&mut self, record: &ProducerRecord) -> Result<bool, Error> {
-        match self.sender.send(record.outgoing(), 0) {
-            Ok(()) => Ok(true),
-            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+    /// Hands a record to the client.
+    pub(super) fn send(&mut self, record: &ProducerRecord) -> Result<Sent, Error> {
+        let Err(error) = self.sender.send(record.outgoing(), 0) else {
+            return Ok(Sent::Taken);
+        };
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => {
                 let replies = Producer::context(&**self.sender.producer());
                 replies.is_full.store(true, Ordering::Release);
                 // The last report may have come in between: then there is room.
-                Ok(self.sender.send(record.outgoing(), 0).is_ok())
+                let sent = self.sender.send(record.outgoing(), 0);
+                Ok(if sent.is_ok() {
+                    Sent::Taken
+                } else {
+                    Sent::Full
+                })
             }
-            Err(error) => Err(error.into()),
+            Some(RDKafkaErrorCode::State | RDKafkaErrorCode::Fatal) => Ok(Sent::Over),
+            _ => Err(error.into()),
         }
     }
 
@@ -165,12 +204,12 @@ fn run(producer: &BaseProducer<Replies>, orders: &Receiver<Order>) {
         Err(error) => return replies.reply(Reply::Failed(failure(error))),
     }
     while let Ok(order) = orders.recv() {
-        let reply = match obey(producer, order) {
-            Ok(reply) => begin(producer).map(|()| reply),
-            Err(error) => Err(error),
-        };
-        match reply {
-            Ok(reply) => replies.reply(reply),
+        let reply = obey(producer, order);
+        if matches!(reply, Reply::Broken(_) | Reply::Failed(_)) {
+            return replies.reply(reply);
+        }
+        match begin(producer) {
+            Ok(()) => replies.reply(reply),
             Err(error) => return replies.reply(Reply::Failed(failure(error))),
         }
     }
@@ -182,39 +221,48 @@ fn begin(producer: &BaseProducer<Replies>) -> Result<(), KafkaError> {
     producer.begin_transaction()
 }
 
-fn obey(producer: &BaseProducer<Replies>, order: Order) -> Result<Reply, KafkaError> {
-    let Order::Commit(offsets) = order else {
-        abort(producer)?;
-        return Ok(Reply::Aborted);
-    };
-    match commit(producer, &offsets) {
-        Ok(()) => Ok(Reply::Committed),
-        // Fenced, or out of step with the coordinator: nothing of this producer will ever be taken.
-        Err(KafkaError::Transaction(error)) if error.is_fatal() => {
-            Err(KafkaError::Transaction(error))
+fn obey(producer: &BaseProducer<Replies>, order: Order) -> Reply {
+    if let Order::Commit(offsets) = order
+        && prepare(producer, &offsets).is_ok()
+    {
+        match again(|| producer.commit_transaction(Timeout::Never)) {
+            Ok(()) => return Reply::Committed,
+            Err(KafkaError::Transaction(error)) if error.is_fatal() => {
+                return Reply::Failed(failure(KafkaError::Transaction(error)));
+            }
+            Err(_) => {}
         }
-        Err(_) => {
-            abort(producer)?;
-            Ok(Reply::Aborted)
+    }
+    match abort(producer) {
+        Ok(()) => Reply::Aborted,
+        // What the coordinator says of whoever has the name: anybody else is told to be fenced. The
+        // client had the transaction aborted before the coordinator had begun it.
+        Err(KafkaError::Transaction(error))
+            if error.code() == RDKafkaErrorCode::InvalidTransactionalState =>
+        {
+            Reply::Broken(Error::Fatal(error.string()))
         }
+        Err(error) => Reply::Failed(failure(error)),
     }
 }
 
-fn commit(producer: &BaseProducer<Replies>, offsets: &Offsets) -> Result<(), KafkaError> {
+/// All that comes before the transaction is committed.
+fn prepare(producer: &BaseProducer<Replies>, offsets: &Offsets) -> Result<(), KafkaError> {
     flush(producer);
     Producer::context(producer).reply(Reply::Flushed);
     for (list, group) in offsets {
         again(|| producer.send_offsets_to_transaction(list, group, OFFSETS))?;
     }
-    again(|| producer.commit_transaction(Timeout::Never))
+    Ok(())
 }
 
 /// Waits until all records have their reports. They come from the other thread; each ends within its
 /// delivery time-out.
 fn flush(producer: &BaseProducer<Replies>) {
-    while producer.in_flight_count() > 0
-        && !Producer::context(producer).stopping.load(Ordering::Acquire)
-    {
+    let replies = Producer::context(producer);
+    let is_over =
+        || replies.stopping.load(Ordering::Acquire) || replies.is_useless.load(Ordering::Acquire);
+    while producer.in_flight_count() > 0 && !is_over() {
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -241,8 +289,15 @@ pub(in crate::kafka) fn failure(error: KafkaError) -> Error {
     let KafkaError::Transaction(inner) = &error else {
         return error.into();
     };
-    let words = inner.string();
-    match inner.code() {
+    match for_good(inner.code(), inner.string()) {
+        Error::Fatal(_) if !inner.is_fatal() => Error::Client(error),
+        error => error,
+    }
+}
+
+/// What an error means after which the client does nothing more.
+fn for_good(code: RDKafkaErrorCode, words: String) -> Error {
+    match code {
         RDKafkaErrorCode::Fenced
         | RDKafkaErrorCode::ProducerFenced
         | RDKafkaErrorCode::InvalidProducerEpoch => Error::Fenced(words),
@@ -252,7 +307,6 @@ pub(in crate::kafka) fn failure(error: KafkaError) -> Error {
             what: "the transaction".to_owned(),
             why: words,
         },
-        _ if inner.is_fatal() => Error::Fatal(words),
-        _ => Error::Client(error),
+        _ => Error::Fatal(words),
     }
 }

@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use crate::kafka::error::Error;
 use crate::kafka::producer::ProducerSettings;
 use crate::kafka::properties::Properties;
+use crate::kafka::throttle::Throttle;
 
 /// After how long a connection that is not used is closed. When the coordinator of a group is gone from the
 /// cluster, librdkafka 2.12 waits for it without end and looks for another only when the state of any
@@ -40,7 +41,8 @@ impl TransactionSettings {
 
     /// After how long the broker aborts a transaction that nobody ends: 1 ms to 15 min (the brokers' own
     /// bound, `transaction.max.timeout.ms`), by default 60 s. Until then readers of what is committed wait
-    /// behind it.
+    /// behind it, and whoever else gets its partitions waits for its positions to be decided. A process
+    /// that stands still for longer finds itself [fenced](Error::Fenced) when it goes on.
     #[must_use]
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = after;
@@ -70,6 +72,10 @@ impl TransactionSettings {
         Ok(all)
     }
 
+    pub(super) fn throttle(&self) -> Throttle {
+        Throttle::new(self.producer.pressure.as_ref())
+    }
+
     pub(super) fn checked(&self, lane: &str) -> Result<ClientConfig, Error> {
         if self.id.is_empty() {
             return Err(Error::Invalid {
@@ -78,6 +84,7 @@ impl TransactionSettings {
                 why: "name this instance of the pipeline".to_owned(),
             });
         }
+        self.producer.checked()?;
         let mut all = self.properties()?;
         all.put("transactional.id", format!("{}-{lane}", self.id));
         all.checked()

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::lane::{Lane, Offsets, Order, Reply};
+use super::lane::{Lane, Offsets, Order, Reply, Sent};
 use super::settings::TransactionSettings;
 use crate::chunk::{Chunk, Meta};
 use crate::error::Stop;
@@ -22,6 +22,11 @@ use crate::operator::{Context, Control, Demand, Held, Sink};
 use crate::outcome::{Outcome, Reason};
 use crate::position::SourceId;
 use crate::sync::AtomicWaker;
+
+/// What tells the ids of both producers apart.
+const LANES: [&str; 2] = ["a", "b"];
+/// How many producers are replaced without a commit in between; the next that breaks stops the run.
+const BROKEN: u32 = 4;
 
 /// Source, partition, and the offset of the next record.
 type Place = (SourceId, TopicPartition, i64);
@@ -46,10 +51,15 @@ pub struct TransactionalSink {
     /// Sources seen so far, and of those the ones that were asked to go back and have not yet.
     known: BTreeSet<SourceId>,
     awaited: BTreeSet<SourceId>,
-    /// An element of a source that goes back was merged with one that does not.
+    /// The open window cannot be committed: its transaction failed, or an element of a source that goes
+    /// back was merged with one that does not. It is given up once the one before it is decided.
     poisoned: bool,
     committed: BTreeMap<(SourceId, TopicPartition), i64>,
     controls: VecDeque<Control>,
+    /// A record that no client would take.
+    failed: Option<Error>,
+    /// Producers that were replaced since the last commit.
+    broken: u32,
 }
 
 /// What a barrier ends.
@@ -95,14 +105,21 @@ impl TransactionalSink {
             poisoned: false,
             committed: BTreeMap::new(),
             controls: VecDeque::new(),
+            failed: None,
+            broken: 0,
         }
+    }
+
+    fn lane(&self, name: &str) -> Result<Lane, Error> {
+        let config = self.settings.checked(name)?;
+        Lane::start(&config, self.settings.throttle(), &self.waker)
     }
 
     fn start(&mut self) -> Result<(), Error> {
         if self.lanes.is_empty() {
-            for lane in ["a", "b"] {
-                let config = self.settings.checked(lane)?;
-                self.lanes.push(Lane::start(&config, &self.waker)?);
+            for lane in LANES {
+                let lane = self.lane(lane)?;
+                self.lanes.push(lane);
             }
         }
         Ok(())
@@ -121,7 +138,15 @@ impl TransactionalSink {
                 self.replied(cx, lane, reply)?;
             }
         }
-        self.send().map_err(Stop::error)
+        if let Some(error) = self.failed.take() {
+            return Err(Stop::error(error));
+        }
+        self.send().map_err(Stop::error)?;
+        // The window before it may well be committed: that is told first.
+        if self.poisoned && self.closing.is_none() {
+            self.abort(cx)?;
+        }
+        Ok(())
     }
 
     fn replied(&mut self, cx: &mut Context<'_, '_>, lane: usize, reply: Reply) -> Result<(), Stop> {
@@ -134,6 +159,7 @@ impl TransactionalSink {
             }
             Reply::Committed => {
                 self.lanes[lane].is_open = true;
+                self.broken = 0;
                 if let Some(closing) = self.closing.take() {
                     for (source, at, next) in closing.places {
                         self.committed.insert((source, at), next);
@@ -147,19 +173,31 @@ impl TransactionalSink {
             }
             Reply::Aborted => {
                 self.lanes[lane].is_open = true;
-                if self
-                    .closing
-                    .as_ref()
-                    .is_some_and(|closing| closing.lane == lane)
-                {
-                    // What follows stands on what was not committed.
-                    self.abort(cx)?;
-                } else {
-                    self.aborting = false;
+                self.aborted(cx, lane)?;
+            }
+            Reply::Broken(error) => {
+                self.broken += 1;
+                if self.broken > BROKEN {
+                    return Err(Stop::error(error));
                 }
+                tracing::warn!("a transactional producer is replaced: {error}");
+                let fresh = self.lane(LANES[lane]).map_err(Stop::error)?;
+                self.lanes[lane] = fresh;
+                self.aborted(cx, lane)?;
             }
             Reply::Failed(error) => return Err(Stop::error(error)),
         }
+        Ok(())
+    }
+
+    /// What a lane had is not committed, and will not be.
+    fn aborted(&mut self, cx: &mut Context<'_, '_>, lane: usize) -> Result<(), Stop> {
+        let closing = self.closing.as_ref();
+        if closing.is_some_and(|closing| closing.lane == lane) {
+            // What follows stands on what was not committed.
+            return self.abort(cx);
+        }
+        self.aborting = false;
         Ok(())
     }
 
@@ -172,16 +210,24 @@ impl TransactionalSink {
             .closing
             .as_ref()
             .is_some_and(|closing| !closing.flushed);
-        if waits || !lane.is_open || self.aborting {
+        if waits || !lane.is_open || self.aborting || self.poisoned {
             return Ok(());
         }
         while let Some(record) = self.pending.front() {
-            if !lane.send(record)? {
+            match lane.send(record)? {
+                Sent::Taken => {
+                    self.dirty = true;
+                    self.pending.pop_front();
+                }
                 // It is woken by the next reply, or asked again with the next chunk.
-                return Ok(());
+                Sent::Full => break,
+                // A record could not be written in time, or the coordinator gave the transaction up.
+                Sent::Over => {
+                    self.dirty = true;
+                    self.poisoned = true;
+                    break;
+                }
             }
-            self.dirty = true;
-            self.pending.pop_front();
         }
         Ok(())
     }
@@ -242,7 +288,8 @@ impl TransactionalSink {
             .lanes
             .get(self.current)
             .is_some_and(|lane| lane.is_open);
-        if self.closing.is_some() || self.aborting || !may_commit || !self.pending.is_empty() {
+        let undecided = self.closing.is_some() || self.aborting || self.poisoned;
+        if undecided || !may_commit || !self.pending.is_empty() {
             return Poll::Pending;
         }
         let (offsets, places) = match self.positions(barrier)? {
@@ -312,7 +359,7 @@ impl Sink<ProducerRecord> for TransactionalSink {
         self.start().map_err(Stop::error)?;
         self.serve(cx)?;
         if self.poisoned {
-            self.abort(cx)?;
+            return Poll::Pending;
         }
         match self.settings.held.saturating_sub(self.inside()) {
             0 => Poll::Pending,
@@ -332,8 +379,8 @@ impl Sink<ProducerRecord> for TransactionalSink {
         }
         // What it comes to is told at the next call.
         cx.waker().wake_by_ref();
-        if self.send().is_err() {
-            self.poisoned = true;
+        if let Err(error) = self.send() {
+            self.failed = Some(error);
         }
     }
 

@@ -23,7 +23,8 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start() -> Broker {
-        let servers = Servers::start(1, &[]);
+        // Tests of compaction wait for the cleaner.
+        let servers = Servers::start(1, &["log.cleaner.backoff.ms=200"]);
         Broker {
             bootstrap: servers.bootstrap.clone(),
             servers,

@@ -1,5 +1,6 @@
 //! Both sides, declared.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
@@ -8,9 +9,10 @@ use forebay::class::Class;
 use forebay::flow::{DeadLetters, Pipeline};
 use forebay::kafka::{
     self, ConsumerHandle, ConsumerSettings, DeadLetterTopic, ProducerRecord, ProducerSettings,
-    Record,
+    Record, Trace, TraceIds,
 };
 use forebay::sink::Written;
+use forebay::time;
 use forebay::topology::{Guarantee, Topology};
 
 use super::super::parts::{self, DEAD_LETTERS, Posts};
@@ -46,11 +48,15 @@ impl Event {
         }
     }
 
-    fn record(self, topic: &str) -> ProducerRecord {
-        ProducerRecord::to(topic)
+    /// The record of it, at the beginning of a trace.
+    fn record(self, topic: &Arc<str>, trace: &Trace) -> ProducerRecord {
+        let now = time::since_1970(time::now());
+        ProducerRecord::to(Arc::clone(topic))
             .key(self.user_id)
             .value(self.json)
-            .header("event-type", ORDER_PAID)
+            .event_type(ORDER_PAID)
+            .event_time(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+            .trace(trace)
             .header(PRIORITY, self.class.name())
     }
 }
@@ -87,10 +93,11 @@ pub(super) fn paying(
             })
             .named("room");
     }
-    let topic: std::sync::Arc<str> = options.kafka.topic.as_str().into();
+    let topic: Arc<str> = options.kafka.topic.as_str().into();
+    let mut traces = TraceIds::new();
     let settings = ProducerSettings::reliable(opened.connection.clone()).dead_letters(DEAD);
     let records = events
-        .map(move |event| event.record(&topic))
+        .map(move |event| event.record(&topic, &traces.begin()))
         .named("record");
     let pipeline = records.to_kafka(settings).named("topic");
     Ok(pipeline.guarantee(Guarantee::AtLeastOnce))

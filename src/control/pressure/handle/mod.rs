@@ -17,8 +17,8 @@ use crate::time::Time;
 /// A pressure that stages, flows and the host's readings share. Clones are the same one.
 ///
 /// What is the same for all (processor, memory, lag) is [read](PressureHandle::read) by anybody. What a
-/// stage knows of itself it reads as a [member](PressureHandle::join): of the queue delays and slow
-/// calls of the members the greatest counts, and what waits is summed up, so that a stage at ease does
+/// stage knows of itself it reads as a [member](PressureHandle::join): of the queue delays, slow calls and
+/// throttles of the members the greatest counts, and what waits is summed up, so that a stage at ease does
 /// not hide one in trouble.
 ///
 /// # Example
@@ -56,6 +56,7 @@ struct Shared {
 struct Told {
     queue_delay: Option<(Time, Duration)>,
     slow_calls: Option<(Time, f64)>,
+    throttle: Option<(Time, Duration)>,
     queued: usize,
 }
 
@@ -71,6 +72,7 @@ impl Shared {
         match reading {
             Reading::QueueDelay(delay) => told.queue_delay = Some((now, delay)),
             Reading::SlowCalls(share) if !share.is_nan() => told.slow_calls = Some((now, share)),
+            Reading::Throttle(wait) => told.throttle = Some((now, wait)),
             Reading::Queued(queued) => told.queued = queued,
             other => return self.read(now, other),
         }
@@ -81,7 +83,7 @@ impl Shared {
     fn leave(&mut self, id: u64) {
         self.waiting.remove(&id);
         if self.members.remove(&id).is_some() {
-            for signal in [Signal::QueueDelay, Signal::SlowCalls] {
+            for signal in [Signal::QueueDelay, Signal::SlowCalls, Signal::Throttle] {
                 self.pressure.levels[signal as usize] = None;
             }
             self.combine(self.seen);
@@ -95,18 +97,21 @@ impl Shared {
         let is_fresh = |at: Time| now.since(at) <= stale_after;
         let members = self.members.values();
         let queued = members.clone().map(|told| told.queued).sum();
-        let delays = members.clone().filter_map(|told| told.queue_delay);
-        let delay = delays
-            .filter(|(at, _)| is_fresh(*at))
-            .max_by_key(|(at, delay)| (*delay, *at))
+        let longest = |all: &mut dyn Iterator<Item = (Time, Duration)>| {
+            let fresh = all.filter(|(at, _)| is_fresh(*at));
+            fresh.max_by_key(|(at, span)| (*span, *at))
+        };
+        let delay = longest(&mut members.clone().filter_map(|told| told.queue_delay))
             .map(|(at, delay)| (at, Reading::QueueDelay(delay)));
+        let throttle = longest(&mut members.clone().filter_map(|told| told.throttle))
+            .map(|(at, wait)| (at, Reading::Throttle(wait)));
         let shares = members.filter_map(|told| told.slow_calls);
         let slow = shares
             .filter(|(at, _)| is_fresh(*at))
             .max_by(|one, other| one.1.total_cmp(&other.1).then(one.0.cmp(&other.0)))
             .map(|(at, share)| (at, Reading::SlowCalls(share)));
         self.pressure.read(now, Reading::Queued(queued));
-        for (at, reading) in delay.into_iter().chain(slow) {
+        for (at, reading) in delay.into_iter().chain(slow).chain(throttle) {
             self.pressure.read(now, reading);
             let signal = reading.value().map(|(signal, _)| signal as usize);
             if let Some(level) = signal.and_then(|signal| self.pressure.levels[signal].as_mut()) {
@@ -202,6 +207,13 @@ impl PressureHandle {
     }
 }
 
+/// Whether both are the same one.
+impl PartialEq for PressureHandle {
+    fn eq(&self, other: &PressureHandle) -> bool {
+        self.is_same(other)
+    }
+}
+
 impl fmt::Debug for PressureHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = wake_lock(&self.0);
@@ -219,7 +231,7 @@ pub struct PressureMember {
 }
 
 impl PressureMember {
-    /// Something was measured. Queue delay, slow calls and what waits are this stage's own.
+    /// Something was measured. Queue delay, slow calls, throttle and what waits are this stage's own.
     pub fn read(&mut self, now: Time, reading: Reading) {
         let mut shared = wake_lock(&self.pressure.0);
         shared.tell(now, self.id, reading);
