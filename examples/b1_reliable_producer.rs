@@ -3,6 +3,7 @@
 //!
 //! `cargo run --features kafka --example b1_reliable_producer [HOST:PORT,.. TOPIC]`: without a broker it brings a
 //! cluster of its own.
+#![allow(clippy::print_stdout)]
 
 use forebay::kafka::{Connection, EmbeddedCluster, ProducerRecord, ProducerSettings};
 use forebay::outcome::Kind;

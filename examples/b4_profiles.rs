@@ -1,6 +1,7 @@
 //! Row B4: profiles for much, as they are told to the client in the end, beside librdkafka's own defaults.
 //!
 //! `cargo run --features kafka --example b4_profiles`: it connects to nothing.
+#![allow(clippy::print_stdout)]
 
 use forebay::kafka::{Connection, ConsumerSettings, ProducerSettings, Properties};
 

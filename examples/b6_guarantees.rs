@@ -14,10 +14,11 @@
 //! - `Acks::Leader` (1): the leader of its partition. It is lost if that dies before the others have it.
 //! - `Acks::All` (all): every replica in sync. It is lost only with all of them; how many that must be at
 //!   least is the topic's `min.insync.replicas`.
+#![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use forebay::kafka::{self, Acks, Connection, ConsumerSettings, ProducerRecord, ProducerSettings};
@@ -88,7 +89,7 @@ pub(crate) async fn read_in_two_lives(
                 String::from_utf8_lossy(value).parse().unwrap_or(u64::MAX)
             })
             .for_each(move |number| {
-                let mut seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 *seen.entry(number).or_default() += 1;
             })
             .guarantee(guarantee);
@@ -115,7 +116,7 @@ pub(crate) async fn read_in_two_lives(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     second.drain(Duration::from_secs(20)).await?;
-    let seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Found {
         lost: RECORDS - seen.len() as u64,
         repeated: seen.values().map(|times| times - 1).sum(),

@@ -108,7 +108,6 @@ async fn throughput_beside_a_stuck_one() -> f64 {
     }
     running.abort().await;
     ratios.sort_by(f64::total_cmp);
-    println!("{ratios:.3?}");
     ratios[ratios.len() / 2]
 }
 

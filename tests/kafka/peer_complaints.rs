@@ -230,7 +230,7 @@ async fn bad_records_are_put_aside_and_the_positions_stay_right() {
     let hears = seen.clone();
     let mut running = run(flow
         .try_map(|record| {
-            let number = number(&record);
+            let number = number(record);
             if record.offset() % 3 == 1 {
                 return Err(std::io::Error::other("bad"));
             }

@@ -33,6 +33,7 @@ fn settings(connection: Connection, topic: &str) -> ConsumerSettings {
         .set("heartbeat.interval.ms", 500)
 }
 
+#[allow(clippy::print_stdout)]
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it is the process that the other tests start"]
 async fn the_process() {

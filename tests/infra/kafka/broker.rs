@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
 #[path = "servers.rs"]
-mod servers;
+pub(crate) mod servers;
 
 pub(crate) use servers::config;
 use servers::{Servers, launcher};

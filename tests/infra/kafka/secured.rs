@@ -5,10 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-#[path = "servers.rs"]
-mod servers;
-
-use servers::{Servers, launcher};
+use crate::broker::servers::{Servers, launcher};
 
 /// A running broker. It knows `alice` and `bob`, who may do everything and nothing with what is called
 /// `granted..`.
@@ -37,10 +34,10 @@ impl Secured {
     pub(crate) fn start() -> Secured {
         let certificates = tempfile::tempdir().unwrap();
         make_certificates(certificates.path());
-        let format: String = PASSWORDS
-            .iter()
-            .map(|(name, word)| format!("--add-scram SCRAM-SHA-256=[name={name},password={word}] "))
-            .collect();
+        let users = PASSWORDS.map(|(name, password)| {
+            format!("--add-scram SCRAM-SHA-256=[name={name},password={password}]")
+        });
+        let format = users.join(" ");
         let mut first = 0;
         let servers = Servers::start_with(1, 3, &format, |port| {
             first = port;
@@ -93,11 +90,9 @@ fn settings(port: u16, certificates: &Path) -> Vec<String> {
     let keys = certificates.join("server.pem");
     let authority = certificates.join("authority.crt");
     let module = "org.apache.kafka.common.security";
-    let users: String = PASSWORDS
-        .iter()
-        .map(|(name, password)| format!(" user_{name}=\"{password}\""))
-        .collect();
-    let plain = format!("{module}.plain.PlainLoginModule required{users};");
+    let users = PASSWORDS.map(|(name, password)| format!("user_{name}=\"{password}\""));
+    let users = users.join(" ");
+    let plain = format!("{module}.plain.PlainLoginModule required {users};");
     let scram = format!("{module}.scram.ScramLoginModule required;");
     let mut settings = vec![
         format!(

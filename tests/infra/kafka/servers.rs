@@ -40,7 +40,6 @@ fn free_ports(count: u16) -> u16 {
 
 impl Servers {
     /// So many of them, each with a port for clients and one for the controller.
-    #[allow(dead_code)]
     pub(crate) fn start(nodes: u16, settings: &[&str]) -> Servers {
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
         Servers::start_with(nodes, 0, "", |_| settings)
@@ -98,7 +97,6 @@ impl Drop for Servers {
 }
 
 /// What every client is told.
-#[allow(dead_code)]
 pub(crate) fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
