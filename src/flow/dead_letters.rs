@@ -84,6 +84,16 @@ impl DeadLetters {
         self
     }
 
+    /// Declares that what its sink writes may come to be there twice, and what to do instead: a run that
+    /// names exactly-once is refused. For letters that somebody processes again.
+    #[must_use]
+    pub fn repeats(self, how: impl Into<String>) -> DeadLetters {
+        let how = how.into();
+        self.plan
+            .amend(&self.sink, |spec| *spec = spec.clone().repeats(how));
+        self
+    }
+
     /// Makes a way in for a stage of another graph, which becomes part of this one.
     pub(super) fn connect(&self, plan: &Plan, stage: &Stage) -> Port {
         plan.join(&self.plan);

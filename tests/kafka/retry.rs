@@ -373,13 +373,31 @@ async fn the_position_does_not_pass_what_no_retry_topic_has_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_most_once_and_retry_topics_are_refused_together() {
+async fn at_most_once_and_exactly_once_are_refused_with_retry_topics() {
     let topic = topic("refused", 1).await;
     let retries = RetryTopics::new(ProducerSettings::new(connection()));
     let (_handle, flow) = kafka::source(retries.reads(member("refused", &topic).at_most_once()));
     let refused = flow.for_each(drop).run().unwrap_err().to_string();
     assert!(
         refused.contains("at_most_once") && refused.contains("retry"),
+        "{refused}"
+    );
+    // A record that a window took back would be in the retry topic all the same.
+    let reads = retries.reads(member("refused", &topic));
+    let reads = reads.in_transactions(Duration::from_millis(100), 1000);
+    let (_handle, flow) = kafka::source(reads);
+    let writes = ProducerSettings::new(connection());
+    let refused = flow
+        .try_map(|record| Ok::<_, Failed>(kafka::ProducerRecord::copy_of(record, "copies")))
+        .dead_letters(&retries.letters(4).unwrap())
+        .on_error(|_, _| OnError::Later)
+        .to_kafka_in_transactions(kafka::TransactionSettings::new(writes, "refused"))
+        .guarantee(Guarantee::ExactlyOnce)
+        .run()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("`retry_topics`") && refused.contains("RetryInPlace"),
         "{refused}"
     );
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forebay::error::RunError;
 use forebay::kafka::{
-    self, Connection, ConsumerSettings, Error, ProducerRecord, ProducerSettings, Publisher, Sasl,
-    Tls, TransactionSettings,
+    self, Admin, Connection, ConsumerSettings, Error, ProducerRecord, ProducerSettings, Publisher,
+    Sasl, Tls, Topic, TransactionSettings,
 };
 use forebay::source;
 
@@ -245,6 +245,41 @@ async fn what_a_user_may_not_do_is_told_at_once_with_what_it_is() {
             is_authorization(&error, topic);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_topics_and_who_publishes_is_told_at_once_too() {
+    let secured = secured().await;
+    let hidden = topic("hidden-from-bobs-publisher").await;
+    let wrong = || Connection::to(&secured.sasl).sasl(Sasl::plain("alice", "wrong7733"));
+    let admin = Admin::of(&wrong()).unwrap();
+    let publisher = Publisher::open(&ProducerSettings::new(wrong())).unwrap();
+    let record = ProducerRecord::to(hidden.as_str()).value("x");
+    let (described, published) = tokio::join!(
+        tokio::time::timeout(AT_ONCE, admin.describe(&hidden)),
+        tokio::time::timeout(AT_ONCE, publisher.publish(&record)),
+    );
+    let told = [
+        described.expect("the admin says nothing").unwrap_err(),
+        published.expect("the publisher says nothing").unwrap_err(),
+    ];
+    for error in told {
+        assert!(matches!(error, Error::Authentication(_)), "{error}");
+    }
+    // Known, and not allowed to.
+    let bob = || Connection::to(&secured.sasl).sasl(scram("bob"));
+    let admin = Admin::of(&bob()).unwrap();
+    let error = admin.create(&Topic::named("bobs-own")).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Authorization { what, .. } if what == "bobs-own"),
+        "{error}"
+    );
+    let publisher = Publisher::open(&ProducerSettings::new(bob())).unwrap();
+    let error = publisher.publish(&record).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Authorization { what, .. } if *what == hidden),
+        "{error}"
+    );
 }
 
 /// What was logged, by everybody in this process.

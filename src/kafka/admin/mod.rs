@@ -1,5 +1,6 @@
 //! Topics and groups seen from outside: made, described, deleted, and how far a group is behind.
 
+mod client;
 mod lag;
 mod topic;
 
@@ -8,9 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use tokio::sync::oneshot;
@@ -21,32 +20,12 @@ pub use topic::{Created, PartitionDescription, Topic, TopicDescription};
 
 use super::connection::Connection;
 use super::error::Error;
-use crate::sync::{Mutex, lock};
+use client::Client;
 
 /// How long the brokers have for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks whether what was asked for is there.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Keeps what the client says of itself: that it is not let in, above all.
-#[derive(Default)]
-struct Listener {
-    failed: Mutex<Option<Error>>,
-}
-
-impl ClientContext for Listener {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(error) = Error::asynchronous(&error, reason) {
-            lock(&self.failed).get_or_insert(error);
-        }
-    }
-}
-
-type Client = AdminClient<Listener>;
 
 /// Who may make, describe and delete topics of a cluster.
 ///
@@ -79,8 +58,7 @@ impl Admin {
     /// # Errors
     /// [`Error::Invalid`] for a connection that cannot be.
     pub fn of(connection: &Connection) -> Result<Admin, Error> {
-        let config = connection.properties().checked()?;
-        let client = config.create_with_context(Listener::default())?;
+        let client = Client::create(&connection.properties().checked()?)?;
         Ok(Admin {
             connection: connection.clone(),
             client: Some(Arc::new(client)),
@@ -107,8 +85,8 @@ impl Admin {
         for (name, value) in &topic.settings {
             new = new.set(name, value);
         }
-        let made = self.client()?.create_topics([&new], &options()).await;
-        match self.said(made)?.into_iter().next() {
+        let made = self.client()?.admin.create_topics([&new], &options());
+        match made.await?.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
                 let found = self.await_leaders(&topic.name).await?;
                 self.compare(topic, found).await
@@ -140,8 +118,11 @@ impl Admin {
     /// # Errors
     /// What the brokers said against it.
     pub async fn delete(&self, topic: &str) -> Result<bool, Error> {
-        let gone = self.client()?.delete_topics(&[topic], &options()).await;
-        match self.said(gone)?.into_iter().next() {
+        if self.find(topic).await?.is_none() {
+            return Ok(false);
+        }
+        let gone = self.client()?.admin.delete_topics(&[topic], &options());
+        match gone.await?.into_iter().next() {
             Some(Err((_, code))) if is_unknown(code) => Ok(false),
             Some(Err((_, code))) => Err(of_topic(topic, code)),
             Some(Ok(_)) | None => {
@@ -175,12 +156,12 @@ impl Admin {
         let client = Arc::clone(self.client()?);
         let asked = topic.to_owned();
         let found = on_thread(move || {
-            let all = client.inner().fetch_metadata(None, PATIENCE);
+            let all = client.metadata();
             // Whoever holds the client last waits until its thread has ended.
             drop(client);
             all.map(|all| description(&all, &asked))
         });
-        self.said(found.await?)
+        found.await?
     }
 
     /// Waits until each partition of a topic that was made has a leader.
@@ -210,8 +191,8 @@ impl Admin {
 
     async fn read_settings(&self, found: &mut TopicDescription) -> Result<(), Error> {
         let which = [ResourceSpecifier::Topic(&found.name)];
-        let told = self.client()?.describe_configs(&which, &options()).await;
-        for resource in self.said(told)? {
+        let told = self.client()?.admin.describe_configs(&which, &options());
+        for resource in told.await? {
             let resource = match resource {
                 Ok(resource) => resource,
                 Err(code) => return Err(of_topic(&found.name, code)),
@@ -227,15 +208,6 @@ impl Admin {
     fn client(&self) -> Result<&Arc<Client>, Error> {
         let closed = || Error::Fatal("the client was closed".to_owned());
         self.client.as_ref().ok_or_else(closed)
-    }
-
-    /// An answer, or rather why there is none, if the client knows more.
-    fn said<V>(&self, answer: Result<V, KafkaError>) -> Result<V, Error> {
-        answer.map_err(|error| {
-            let known = self.client.as_ref();
-            let known = known.and_then(|client| lock(&client.inner().context().failed).clone());
-            known.unwrap_or_else(|| error.into())
-        })
     }
 }
 

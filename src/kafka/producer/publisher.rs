@@ -61,8 +61,8 @@ impl Publisher {
     /// been written or not.
     ///
     /// # Errors
-    /// Why it was not, or not for sure: the time it may take ran out, there is no such topic, the client is
-    /// not let in.
+    /// Why it was not, or not for sure: the time it may take ran out, there is no such topic, or, at once, the
+    /// client is not let in. A record that is published again after an error may be written twice.
     pub async fn publish(&self, record: &ProducerRecord) -> Result<(), Error> {
         let written = self.writer.write(std::slice::from_ref(record)).await;
         written.map_err(|error| match &error {
@@ -74,7 +74,7 @@ impl Publisher {
                 },
                 _ => error,
             },
-            _ => error,
+            _ => error.concerning(|| record.topic().to_owned()),
         })
     }
 }

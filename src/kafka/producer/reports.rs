@@ -52,11 +52,17 @@ impl Bundles {
             let _ = bundle.whole.send(bundle.error.map_or(Ok(()), Err));
         }
     }
+
+    /// Nobody waits for what the client cannot do: it would be tried until its time is over.
+    fn fail(&mut self, why: &Error) {
+        for bundle in std::mem::take(&mut self.open).into_values() {
+            let _ = bundle.whole.send(Err(why.clone()));
+        }
+    }
 }
 
 pub(super) struct Reporter {
     stopping: AtomicBool,
-    failed: Mutex<Option<Error>>,
     bundles: Mutex<Bundles>,
     throttle: Throttle,
 }
@@ -72,9 +78,7 @@ impl ClientContext for Reporter {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(error) = Error::asynchronous(&error, reason) {
-            lock(&self.failed).get_or_insert(error);
-            // Whoever is not let in need not wait until the time of its records is over.
-            lock(&self.bundles).open.clear();
+            lock(&self.bundles).fail(&error);
         }
     }
 }
@@ -107,7 +111,6 @@ impl Writer {
     pub(in crate::kafka) fn start(settings: &ProducerSettings) -> Result<Writer, Error> {
         let reporter = Reporter {
             stopping: AtomicBool::new(false),
-            failed: Mutex::new(None),
             bundles: Mutex::new(Bundles::default()),
             throttle: Throttle::new(settings.pressure.as_ref()),
         };
@@ -142,7 +145,8 @@ impl Writer {
     /// Writes these records; ready when all are acknowledged.
     ///
     /// # Errors
-    /// The first that one of them ended with. The others may have been written.
+    /// The first that one of them ended with, or at once why the client is not let in. Any of them may have
+    /// been written, or may yet be.
     pub(in crate::kafka) async fn write(&self, records: &[ProducerRecord]) -> Result<(), Error> {
         if records.is_empty() {
             return Ok(());
@@ -164,14 +168,10 @@ impl Writer {
                 }
             }
         }
-        let error = match whole.await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(_) => Error::Thread("nobody reports any more".to_owned()),
-        };
-        // The client may know better why than the record does, which ran out of time.
-        let known = lock(&self.reporter().failed).clone();
-        Err(known.unwrap_or(error))
+        match whole.await {
+            Ok(written) => written,
+            Err(_) => Err(Error::Thread("nobody reports any more".to_owned())),
+        }
     }
 }
 

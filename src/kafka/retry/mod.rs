@@ -4,6 +4,7 @@ mod in_place;
 mod order;
 mod settings;
 mod sink;
+mod waiting;
 
 pub use in_place::RetryInPlace;
 pub use settings::{GivenUp, RetryCounts, RetryTopics};

@@ -1,16 +1,16 @@
 //! The order of keys: while a record of a key is to be tried again, the later ones of that key follow it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::settings::RetryTopics;
-use crate::chunk::Originals;
+use super::waiting::{Place, Table};
 use crate::flow::{DeadLetters, Flow, OnError};
 use crate::kafka::consumer::ConsumerHandle;
-use crate::kafka::dead_letters::{Provenance, Scanner};
+use crate::kafka::dead_letters::Scanner;
 use crate::kafka::error::Error;
 use crate::kafka::record::{Record, TopicPartition};
 use crate::operator::Calls;
@@ -186,31 +186,6 @@ impl<E: fmt::Display> From<Held<E>> for crate::error::BoxError {
     }
 }
 
-/// Where a record stood first, and its key.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Place {
-    at: TopicPartition,
-    key: Vec<u8>,
-    offset: i64,
-}
-
-impl Place {
-    /// That of a record with a key, and how often it was put aside.
-    fn of(record: &Record) -> (Option<Place>, u32) {
-        let (batch, number) = record.origin();
-        let first = Provenance::of(&batch.record(number)).1;
-        let count = first.retry_count.unwrap_or(0);
-        let place = || {
-            Some(Place {
-                at: TopicPartition::new(first.topic?, first.partition?),
-                key: record.key()?.to_vec(),
-                offset: first.offset?,
-            })
-        };
-        (place(), count)
-    }
-}
-
 struct KeyOrder {
     topics: RetryTopics,
     handle: ConsumerHandle,
@@ -219,65 +194,16 @@ struct KeyOrder {
     reading: tokio::sync::Mutex<()>,
 }
 
-/// The offsets of those that wait, by key.
-type Waiting = BTreeMap<TopicPartition, BTreeMap<Vec<u8>, BTreeSet<i64>>>;
-
-/// Which records wait to be tried again.
-#[derive(Default)]
-struct Table {
-    /// After how many rebalances it was read; none: not yet.
-    read_at: Option<u64>,
-    waiting: Waiting,
-    count: usize,
-}
-
-impl Table {
-    /// Whether one of its key before it waits.
-    fn is_behind(&self, place: &Place) -> bool {
-        let of_key = self.waiting.get(&place.at);
-        let of_key = of_key.and_then(|keys| keys.get(&place.key));
-        of_key.is_some_and(|offsets| offsets.first().is_some_and(|first| *first < place.offset))
-    }
-
-    /// It waits from now on. False if that is one too many.
-    fn wait(&mut self, place: &Place, most: usize) -> bool {
-        let keys = self.waiting.entry(place.at.clone()).or_default();
-        let offsets = keys.entry(place.key.clone()).or_default();
-        if !offsets.contains(&place.offset) {
-            if self.count >= most {
-                return false;
-            }
-            offsets.insert(place.offset);
-            self.count += 1;
-        }
-        true
-    }
-
-    /// It is done with.
-    fn leave(&mut self, place: &Place) {
-        let Some(keys) = self.waiting.get_mut(&place.at) else {
-            return;
-        };
-        let Some(offsets) = keys.get_mut(&place.key) else {
-            return;
-        };
-        self.count -= usize::from(offsets.remove(&place.offset));
-        if offsets.is_empty() {
-            keys.remove(&place.key);
-        }
-    }
-}
-
 impl KeyOrder {
     /// Knows what waits in the partitions that this consumer has now.
     async fn know<E>(self: &Arc<Self>) -> Result<(), Held<E>> {
-        if lock(&self.table).read_at == Some(self.handle.rebalances()) {
+        if lock(&self.table).is_of(self.handle.rebalances()) {
             return Ok(());
         }
         let _alone = self.reading.lock().await;
         loop {
             let now = self.handle.rebalances();
-            if lock(&self.table).read_at == Some(now) {
+            if lock(&self.table).is_of(now) {
                 return Ok(());
             }
             let own = Arc::clone(self);
@@ -286,10 +212,7 @@ impl KeyOrder {
                 Ok(places) => places.map_err(Held::Unknown)?,
                 Err(error) => return Err(Held::Unknown(Error::Thread(error.to_string()))),
             };
-            let mut table = Table {
-                read_at: Some(now),
-                ..Table::default()
-            };
+            let mut table = Table::read_after(now);
             let most = self.topics.most_waiting();
             if !places.iter().all(|place| table.wait(place, most)) {
                 return Err(Held::Full(most));
@@ -360,40 +283,5 @@ impl KeyOrder {
             })?;
         }
         Ok(places)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place(key: &str, offset: i64) -> Place {
-        Place {
-            at: TopicPartition::new("orders", 0),
-            key: key.as_bytes().to_vec(),
-            offset,
-        }
-    }
-
-    #[test]
-    fn who_comes_later_follows_who_waits_and_the_first_does_not() {
-        let mut table = Table::default();
-        assert!(!table.is_behind(&place("a", 5)));
-        assert!(table.wait(&place("a", 5), 3));
-        assert!(table.is_behind(&place("a", 6)) && !table.is_behind(&place("b", 6)));
-        assert!(!table.is_behind(&place("a", 5)), "it comes back itself");
-        assert!(
-            !table.is_behind(&place("a", 4)),
-            "it is an older one, read again"
-        );
-        assert!(table.wait(&place("a", 6), 3) && table.wait(&place("b", 7), 3));
-        assert!(!table.wait(&place("c", 8), 3), "one too many");
-        assert!(table.wait(&place("a", 6), 3), "it is there already");
-        table.leave(&place("a", 5));
-        assert!(!table.is_behind(&place("a", 6)) && table.is_behind(&place("a", 9)));
-        table.leave(&place("a", 6));
-        table.leave(&place("a", 6));
-        assert_eq!(table.count, 1);
-        assert!(!table.is_behind(&place("a", 9)));
     }
 }

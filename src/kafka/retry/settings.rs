@@ -47,7 +47,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// # Guarantee
 /// At least once: the position of a record moves when the retry topic has acknowledged it, so that it is in
 /// one or the other whatever ends in between, and may be in both. Where the positions are committed in
-/// transactions a window that is undone leaves what it put aside.
+/// transactions a window that is undone leaves what it put aside: exactly-once is refused.
 ///
 /// # Order
 /// A record that is put aside comes behind those that were behind it. Where the records of a key must keep
@@ -245,7 +245,11 @@ impl RetryTopics {
     /// [`Error::Invalid`] for settings that cannot be.
     pub fn letters(&self, capacity: usize) -> Result<DeadLetters, Error> {
         let sink = RetrySink::start(self)?;
-        Ok(DeadLetters::new(capacity, sink).named("retry_topics"))
+        let letters = DeadLetters::new(capacity, sink).named("retry_topics");
+        Ok(letters.repeats(
+            "puts records aside again that a window took back: try again in place, such as with \
+             `RetryInPlace`, or name at-least-once",
+        ))
     }
 
     /// What they did so far.

@@ -310,3 +310,23 @@ fn for_good(code: RDKafkaErrorCode, words: String) -> Error {
         _ => Error::Fatal(words),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_replaced_is_told_so() {
+        for code in [
+            RDKafkaErrorCode::Fenced,
+            RDKafkaErrorCode::ProducerFenced,
+            RDKafkaErrorCode::InvalidProducerEpoch,
+        ] {
+            let error = for_good(code, String::new());
+            assert!(matches!(error, Error::Fenced(_)), "{error}");
+        }
+        // Nobody has its name: another producer may take its place.
+        let error = for_good(RDKafkaErrorCode::InvalidTransactionalState, String::new());
+        assert!(matches!(error, Error::Fatal(_)), "{error}");
+    }
+}

@@ -110,13 +110,16 @@ impl TransactionalSink {
         }
     }
 
+    fn lane(&self, name: &str) -> Result<Lane, Error> {
+        let config = self.settings.checked(name)?;
+        Lane::start(&config, self.settings.throttle(), &self.waker)
+    }
+
     fn start(&mut self) -> Result<(), Error> {
         if self.lanes.is_empty() {
             for lane in LANES {
-                let config = self.settings.checked(lane)?;
-                let throttle = self.settings.throttle();
-                self.lanes
-                    .push(Lane::start(&config, throttle, &self.waker)?);
+                let lane = self.lane(lane)?;
+                self.lanes.push(lane);
             }
         }
         Ok(())
@@ -178,9 +181,7 @@ impl TransactionalSink {
                     return Err(Stop::error(error));
                 }
                 tracing::warn!("a transactional producer is replaced: {error}");
-                let config = self.settings.checked(LANES[lane]).map_err(Stop::error)?;
-                let fresh = Lane::start(&config, self.settings.throttle(), &self.waker)
-                    .map_err(Stop::error)?;
+                let fresh = self.lane(LANES[lane]).map_err(Stop::error)?;
                 self.lanes[lane] = fresh;
                 self.aborted(cx, lane)?;
             }
