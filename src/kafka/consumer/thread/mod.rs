@@ -373,12 +373,24 @@ impl<'a> Reader<'a> {
         !positions.is_empty() && self.committer.commit(positions)
     }
 
+    /// Commits what is settled, again if the group is changing just then: that takes answers of this member.
+    fn commit_at_last(&mut self) {
+        self.committer.wait();
+        let until = Instant::now() + self.shared.settings.drain;
+        while !self.consumer.assignment_lost() && self.commit_now() {
+            self.committer.wait();
+            let is_over = self.committer.came_through() || Instant::now() >= until;
+            if is_over || self.serve_events().is_err() {
+                return;
+            }
+            self.serve_revocations();
+            thread::sleep(LOOK);
+        }
+    }
+
     /// Commits what is settled, and leaves the group.
     fn close(mut self) {
-        self.committer.wait();
-        if !self.consumer.assignment_lost() && self.commit_now() {
-            self.committer.wait();
-        }
+        self.commit_at_last();
         // The client cannot leave while it waits for these to be let go.
         for revocation in std::mem::take(&mut self.revocations) {
             let _ = unassign(&self.consumer, &revocation.list);

@@ -81,8 +81,10 @@ impl Reader<'_> {
             revocation.committing = !self.committer.is_busy() && self.commit_now();
             over = !revocation.committing && !self.committer.is_busy();
         }
-        if revocation.committing {
-            over |= !self.committer.is_busy();
+        if revocation.committing && !self.committer.is_busy() {
+            // A commit that was refused says nothing of the next: the group may have been changing.
+            revocation.committing = false;
+            over |= self.committer.came_through() || Instant::now() >= revocation.until;
         }
         if over {
             self.let_go(revocation)?;
