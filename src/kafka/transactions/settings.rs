@@ -19,7 +19,9 @@ const IDLE_MS: u32 = 10_000;
 ///
 /// The transactional id names this instance of the pipeline: whoever starts with it fences whoever had
 /// it before, so it must stay the same when the instance is started again, and no two that run may share
-/// it. The two producers that take turns have it with `-a` and `-b` behind it.
+/// it: the name of the pipeline and the number of the instance, such as `prices-0` to `prices-2` for three
+/// processes. It needs no partition in it, for positions are guarded by the generation of the group. The two
+/// producers that take turns have it with `-a` and `-b` behind it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TransactionSettings {
     producer: ProducerSettings,
