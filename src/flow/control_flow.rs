@@ -30,7 +30,7 @@ impl<T: Send + 'static> Flow<T> {
     /// let switch = KillSwitch::new();
     /// switch.shutdown();
     /// let nothing = source::iter(0..10).kill_switch(&switch).collect();
-    /// assert_eq!(nothing.block_on()?, []);
+    /// assert!(nothing.block_on()?.is_empty());
     /// # Ok::<(), forebay::error::RunError>(())
     /// ```
     pub fn kill_switch(self, switch: &KillSwitch) -> Flow<T> {

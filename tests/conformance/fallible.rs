@@ -93,6 +93,21 @@ conformance! {
         |suite| suite.unordered().panicking(|flow| flow
             .try_map_async_unordered(3, |n| async move { Ok::<_, BoxError>(call(trip(n)).await) })
             .or_stop());
+    try_map_async_keyed:
+        |flow| flow
+            .try_map_async_keyed(Concurrency::limit(3).window(9), |n| n % 4, |n| async move {
+                Ok::<_, BoxError>(call(n).await)
+            })
+            .or_stop(),
+        doubled,
+        |suite| suite.unordered().panicking(|flow| flow
+            .try_map_async_keyed(3, |n| trip(*n) % 4, |n| async move {
+                Ok::<_, BoxError>(call(trip(n + 1)).await)
+            })
+            .or_stop());
+    retry_keyed:
+        |flow| flow.try_map_async_keyed(3, |n| n % 4, flaky()).retry(soon()).or_stop(),
+        doubled, |suite| suite.unordered();
     retry_unordered:
         |flow| flow.try_map_async_unordered(3, flaky()).retry(soon()).or_stop(),
         doubled, |suite| suite.unordered();
@@ -140,6 +155,13 @@ conformance! {
     or_dead_letter:
         |flow| flow.try_map(|n| odd_fails(*n)).encode(byte).or_dead_letter(&letters(2)), even,
         |suite| suite.leaves_out(Kind::DeadLettered);
+    error_class:
+        |flow| flow
+            .try_map(|n| odd_fails(*n))
+            .encode(byte)
+            .error_class(|_| "odd")
+            .or_dead_letter(&letters(1)),
+        even, |suite| suite.leaves_out(Kind::DeadLettered);
     or_dead_letter_async:
         |flow| flow.try_map_async(3, odd_calls_fail).encode(byte).or_dead_letter(&letters(1)), even,
         |suite| suite.leaves_out(Kind::DeadLettered);
