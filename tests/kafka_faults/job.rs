@@ -22,6 +22,7 @@ pub(crate) struct Job {
     /// How long a transaction takes at most, and after how long the broker gives it up.
     pub(crate) window: Duration,
     pub(crate) transaction_timeout: Duration,
+    pub(crate) delivery_timeout: Duration,
     /// How long a record is worked at, at most.
     pub(crate) work: Duration,
     pub(crate) commit_every: Duration,
@@ -41,6 +42,7 @@ impl Job {
             in_transactions: false,
             window: Duration::from_millis(100),
             transaction_timeout: Duration::from_secs(60),
+            delivery_timeout: Duration::from_secs(60),
             work: Duration::from_millis(20),
             commit_every: Duration::from_millis(200),
             session: Duration::from_secs(3),
@@ -64,6 +66,7 @@ impl Job {
             in_transactions: number("in_transactions") == 1,
             window: millis("window"),
             transaction_timeout: millis("transaction_timeout"),
+            delivery_timeout: millis("delivery_timeout"),
             work: millis("work"),
             commit_every: millis("commit_every"),
             session: millis("session"),
@@ -79,6 +82,7 @@ impl fmt::Display for Job {
         for (name, value) in [
             ("window", self.window),
             ("transaction_timeout", self.transaction_timeout),
+            ("delivery_timeout", self.delivery_timeout),
             ("work", self.work),
             ("commit_every", self.commit_every),
             ("session", self.session),

@@ -50,8 +50,8 @@ fn a_transaction_that_cannot_be_written_is_given_up_and_made_again() {
     let feed = Feed::start(&job.bootstrap, &job.from, RECORDS, 1000);
     play.workers.start_as(0, |job| {
         job.to = to;
-        // Records are given up as soon.
-        job.transaction_timeout = Duration::from_secs(5);
+        // Long before the coordinator gives the transaction up, which would fence the worker.
+        job.delivery_timeout = Duration::from_secs(5);
     });
     feed.allow(RECORDS / 2);
     play.until_committed(1);

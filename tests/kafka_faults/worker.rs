@@ -126,6 +126,7 @@ fn pipeline(job: &Job) -> Pipeline<()> {
     }
     if job.in_transactions {
         let id = format!("{}-{}", job.group, job.place);
+        let writes = writes.delivery_timeout(job.delivery_timeout);
         let settings = TransactionSettings::new(writes, id).timeout(job.transaction_timeout);
         return flow
             .to_kafka_in_transactions(settings)

@@ -29,7 +29,7 @@ pub struct ProducerSettings {
     compression: Compression,
     pub(super) items: usize,
     pub(super) bytes: u64,
-    delivery_timeout: Duration,
+    pub(in crate::kafka) delivery_timeout: Duration,
     /// What its topics' failed records go to: the topic's name with this behind it.
     pub(super) dead_letters: Option<String>,
     pub(in crate::kafka) pressure: Option<PressureHandle>,

@@ -41,7 +41,7 @@ impl TransactionSettings {
         }
     }
 
-    /// After how long the broker aborts a transaction that nobody ends: 1 ms to 15 min (the brokers' own
+    /// After how long the broker aborts a transaction that nobody ends, and fences its producer: 1 ms to 15 min (the brokers' own
     /// bound, `transaction.max.timeout.ms`), by default 60 s. Until then readers of what is committed wait
     /// behind it, and whoever else gets its partitions waits for its positions to be decided. A process
     /// that stands still for longer finds itself [fenced](Error::Fenced) when it goes on.
@@ -67,7 +67,8 @@ impl TransactionSettings {
         all.put("transactional.id", &self.id);
         all.put("transaction.timeout.ms", self.timeout.as_millis());
         // A record that is given up aborts its transaction: no later than that ends.
-        all.put("delivery.timeout.ms", self.timeout.as_millis());
+        let tried = self.producer.delivery_timeout.min(self.timeout);
+        all.put("delivery.timeout.ms", tried.as_millis());
         if all.get(IDLE).is_none() {
             all.put(IDLE, IDLE_MS);
         }
