@@ -45,18 +45,23 @@ fn file(values: &[&[u8]]) -> (tempfile::TempDir, PathBuf) {
     (folder, wrote.segments[0].path.to_path_buf())
 }
 
+/// A file of the records from number 0 to that one, as it lies there.
+fn segment(path: &Path, next: u64) -> Segment {
+    Segment {
+        first: 0,
+        next,
+        path: Arc::from(path),
+        len: fs::metadata(path).unwrap().len(),
+    }
+}
+
 /// From where to where, what is wrong, and how many records were there.
 type Hole = (u64, u64, Damage, u64);
 
 /// What is read of a file: values, and the places that are damaged.
 fn read(path: &Path, next: u64) -> (Vec<Vec<u8>>, Vec<Hole>) {
-    let len = fs::metadata(path).unwrap().len();
-    let segment = Segment {
-        first: 0,
-        next,
-        path: Arc::from(path),
-        len,
-    };
+    let segment = segment(path, next);
+    let len = segment.len;
     let mut cursor = Cursor::open(segment, 0, 0).unwrap();
     let (mut values, mut damages) = (Vec::new(), Vec::new());
     let mut end = 0;
@@ -205,15 +210,8 @@ fn beginning_anew_leaves_one_file_and_the_position() {
 #[test]
 fn a_reader_takes_no_more_bytes_at_once_than_it_was_asked_for() {
     let (_folder, path) = file(&[b"a", b"b", b"c", b"d"]);
-    let len = fs::metadata(&path).unwrap().len();
-    let segment = Segment {
-        first: 0,
-        next: 4,
-        path: Arc::from(&*path),
-        len,
-    };
     let size = record(b"x").len() as u64;
-    let mut cursor = Cursor::open(segment, 0, 0).unwrap();
+    let mut cursor = Cursor::open(segment(&path, 4), 0, 0).unwrap();
     cursor.read(1, u64::MAX).unwrap();
     // Wherever it stands in the file.
     let counts = [size, size + 1].map(|bytes| cursor.read(9, bytes).unwrap().len());
