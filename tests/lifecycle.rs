@@ -120,6 +120,14 @@ async fn the_first_error_stops_the_rest_and_the_rest_is_cancelled() {
     let fails = fails
         .try_map(|n| if *n == 500 { Err("no") } else { Ok(*n) })
         .or_stop();
+    // The element before the error is still being worked on when it comes: whatever the two
+    // threads do, something is left to cancel.
+    let goes_on = goes_on.map_async(1, |n| async move {
+        if n >= 499 {
+            std::future::pending::<()>().await;
+        }
+        n
+    });
     let mut running = fails.ignore().and(goes_on.ignore()).run().unwrap();
     let error = running.join().await.unwrap_err();
     assert!(error.to_string().contains("try_map"), "{error}");
