@@ -60,7 +60,8 @@
 //! and why. Methods of [`flow::Flow`] change only where a name was wrong.
 //!
 //! # Features
-//! None is on by default. `gzip`: compressed input of [`source::lines`]. `signals`: the first
+//! None is on by default. `gzip`: compressed input of [`source::lines`]. `metrics`: what runs
+//! tell, for exporters. `signals`: the first
 //! interrupt drains, the second aborts. `tower`: any `tower` service as a stage, and a pipeline as a
 //! service. `testkit`: probes, simulated time, fault injection, conformance. `full`: all of them.
 //!
@@ -87,6 +88,9 @@ pub mod ledger;
 #[cfg(all(test, forebay_loom))]
 mod loom_models;
 pub mod mark;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod observe;
 pub mod operator;
 pub mod outcome;
 pub mod position;

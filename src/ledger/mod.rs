@@ -20,6 +20,6 @@ pub use latency::Latency;
 #[cfg(feature = "testkit")]
 pub(crate) use stage::Progress;
 pub(crate) use stage::StageLedger;
-pub use stage::{Settlement, StageCounts, StageKey};
+pub use stage::{DestinationKey, Settlement, StageCounts, StageKey};
 pub use time_split::TimeSplit;
 pub(crate) use time_split::{Spent, TimeLedger};

@@ -16,6 +16,9 @@ pub(crate) const UNCLASSIFIED: usize = Class::COUNT;
 /// Which settlements of a stage: class index (8 for unclassified), kind and reason.
 pub type StageKey = (usize, Kind, Reason);
 
+/// What a sink wrote to: a topic, a table; and how it ended.
+pub type DestinationKey = (Arc<str>, Kind);
+
 /// Settlements of one key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settlement {
@@ -43,6 +46,7 @@ pub(crate) struct StageLedger {
     /// Deliveries by class, the one outcome that is frequent when all is well.
     delivered: [AtomicU64; Class::COUNT + 1],
     settled: Mutex<BTreeMap<StageKey, u64>>,
+    destinations: Mutex<BTreeMap<DestinationKey, u64>>,
     latency: LatencyLedger,
     /// Where a stage is run by two islands: how to measure what it holds.
     probe: OnceLock<Probe>,
@@ -177,6 +181,17 @@ impl StageLedger {
         self.tell_watcher();
     }
 
+    /// Counts elements by what they were written to. They are settled besides.
+    pub(crate) fn written(&self, destination: &Arc<str>, kind: Kind, count: u64) {
+        let mut destinations = match self.destinations.lock() {
+            Ok(destinations) => destinations,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        *destinations
+            .entry((Arc::clone(destination), kind))
+            .or_default() += count;
+    }
+
     /// Elements measured to be inside.
     pub(crate) fn held(&self) -> u64 {
         match self.probe.get() {
@@ -235,6 +250,10 @@ impl StageLedger {
             held_peak: read(&self.held_peak),
             alerts: read(&self.alerts),
             settled,
+            destinations: match self.destinations.lock() {
+                Ok(destinations) => destinations.clone(),
+                Err(poisoned) => poisoned.into_inner().clone(),
+            },
             latency: self.latency.read(),
         }
     }
@@ -262,6 +281,8 @@ pub struct StageCounts {
     pub alerts: u64,
     /// Elements that ended here, by class, kind and reason.
     pub settled: BTreeMap<StageKey, u64>,
+    /// Of those, the ones that ended at a sink which tells its destinations apart, as one of topics does.
+    pub destinations: BTreeMap<DestinationKey, u64>,
     /// How long elements that were delivered here took from their source, by class.
     pub latency: Latency,
 }
@@ -316,6 +337,9 @@ impl StageCounts {
         self.alerts = self.alerts.max(other.alerts);
         for (key, count) in &other.settled {
             *self.settled.entry(*key).or_default() += count;
+        }
+        for (key, count) in &other.destinations {
+            *self.destinations.entry(key.clone()).or_default() += count;
         }
         self.latency.add(&other.latency);
     }

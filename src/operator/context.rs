@@ -14,7 +14,7 @@ use crate::chunk::{Chunk, Columns, Meta};
 use crate::class::Class;
 use crate::error::{Stop, panic_message};
 use crate::ledger::StageLedger;
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::{Kind, Outcome, Reason};
 use crate::position::Tracker;
 use crate::receipt::Run;
 use crate::time::{self, Time};
@@ -196,6 +196,13 @@ impl<'a, 'b> Context<'a, 'b> {
     pub fn settle(&mut self, meta: Meta, outcome: Outcome) {
         let now = self.now();
         self.stage.settle(meta, outcome, now);
+    }
+
+    /// Counts elements by what a sink wrote them to, such as a topic, for
+    /// [`StageCounts::destinations`](crate::ledger::StageCounts::destinations). They are settled besides.
+    /// It takes a lock: count a batch in one call.
+    pub fn written(&self, destination: &Arc<str>, kind: Kind, count: u64) {
+        self.ledger().written(destination, kind, count);
     }
 
     /// Counts elements that came to a source of this stage's own and ended before they could be

@@ -277,6 +277,29 @@ async fn row_b7_lag_is_told_by_partition() {
         assert_eq!((told.end, told.committed), (Some(100), Some(10)));
         assert_eq!((told.elements(), told.in_flight), (Some(90), lag.in_flight));
     }
+    #[cfg(feature = "metrics")]
+    {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            forebay::observe::Metrics::of("orders").tell(&snapshot);
+        });
+        let page = recorder.handle().render();
+        let source = &snapshot.sources[0].name;
+        for (name, value) in [
+            ("elements", 90),
+            ("end", 100),
+            ("committed", 10),
+            ("processed", 10),
+        ] {
+            for partition in 0..2 {
+                let line = format!(
+                    "forebay_lag_{name}{{pipeline=\"orders\",source=\"{source}\",\
+                     sequence=\"{topic}-{partition}\"}} {value}"
+                );
+                assert!(page.contains(&line), "{line}\n{page}");
+            }
+        }
+    }
     let printed = snapshot.to_string();
     let line = format!("{topic}-1: end 100, processed 10, committed 10, ");
     assert!(printed.contains(&line), "{printed}");

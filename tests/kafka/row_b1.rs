@@ -101,3 +101,55 @@ async fn row_b1_what_it_writes_is_compressed_and_numbered_and_what_fails_is_kept
         assert!(!batch.contains("baseSequence: -1"), "{batch}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_b1_metrics_by_topic() {
+    let topics = [topic("metrics-a", 1).await, topic("metrics-b", 1).await];
+    let dead = format!("{}.dlq", topics[1]);
+    create_topics(&bootstrap(), &[(&dead, 1)]).await;
+    let to = topics.clone();
+    let mut running = run(source::iter(0..300)
+        .map(move |number: usize| {
+            // Of the second topic ten are for a partition that there is not.
+            let record = ProducerRecord::to(to[usize::from(number >= 100)].as_str()).value("v");
+            record.partition(if number < 290 { 0 } else { 9 })
+        })
+        .to_kafka(ProducerSettings::reliable(connection())));
+    running.join().await.unwrap();
+    let snapshot = running.snapshot();
+    snapshot.check().unwrap();
+    let counts = &snapshot.stage("to_kafka").unwrap().counts;
+    let told: Vec<(&str, Kind, u64)> = counts
+        .destinations
+        .iter()
+        .map(|((topic, kind), count)| (&**topic, *kind, *count))
+        .collect();
+    let [first, second] = [topics[0].as_str(), topics[1].as_str()];
+    assert_eq!(
+        told,
+        [
+            (first, Kind::Delivered, 100),
+            (second, Kind::Delivered, 190),
+            (second, Kind::DeadLettered, 10),
+        ]
+    );
+    #[cfg(feature = "metrics")]
+    {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            forebay::observe::Metrics::of("orders").tell(&snapshot);
+        });
+        let page = recorder.handle().render();
+        for (topic, outcome, count) in [
+            (first, "delivered", 100),
+            (second, "delivered", 190),
+            (second, "dead_lettered", 10),
+        ] {
+            let line = format!(
+                "forebay_destination_elements_total{{pipeline=\"orders\",stage=\"to_kafka\",\
+                 destination=\"{topic}\",outcome=\"{outcome}\"}} {count}"
+            );
+            assert!(page.contains(&line), "{line}\n{page}");
+        }
+    }
+}

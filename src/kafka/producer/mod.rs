@@ -1,5 +1,6 @@
 //! Writing topics.
 
+mod destinations;
 mod publisher;
 mod record;
 mod reports;
@@ -25,6 +26,22 @@ use crate::topology::NodeSpec;
 
 impl Flow<ProducerRecord> {
     /// Writes records to their topics.
+    ///
+    /// A record is delivered once its report says so; one that could not be written goes to the topic for
+    /// such records if the settings name one, and has failed if that cannot be either. What became of them
+    /// is counted by topic as well:
+    /// [`StageCounts::destinations`](crate::ledger::StageCounts::destinations). At most so many records and
+    /// bytes are on their way as the settings allow: then the flow waits.
+    ///
+    /// # Errors
+    /// The run is refused for settings that cannot be. It stops, with the error of
+    /// [`Error`](crate::kafka::Error) that says what to do, if the client is not let in, may not write a
+    /// topic, or was replaced by another of its name; and with any error a record ended with, where its
+    /// failure stops the run.
+    ///
+    /// # Cancel safety
+    /// A run that ends before its time has its records settled as cancelled: whether those that were on
+    /// their way were written is not known then.
     pub fn to_kafka(self, settings: ProducerSettings) -> Pipeline<()> {
         let refusal = settings.checked().err();
         let spec = NodeSpec::new("to_kafka").holds(settings.items).threads();

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 
+use super::destinations::Destinations;
 use super::poll_on_thread;
 use super::record::ProducerRecord;
 use super::settings::ProducerSettings;
@@ -82,6 +83,8 @@ impl Hears for Reports {
 struct Slot {
     meta: Option<Meta>,
     bytes: u64,
+    /// The number of its topic.
+    topic: u32,
     /// It could not be written, and is on its way to where such records go.
     failed: bool,
 }
@@ -92,6 +95,7 @@ pub struct KafkaSink {
     sender: Option<Sender<Reports>>,
     slots: Vec<Slot>,
     free: Vec<usize>,
+    destinations: Destinations,
     /// By slot, what is written elsewhere if it cannot be written. Empty if there is no such place: the
     /// client has its own copy.
     kept: Vec<Option<ProducerRecord>>,
@@ -119,6 +123,7 @@ impl KafkaSink {
             sender: None,
             slots: Vec::new(),
             free: Vec::new(),
+            destinations: Destinations::default(),
             kept: Vec::new(),
             waiting: VecDeque::new(),
             bytes: 0,
@@ -172,6 +177,7 @@ impl KafkaSink {
             }
         }
         self.reports = ended;
+        self.destinations.tell(cx);
         if let Some(error) = error {
             return Err(self.explained(error));
         }
@@ -202,6 +208,7 @@ impl KafkaSink {
             if let Some(kept) = self.kept.get_mut(slot) {
                 *kept = None;
             }
+            self.destinations.count(own.topic, outcome.kind());
             cx.settle(meta, outcome);
             self.free.push(slot);
         }
@@ -278,11 +285,14 @@ impl KafkaSink {
     }
 
     /// Makes a slot for an element.
-    fn take(&mut self, meta: Meta, bytes: u64) -> usize {
+    fn take(&mut self, meta: Meta, record: &ProducerRecord) -> usize {
+        let bytes = record.len() as u64;
+        self.largest = self.largest.max(bytes).max(1);
         self.bytes += bytes;
         let slot = Slot {
             meta: Some(meta),
             bytes,
+            topic: self.destinations.number(&record.topic),
             failed: false,
         };
         match self.free.pop() {
@@ -347,9 +357,7 @@ impl Sink<ProducerRecord> for KafkaSink {
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
         self.largest -= self.largest / 64;
         for Element { value, meta } in chunk.drain() {
-            let weight = value.len() as u64;
-            self.largest = self.largest.max(weight).max(1);
-            let slot = self.take(meta, weight);
+            let slot = self.take(meta, &value);
             if !self.waiting.is_empty() {
                 self.waiting.push_back((slot, value));
                 continue;
@@ -385,6 +393,7 @@ impl Sink<ProducerRecord> for KafkaSink {
         for slot in 0..self.slots.len() {
             self.settle(cx, slot, outcome);
         }
+        self.destinations.tell(cx);
         self.waiting.clear();
         self.stop();
     }

@@ -1,0 +1,237 @@
+//! Snapshots as metrics.
+
+use std::time::Duration;
+
+use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
+
+use crate::class::Class;
+use crate::ledger::StageCounts;
+use crate::outcome::Kind;
+use crate::position::Lag;
+use crate::runtime::{Snapshot, SourceReport};
+
+const COUNTED: &[(&str, &str)] = &[
+    (
+        "forebay_stage_elements_entered_total",
+        "elements that came in",
+    ),
+    ("forebay_stage_elements_left_total", "elements handed on"),
+    (
+        "forebay_stage_elements_settled_total",
+        "elements that ended there",
+    ),
+    (
+        "forebay_stage_alerts_total",
+        "emergencies, and dead letters somebody should look at",
+    ),
+    (
+        "forebay_destination_elements_total",
+        "what a sink wrote, by destination",
+    ),
+    (
+        "forebay_source_elements_total",
+        "what became of a source's elements",
+    ),
+];
+
+const MEASURED: &[(&str, Unit, &str)] = &[
+    (
+        "forebay_stage_elements_held",
+        Unit::Count,
+        "elements inside",
+    ),
+    ("forebay_stage_bytes_held", Unit::Bytes, "bytes inside"),
+    (
+        "forebay_source_unsettled",
+        Unit::Count,
+        "elements of a source that are inside",
+    ),
+    (
+        "forebay_lag_elements",
+        Unit::Count,
+        "elements behind the end",
+    ),
+    (
+        "forebay_lag_end",
+        Unit::Count,
+        "the position behind the last element",
+    ),
+    (
+        "forebay_lag_committed",
+        Unit::Count,
+        "the position that is committed",
+    ),
+    (
+        "forebay_lag_processed",
+        Unit::Count,
+        "the first position that is not settled",
+    ),
+    (
+        "forebay_lag_queued",
+        Unit::Count,
+        "elements taken in and not handed over",
+    ),
+    (
+        "forebay_lag_in_flight",
+        Unit::Count,
+        "elements handed over and not settled",
+    ),
+    (
+        "forebay_lag_oldest_seconds",
+        Unit::Seconds,
+        "how long the oldest of them has been inside",
+    ),
+];
+
+/// Gives the snapshots of a run to the [`metrics`](::metrics) facade.
+///
+/// Whoever installed a recorder there (an exporter to Prometheus, for example) has these, all labelled with
+/// the `pipeline`'s name:
+///
+/// | name | kind | labels | what it is |
+/// | --- | --- | --- | --- |
+/// | `forebay_stage_elements_entered_total` | counter | `stage` | elements that came in |
+/// | `forebay_stage_elements_left_total` | counter | `stage` | elements handed on |
+/// | `forebay_stage_elements_settled_total` | counter | `stage`, `class`, `outcome`, `reason` | elements that ended there |
+/// | `forebay_stage_elements_held` | gauge | `stage` | elements inside now |
+/// | `forebay_stage_bytes_held` | gauge | `stage` | their bytes, of a stage that weighs them |
+/// | `forebay_stage_alerts_total` | counter | `stage` | emergencies, and dead letters somebody should look at |
+/// | `forebay_destination_elements_total` | counter | `stage`, `destination`, `outcome` | what a sink wrote, by topic |
+/// | `forebay_source_elements_total` | counter | `source`, `outcome` | what became of a source's elements |
+/// | `forebay_source_unsettled` | gauge | `source` | its elements that are inside |
+/// | `forebay_lag_elements` | gauge | `source`, `sequence` | elements behind the end: of a Kafka source, `sequence` is topic and partition |
+/// | `forebay_lag_end`, `_committed`, `_processed` | gauge | `source`, `sequence` | the positions: the end, what is committed, what is settled |
+/// | `forebay_lag_queued`, `_in_flight` | gauge | `source`, `sequence` | elements taken in, and handed over |
+/// | `forebay_lag_oldest_seconds` | gauge | `source`, `sequence` | how long the oldest that is handed over has been inside; 0: none is |
+///
+/// A position or lag that is not known is left out. A partition that went to somebody else keeps the lag it
+/// had last, but no elements of it are told as inside: exporters can forget what nobody updates.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+///
+/// use forebay::observe::Metrics;
+/// use forebay::source;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let metrics = Metrics::of("orders");
+/// let mut running = source::iter(0..100_u64).ignore().named("archive").run()?;
+/// let mut ticks = tokio::time::interval(Duration::from_secs(5));
+/// loop {
+///     tokio::select! {
+///         biased;
+///         ended = running.join() => break ended?,
+///         _ = ticks.tick() => metrics.tell(&running.snapshot()),
+///     }
+/// }
+/// metrics.tell(&running.snapshot());
+/// # Ok(()) }) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pipeline: Label,
+}
+
+impl Metrics {
+    /// Metrics labelled with that name of a pipeline.
+    #[must_use]
+    pub fn of(pipeline: impl Into<String>) -> Metrics {
+        Metrics {
+            pipeline: Label::new("pipeline", pipeline.into()),
+        }
+    }
+
+    /// Gives a snapshot to the recorder that is installed. Counters are set to what the run counted, so
+    /// that it matters not how often this is called.
+    pub fn tell(&self, snapshot: &Snapshot) {
+        for stage in &snapshot.stages {
+            self.tell_stage(&stage.name, &stage.counts);
+        }
+        for source in &snapshot.sources {
+            self.tell_source(source);
+        }
+    }
+
+    /// Tells the installed recorder what each of the metrics is: once, after it was installed.
+    pub fn describe() {
+        for (name, what) in COUNTED {
+            describe_counter!(*name, Unit::Count, *what);
+        }
+        for (name, unit, what) in MEASURED {
+            describe_gauge!(*name, *unit, *what);
+        }
+    }
+
+    fn labels<const N: usize>(&self, more: [(&'static str, &str); N]) -> Vec<Label> {
+        let more = more.map(|(name, value)| Label::new(name, value.to_owned()));
+        std::iter::once(self.pipeline.clone()).chain(more).collect()
+    }
+
+    fn tell_stage(&self, stage: &str, counts: &StageCounts) {
+        let labels = || self.labels([("stage", stage)]);
+        counter!("forebay_stage_elements_entered_total", labels()).absolute(counts.entered);
+        counter!("forebay_stage_elements_left_total", labels()).absolute(counts.left);
+        gauge!("forebay_stage_elements_held", labels()).set(counts.held as f64);
+        gauge!("forebay_stage_bytes_held", labels()).set(counts.held_bytes as f64);
+        if counts.alerts > 0 {
+            counter!("forebay_stage_alerts_total", labels()).absolute(counts.alerts);
+        }
+        for settlement in counts.settlements() {
+            let labels = self.labels([
+                ("stage", stage),
+                (
+                    "class",
+                    settlement.class.map_or("unclassified", Class::name),
+                ),
+                ("outcome", settlement.outcome.kind().name()),
+                ("reason", settlement.outcome.reason().name()),
+            ]);
+            counter!("forebay_stage_elements_settled_total", labels).absolute(settlement.count);
+        }
+        for ((destination, kind), count) in &counts.destinations {
+            let labels = self.labels([
+                ("stage", stage),
+                ("destination", destination),
+                ("outcome", kind.name()),
+            ]);
+            counter!("forebay_destination_elements_total", labels).absolute(*count);
+        }
+    }
+
+    fn tell_source(&self, source: &SourceReport) {
+        if source.tracked {
+            for kind in Kind::ALL {
+                let labels = self.labels([("source", &source.name), ("outcome", kind.name())]);
+                let count = source.counts.outcome(kind);
+                counter!("forebay_source_elements_total", labels).absolute(count);
+            }
+            let labels = self.labels([("source", &source.name)]);
+            gauge!("forebay_source_unsettled", labels).set(source.counts.unsettled() as f64);
+        }
+        for lag in &source.lag {
+            self.tell_lag(&source.name, lag);
+        }
+    }
+
+    fn tell_lag(&self, source: &str, lag: &Lag) {
+        let labels = || self.labels([("source", source), ("sequence", &lag.of)]);
+        if let Some(elements) = lag.elements() {
+            gauge!("forebay_lag_elements", labels()).set(elements as f64);
+        }
+        if let Some(end) = lag.end {
+            gauge!("forebay_lag_end", labels()).set(end as f64);
+        }
+        if let Some(committed) = lag.committed {
+            gauge!("forebay_lag_committed", labels()).set(committed as f64);
+        }
+        if let Some(processed) = lag.processed {
+            gauge!("forebay_lag_processed", labels()).set(processed as f64);
+        }
+        gauge!("forebay_lag_queued", labels()).set(lag.queued as f64);
+        gauge!("forebay_lag_in_flight", labels()).set(lag.in_flight as f64);
+        let oldest = lag.oldest_age.unwrap_or(Duration::ZERO);
+        gauge!("forebay_lag_oldest_seconds", labels()).set(oldest.as_secs_f64());
+    }
+}
