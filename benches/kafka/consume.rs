@@ -9,9 +9,10 @@ use forebay::kafka::{self, Connection, ConsumerSettings};
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::measure::{Clock, Cost};
-use crate::setup::{FULL, Setup};
+use crate::setup::{FULL, PARTITIONS, Setup};
 
 /// The loop that `poll` is made for, tuned, without commits.
 pub(crate) fn polled(setup: &Setup) -> Cost {
@@ -35,7 +36,13 @@ pub(crate) fn polled(setup: &Setup) -> Cost {
 pub(crate) fn batch_queue(setup: &Setup) -> Cost {
     let group = Setup::fresh("batch");
     let consumer: BaseConsumer = setup.consumer_config(&group).create().unwrap();
-    consumer.subscribe(&[FULL]).unwrap();
+    // Without a group: nobody serves its events here.
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        all.add_partition_offset(FULL, partition, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&all).unwrap();
     let (mut seen, mut bytes, mut clock) = (0, 0, None);
     let mut messages = [ptr::null_mut(); 1000];
     // SAFETY: the queue and its messages are used while the consumer lives, and destroyed before it.

@@ -12,7 +12,7 @@ pub(crate) const PARTITIONS: i32 = 6;
 /// Bytes of a value. The key is a number.
 pub(crate) const VALUE: usize = 100;
 /// What a producer holds at most, records and KiB.
-pub(crate) const HELD: (usize, u64) = (100_000, 64 << 10);
+pub(crate) const HELD: (usize, u64) = (20_000, 64 << 10);
 
 /// A broker with one topic that is full.
 pub(crate) struct Setup {

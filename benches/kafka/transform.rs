@@ -22,6 +22,9 @@ use crate::setup::{FULL, HELD, PARTITIONS, Setup};
 /// How long a window is: of a transaction, and between two commits.
 const WINDOW: Duration = Duration::from_millis(100);
 
+/// How many records a transaction has at most.
+const IN_WINDOW: usize = 100_000;
+
 /// What is done to each value.
 fn change(value: &[u8]) -> Vec<u8> {
     let mut value = value.to_vec();
@@ -143,10 +146,11 @@ pub(crate) fn forebay(setup: &Setup, guarantee: Guarantee) -> Cost {
         let reads = ConsumerSettings::new(cluster(), &*group)
             .topics([FULL])
             .commit_every(WINDOW);
-        let writes = ProducerSettings::new(cluster()).in_flight(HELD.0, HELD.1 << 10);
         let exactly_once = guarantee == Guarantee::ExactlyOnce;
+        let held = if exactly_once { IN_WINDOW } else { HELD.0 };
+        let writes = ProducerSettings::new(cluster()).in_flight(held, HELD.1 << 10);
         let reads = if exactly_once {
-            reads.in_transactions(WINDOW, HELD.0)
+            reads.in_transactions(WINDOW, IN_WINDOW)
         } else {
             reads
         };
@@ -154,14 +158,12 @@ pub(crate) fn forebay(setup: &Setup, guarantee: Guarantee) -> Cost {
         let started = Arc::new(std::sync::OnceLock::new());
         let start = Arc::clone(&started);
         let change = changed(&out);
-        let flow = flow.window(2 * HELD.0).map(move |record| {
+        let flow = flow.window(2 * IN_WINDOW).map(move |record| {
             start.get_or_init(Clock::now);
             change(record)
         });
         let pipeline = if exactly_once {
-            flow.to_kafka_in_transactions(
-                TransactionSettings::new(writes, &*group).held(2 * HELD.0),
-            )
+            flow.to_kafka_in_transactions(TransactionSettings::new(writes, &*group).held(2 * held))
         } else {
             flow.to_kafka(writes)
         };

@@ -10,7 +10,7 @@ use super::meta::{Meta, join_origins, join_traces};
 use super::origin::{Originals, TraceContext};
 use super::origins::Origins;
 use crate::class::Class;
-use crate::receipt::{Receipt, Run};
+use crate::receipt::{Receipt, Run, Standing};
 use crate::time::Time;
 
 /// The metas of consecutive elements, by column. An absent column costs nothing.
@@ -279,6 +279,24 @@ impl Columns {
             origin,
             trace: copy(&self.trace),
         }
+    }
+
+    /// Whether the predicate holds for all the elements stand for, and each of them is tracked.
+    pub(crate) fn every(&self, mut holds: impl FnMut(Standing) -> bool) -> bool {
+        !self.receipt.is_absent() && self.receipt.runs().all(|run| run.every(&mut holds))
+    }
+
+    /// Takes what is needed to settle the elements, and leaves nothing.
+    pub(crate) fn take_receipts(&mut self) -> Columns {
+        let taken = Columns {
+            len: self.len,
+            receipt: mem::take(&mut self.receipt),
+            class: mem::take(&mut self.class),
+            since: mem::take(&mut self.since),
+            ..Columns::default()
+        };
+        self.clear();
+        taken
     }
 
     pub(crate) fn receipts(&mut self) -> &mut Column<Run> {

@@ -30,6 +30,8 @@ mod origins;
 mod queue;
 mod scatter;
 
+use crate::receipt::Standing;
+
 pub(crate) use columns::Columns;
 pub use meta::{Element, Meta};
 pub use origin::{Origin, Originals, Record, TraceContext};
@@ -109,6 +111,40 @@ impl<T> Chunk<T> {
             value,
             meta: columns.pop().unwrap_or_default(),
         })
+    }
+
+    /// Takes all values out, and what is to be told of them apart, in the same order: receipts, classes and
+    /// times. For sinks that settle many together, later: [`settle_chunk`](crate::operator::Context::settle_chunk).
+    pub fn split(&mut self) -> (impl Iterator<Item = T> + '_, Chunk<()>) {
+        let columns = self.columns.take_receipts();
+        let rest = Chunk {
+            values: vec![(); columns.len()],
+            columns,
+        };
+        (self.values.drain(..), rest)
+    }
+
+    /// Whether settling each of its elements counts: all are tracked, and no source they stand for went
+    /// back since. False without elements.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.columns.every(|standing| standing.live)
+    }
+
+    /// Whose elements they are: one entry for each source, generation and epoch; none for those that are
+    /// not tracked.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        let mut found: Vec<Standing> = Vec::new();
+        self.columns.receipt.runs().for_each(|run| {
+            run.every(|standing| {
+                if !found.contains(&standing) {
+                    found.push(standing);
+                }
+                true
+            });
+        });
+        found
     }
 
     /// The weight of all elements in bytes, where they were weighed.

@@ -312,6 +312,14 @@ impl Run {
         self.classify(|_| class);
     }
 
+    /// Whether the predicate holds for all they stand for, and they are tracked.
+    pub(crate) fn every(&self, mut holds: impl FnMut(Standing) -> bool) -> bool {
+        match &self.0 {
+            Repr::One(receipt) => receipt.every(holds),
+            _ => self.standing().is_some_and(&mut holds),
+        }
+    }
+
     pub(crate) fn standing(&self) -> Option<Standing> {
         match &self.0 {
             Repr::None(_) => None,

@@ -198,7 +198,7 @@ impl Receipt {
     }
 
     /// Whether the predicate holds for all it stands for, and it stands for something.
-    fn every(&self, mut holds: impl FnMut(Standing) -> bool) -> bool {
+    pub(super) fn every(&self, mut holds: impl FnMut(Standing) -> bool) -> bool {
         if let Repr::Node(node) = &self.0 {
             let Node::Group(runs) = &**node else {
                 return false;

@@ -43,9 +43,9 @@ impl Destinations {
         number
     }
 
-    pub(super) fn count(&mut self, number: u32, kind: Kind) {
+    pub(super) fn count(&mut self, number: u32, kind: Kind, count: u64) {
         if let Some(topic) = self.topics.get_mut(number as usize) {
-            topic.fresh[kind as usize] += 1;
+            topic.fresh[kind as usize] += count;
         }
     }
 

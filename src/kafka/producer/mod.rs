@@ -1,6 +1,7 @@
 //! Writing topics.
 
 mod destinations;
+mod in_flight;
 mod publisher;
 mod record;
 mod reports;

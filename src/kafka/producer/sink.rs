@@ -11,11 +11,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 
-use super::destinations::Destinations;
+use super::in_flight::InFlight;
 use super::poll_on_thread;
 use super::record::ProducerRecord;
 use super::settings::ProducerSettings;
-use crate::chunk::{Chunk, Element, Meta};
+use crate::chunk::Chunk;
 use crate::error::Stop;
 use crate::kafka::dead_letters::Provenance;
 use crate::kafka::error::Error;
@@ -36,7 +36,7 @@ pub(super) struct Reports {
 #[derive(Default)]
 struct Done {
     /// Slots, each with the error it ended with.
-    slots: Vec<Report>,
+    reports: Vec<Report>,
     /// An error of the client itself.
     error: Option<Error>,
 }
@@ -61,17 +61,17 @@ impl ClientContext for Reports {
 impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         let failure = Failure::of(result);
-        self.reports(&mut std::iter::once((slot, failure)));
+        self.reports(&mut std::iter::once((number, failure)));
     }
 }
 
 impl Hears for Reports {
     fn reports(&self, reports: &mut dyn Iterator<Item = Report>) {
         let mut done = lock(&self.done);
-        let first = done.slots.is_empty();
-        done.slots.extend(reports);
+        let first = done.reports.is_empty();
+        done.reports.extend(reports);
         drop(done);
         if first {
             self.waker.wake();
@@ -79,29 +79,13 @@ impl Hears for Reports {
     }
 }
 
-/// A record on its way.
-struct Slot {
-    meta: Option<Meta>,
-    bytes: u64,
-    /// The number of its topic.
-    topic: u32,
-    /// It could not be written, and is on its way to where such records go.
-    failed: bool,
-}
-
 /// Writes records to their topics.
 pub struct KafkaSink {
     settings: ProducerSettings,
     sender: Option<Sender<Reports>>,
-    slots: Vec<Slot>,
-    free: Vec<usize>,
-    destinations: Destinations,
-    /// By slot, what is written elsewhere if it cannot be written. Empty if there is no such place: the
-    /// client has its own copy.
-    kept: Vec<Option<ProducerRecord>>,
+    in_flight: InFlight,
     /// The client had no room after all.
     waiting: VecDeque<(usize, ProducerRecord)>,
-    bytes: u64,
     /// What the largest record of late weighs; 0 before the first.
     largest: u64,
     /// Reports taken from the thread; kept for its allocation.
@@ -111,7 +95,7 @@ pub struct KafkaSink {
 impl std::fmt::Debug for KafkaSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaSink")
-            .field("in_flight", &self.in_flight())
+            .field("in_flight", &self.in_flight.held().items)
             .finish_non_exhaustive()
     }
 }
@@ -121,19 +105,11 @@ impl KafkaSink {
         KafkaSink {
             settings,
             sender: None,
-            slots: Vec::new(),
-            free: Vec::new(),
-            destinations: Destinations::default(),
-            kept: Vec::new(),
+            in_flight: InFlight::default(),
             waiting: VecDeque::new(),
-            bytes: 0,
             largest: 0,
             reports: Vec::new(),
         }
-    }
-
-    fn in_flight(&self) -> usize {
-        self.slots.len() - self.free.len()
     }
 
     fn start(&mut self) -> Result<&Reports, Error> {
@@ -167,78 +143,65 @@ impl KafkaSink {
         reports.waker.register(cx.waker());
         let error = {
             let mut done = lock(&reports.done);
-            std::mem::swap(&mut done.slots, &mut ended);
+            std::mem::swap(&mut done.reports, &mut ended);
             done.error.take()
         };
-        for (slot, failure) in ended.drain(..) {
+        for (number, failure) in ended.drain(..) {
             match failure {
-                None => self.delivered(cx, slot),
-                Some(failure) => self.failed(cx, slot, &failure)?,
+                None => self.delivered(cx, number),
+                Some(failure) => self.failed(cx, number, &failure)?,
             }
         }
         self.reports = ended;
-        self.destinations.tell(cx);
+        self.in_flight.part_late(cx);
+        self.in_flight.destinations.tell(cx);
         if let Some(error) = error {
             return Err(self.explained(error));
         }
-        while let Some((slot, record)) = self.waiting.pop_front() {
-            if let Some(record) = self.send(cx, slot, record)? {
-                self.waiting.push_front((slot, record));
+        while let Some((number, record)) = self.waiting.pop_front() {
+            if let Some(record) = self.send(cx, number, record)? {
+                self.waiting.push_front((number, record));
                 break;
             }
         }
         Ok(())
     }
 
-    fn delivered(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
-        let outcome = if self.slots[slot].failed {
+    fn delivered(&mut self, cx: &mut Context<'_, '_>, number: usize) {
+        let outcome = if self.in_flight.is_redirected(number) {
             Outcome::DeadLettered(Reason::Error)
         } else {
             Outcome::Delivered
         };
-        self.settle(cx, slot, outcome);
-    }
-
-    fn settle(&mut self, cx: &mut Context<'_, '_>, slot: usize, outcome: Outcome) {
-        let Some(own) = self.slots.get_mut(slot) else {
-            return;
-        };
-        if let Some(meta) = own.meta.take() {
-            self.bytes -= own.bytes;
-            if let Some(kept) = self.kept.get_mut(slot) {
-                *kept = None;
-            }
-            self.destinations.count(own.topic, outcome.kind());
-            cx.settle(meta, outcome);
-            self.free.push(slot);
-        }
+        self.in_flight.report(cx, number, outcome);
     }
 
     /// It could not be written: it goes where such records go, once.
     fn failed(
         &mut self,
         cx: &mut Context<'_, '_>,
-        slot: usize,
+        number: usize,
         failure: &Failure,
     ) -> Result<(), Error> {
         let Failure { error, topic } = failure;
         // Whoever may not write, or is no longer the one that writes, need not try the next, nor elsewhere.
         if let Some(told) = Error::asynchronous(error, &error.to_string()) {
-            self.settle(cx, slot, Outcome::Failed(Reason::Error));
+            self.in_flight
+                .report(cx, number, Outcome::Failed(Reason::Error));
             return Err(self.explained(told).concerning(|| topic.clone()));
         }
-        let kept = self.kept.get_mut(slot).and_then(Option::take);
-        if let (Some(suffix), Some(record)) = (&self.settings.dead_letters, kept)
-            && !self.slots[slot].failed
+        let suffix = self.settings.dead_letters.as_deref();
+        if let Some(suffix) = suffix
+            && let Some(record) = self.in_flight.redirect(number)
         {
-            self.slots[slot].failed = true;
             let record = dead_letter(record, suffix, error);
-            if let Some(record) = self.send(cx, slot, record)? {
-                self.waiting.push_back((slot, record));
+            if let Some(record) = self.send(cx, number, record)? {
+                self.waiting.push_back((number, record));
             }
             return Ok(());
         }
-        self.settle(cx, slot, Outcome::Failed(Reason::Error));
+        self.in_flight
+            .report(cx, number, Outcome::Failed(Reason::Error));
         Ok(())
     }
 
@@ -254,14 +217,15 @@ impl KafkaSink {
     fn send(
         &mut self,
         cx: &mut Context<'_, '_>,
-        slot: usize,
+        number: usize,
         record: ProducerRecord,
     ) -> Result<Option<ProducerRecord>, Error> {
         let Some(sender) = &mut self.sender else {
-            self.settle(cx, slot, Outcome::Failed(Reason::Error));
+            self.in_flight
+                .report(cx, number, Outcome::Failed(Reason::Error));
             return Ok(None);
         };
-        let sent = sender.send(record.outgoing(), slot);
+        let sent = sender.send(record.outgoing(), number);
         if let Err(error) = &sent
             && error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
         {
@@ -269,40 +233,14 @@ impl KafkaSink {
         }
         let topic = sent.is_err().then(|| record.topic.to_string());
         if self.settings.dead_letters.is_some() {
-            if self.kept.len() <= slot {
-                self.kept.resize_with(slot + 1, || None);
-            }
-            self.kept[slot] = Some(record);
+            self.in_flight.keep(number, record);
         }
         match sent {
             Ok(()) => Ok(None),
             Err(error) => {
                 let topic = topic.unwrap_or_default();
-                self.failed(cx, slot, &Failure { error, topic })?;
+                self.failed(cx, number, &Failure { error, topic })?;
                 Ok(None)
-            }
-        }
-    }
-
-    /// Makes a slot for an element.
-    fn take(&mut self, meta: Meta, record: &ProducerRecord) -> usize {
-        let bytes = record.len() as u64;
-        self.largest = self.largest.max(bytes).max(1);
-        self.bytes += bytes;
-        let slot = Slot {
-            meta: Some(meta),
-            bytes,
-            topic: self.destinations.number(&record.topic),
-            failed: false,
-        };
-        match self.free.pop() {
-            Some(index) => {
-                self.slots[index] = slot;
-                index
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() - 1
             }
         }
     }
@@ -343,8 +281,9 @@ impl Sink<ProducerRecord> for KafkaSink {
 
     fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
         self.serve_reports(cx).map_err(Stop::error)?;
-        let items = self.settings.items.saturating_sub(self.in_flight());
-        let bytes = self.settings.bytes.saturating_sub(self.bytes);
+        let held = self.in_flight.held();
+        let items = self.settings.items.saturating_sub(held.items);
+        let bytes = self.settings.bytes.saturating_sub(held.bytes);
         if items == 0 || bytes == 0 || !self.waiting.is_empty() {
             return Poll::Pending;
         }
@@ -355,16 +294,24 @@ impl Sink<ProducerRecord> for KafkaSink {
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
+        if chunk.is_empty() {
+            return;
+        }
         self.largest -= self.largest / 64;
-        for Element { value, meta } in chunk.drain() {
-            let slot = self.take(meta, &value);
+        let (values, metas) = chunk.split();
+        let keeps = self.settings.dead_letters.is_some();
+        let first = self.in_flight.begin(metas, keeps);
+        for (place, value) in values.enumerate() {
+            let number = first + place;
+            self.largest = self.largest.max(value.len() as u64).max(1);
+            self.in_flight.add(number, &value);
             if !self.waiting.is_empty() {
-                self.waiting.push_back((slot, value));
+                self.waiting.push_back((number, value));
                 continue;
             }
-            match self.send(cx, slot, value) {
+            match self.send(cx, number, value) {
                 Ok(None) => {}
-                Ok(Some(record)) => self.waiting.push_back((slot, record)),
+                Ok(Some(record)) => self.waiting.push_back((number, record)),
                 // It is told at the next call.
                 Err(error) => {
                     if let Ok(reports) = self.start() {
@@ -381,7 +328,7 @@ impl Sink<ProducerRecord> for KafkaSink {
             return Poll::Ready(Ok(()));
         }
         self.serve_reports(cx).map_err(Stop::error)?;
-        if self.in_flight() > 0 {
+        if self.in_flight.held().items > 0 {
             return Poll::Pending;
         }
         self.stop();
@@ -390,19 +337,13 @@ impl Sink<ProducerRecord> for KafkaSink {
 
     fn abandon(&mut self, cx: &mut Context<'_, '_>, _stop: Option<&Stop>) {
         let outcome = cx.leftover();
-        for slot in 0..self.slots.len() {
-            self.settle(cx, slot, outcome);
-        }
-        self.destinations.tell(cx);
+        self.in_flight.abandon(cx, outcome);
         self.waiting.clear();
         self.stop();
     }
 
     fn held(&self) -> Held {
-        Held {
-            items: self.in_flight(),
-            bytes: self.bytes,
-        }
+        self.in_flight.held()
     }
 }
 

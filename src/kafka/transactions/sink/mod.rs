@@ -13,7 +13,7 @@ use std::task::Poll;
 
 use super::lane::{Lane, Order, Reply, Sent};
 use super::settings::TransactionSettings;
-use crate::chunk::{Chunk, Meta};
+use crate::chunk::Chunk;
 use crate::error::Stop;
 use crate::kafka::error::Error;
 use crate::kafka::producer::ProducerRecord;
@@ -39,7 +39,7 @@ pub struct TransactionalSink {
     /// The lane of the open window.
     current: usize,
     /// The receipts of the open window.
-    open: Vec<Meta>,
+    open: Chunk<()>,
     /// Its records that are not handed to the client yet, and the bytes of all that are in the sink.
     pending: VecDeque<ProducerRecord>,
     /// Its transaction holds records.
@@ -77,7 +77,7 @@ impl TransactionalSink {
             waker: Arc::new(AtomicWaker::new()),
             lanes: Vec::new(),
             current: 0,
-            open: Vec::new(),
+            open: Chunk::default(),
             pending: VecDeque::new(),
             dirty: false,
             closing: None,
@@ -146,9 +146,8 @@ impl TransactionalSink {
                     for (source, at, next) in closing.places {
                         self.committed.insert((source, at), next);
                     }
-                    for meta in closing.receipts {
-                        cx.settle(meta, Outcome::Delivered);
-                    }
+                    let mut receipts = closing.receipts;
+                    cx.settle_chunk(&mut receipts, Outcome::Delivered);
                     // Only now may a source go back, behind what was committed.
                     drop(closing.commit);
                 }
@@ -218,13 +217,12 @@ impl TransactionalSink {
     /// the time before and is refused.
     fn abort(&mut self, cx: &mut Context<'_, '_>) -> Result<(), Stop> {
         let closing = self.closing.take();
-        let (receipts, commit) = match closing {
+        let (mut receipts, commit) = match closing {
             Some(closing) => (closing.receipts, Some(closing.commit)),
-            None => (Vec::new(), None),
+            None => (Chunk::default(), None),
         };
-        for meta in receipts.into_iter().chain(self.open.drain(..)) {
-            cx.settle(meta, Outcome::Cancelled(Reason::Rewound));
-        }
+        receipts.append(&mut self.open);
+        cx.settle_chunk(&mut receipts, Outcome::Cancelled(Reason::Rewound));
         self.pending.clear();
         self.poisoned = false;
         self.awaited.clone_from(&self.known);
@@ -256,13 +254,18 @@ impl Sink<ProducerRecord> for TransactionalSink {
     }
 
     fn accept(&mut self, cx: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
-        let elements: Vec<_> = chunk.drain().collect();
-        for element in elements {
-            if self.admits(&element.meta) {
-                self.pending.push_back(element.value);
-                self.open.push(element.meta);
-            } else {
-                cx.settle(element.meta, Outcome::Cancelled(Reason::Rewound));
+        let (records, mut metas) = chunk.split();
+        if self.admits_all(&metas) {
+            self.pending.extend(records);
+            self.open.append(&mut metas);
+        } else {
+            for (record, element) in records.zip(metas.drain()) {
+                if self.admits(&element.meta) {
+                    self.pending.push_back(record);
+                    self.open.push(element);
+                } else {
+                    cx.settle(element.meta, Outcome::Cancelled(Reason::Rewound));
+                }
             }
         }
         // What it comes to is told at the next call.
@@ -283,11 +286,8 @@ impl Sink<ProducerRecord> for TransactionalSink {
                 }
                 self.known.insert(*source);
                 let expected = self.awaited.remove(source);
-                let holds = |meta: &Meta| {
-                    let standings = meta.receipt.standings();
-                    standings.iter().any(|at| at.source == *source)
-                };
-                if !expected && self.open.iter().any(holds) {
+                let standings = self.open.standings();
+                if !expected && standings.iter().any(|at| at.source == *source) {
                     return Poll::Ready(self.abort(cx));
                 }
                 Poll::Ready(Ok(()))
@@ -310,10 +310,9 @@ impl Sink<ProducerRecord> for TransactionalSink {
     fn abandon(&mut self, cx: &mut Context<'_, '_>, _: Option<&Stop>) {
         let outcome = cx.leftover();
         let closing = self.closing.take();
-        let receipts = closing.map(|closing| closing.receipts).unwrap_or_default();
-        for meta in receipts.into_iter().chain(self.open.drain(..)) {
-            cx.settle(meta, outcome);
-        }
+        let mut receipts = closing.map(|closing| closing.receipts).unwrap_or_default();
+        receipts.append(&mut self.open);
+        cx.settle_chunk(&mut receipts, outcome);
         self.pending.clear();
         self.lanes.clear();
     }

@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use super::TransactionalSink;
-use crate::chunk::Meta;
+use crate::chunk::{Chunk, Meta};
 use crate::error::Stop;
 use crate::kafka::consumer::Positions;
 use crate::kafka::record::TopicPartition;
@@ -29,12 +29,19 @@ pub(super) struct Closing {
     pub(super) lane: usize,
     /// While it lives the sources do not go back.
     pub(super) commit: Commit,
-    pub(super) receipts: Vec<Meta>,
+    pub(super) receipts: Chunk<()>,
     pub(super) places: Vec<Place>,
     pub(super) flushed: bool,
 }
 
 impl TransactionalSink {
+    /// Whether all of them belong into the open window.
+    pub(super) fn admits_all(&mut self, metas: &Chunk<()>) -> bool {
+        let standings = metas.standings();
+        self.known.extend(standings.iter().map(|at| at.source));
+        metas.is_live() && !standings.iter().any(|at| self.awaited.contains(&at.source))
+    }
+
     /// Whether an element belongs into the open window.
     pub(super) fn admits(&mut self, meta: &Meta) -> bool {
         let standings = meta.receipt.standings();
@@ -76,7 +83,7 @@ impl TransactionalSink {
             Window::Lost => return Poll::Ready(self.abort(cx)),
         };
         // A partition that was lost before the barrier is not covered by it: what it gave is dead.
-        let live = |_: &Commit| self.open.iter().all(|meta| meta.receipt.is_live());
+        let live = |_: &Commit| self.open.is_empty() || self.open.is_live();
         let Some(commit) = barrier.begin().filter(live) else {
             return Poll::Ready(self.abort(cx));
         };
