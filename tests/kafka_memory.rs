@@ -88,7 +88,9 @@ async fn what_is_fetched_ahead_of_a_flow_that_stands_still_is_bounded() {
     grown_kib(brokers, "first", 4 * KIB * KIB).await;
     let little = grown_kib(brokers, "little", 4 * KIB * KIB).await;
     let much = grown_kib(brokers, "much", 512 * KIB * KIB).await;
-    eprintln!("prefetch of 4 MiB: {little} KiB more; of 512 MiB: {much} KiB more, of {RECORDS} KiB");
+    eprintln!(
+        "prefetch of 4 MiB: {little} KiB more; of 512 MiB: {much} KiB more, of {RECORDS} KiB"
+    );
     // The prefetch, what one fetch may be beyond it, and the hand-over.
     assert!(little < 16 * KIB, "{little} KiB");
     // The measure sees what is not bounded.

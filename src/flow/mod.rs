@@ -22,14 +22,17 @@
 //! ```
 
 mod asynchronous;
+mod attributes;
 mod boundaries;
 mod consumers;
 mod control_flow;
 mod dead_letters;
+mod divert;
 mod fallible;
 mod fan_in;
 mod fan_out;
 mod feedback;
+mod group_by;
 mod grouping;
 mod nested;
 mod pipeline;

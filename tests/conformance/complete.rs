@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Methods that make flows and need no row, and why.
 const NO_OPERATOR: &[(&str, &str)] = &[
@@ -28,14 +28,26 @@ const NO_OPERATOR: &[(&str, &str)] = &[
     ("barrier_every", "a setting of the source before it"),
 ];
 
-fn files(folder: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut paths: Vec<_> = fs::read_dir(folder)
-        .unwrap()
+/// All files of Rust in a folder, and in those within it.
+fn paths(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap().path())
+        .flat_map(|path| {
+            if path.is_dir() {
+                paths(&path)
+            } else {
+                vec![path]
+            }
+        })
         .filter(|path| path.extension().is_some_and(|end| end == "rs"))
         .collect();
     paths.sort();
+    paths
+}
+
+fn files(folder: &str) -> Vec<String> {
+    let paths = paths(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     assert!(!paths.is_empty());
     paths
         .iter()

@@ -35,8 +35,7 @@ impl Flow<ProducerRecord> {
     /// bytes are on their way as the settings allow: then the flow waits.
     ///
     /// # Errors
-    /// The run is refused for settings that cannot be. It stops, with the error of
-    /// [`Error`](crate::kafka::Error) that says what to do, if the client is not let in, may not write a
+    /// The run is refused for settings that cannot be. It stops, with the [`Error`] that says what to do, if the client is not let in, may not write a
     /// topic, or was replaced by another of its name; and with any error a record ended with, where its
     /// failure stops the run.
     ///

@@ -39,7 +39,7 @@ impl ReadFrom {
         }
     }
 
-    /// There; if there is no such position the run stops with [`Error::NoOffset`].
+    /// There; if there is no such position the run stops with [`Error::NoOffset`](crate::kafka::Error::NoOffset).
     #[must_use]
     pub fn or_stop(self) -> Start {
         Start {
