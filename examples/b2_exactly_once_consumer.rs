@@ -3,7 +3,7 @@
 //! For each record there is one transaction of the database: its idempotency key is looked up, its payment
 //! is booked, the key is marked as processed (when, and from which topic, partition and offset), commit.
 //! Positions are committed to Kafka afterwards, many at once. Whoever dies in between reads records again,
-//! knows them by their keys, and skips them. What fails because the database is busy is put aside in a
+//! knows them by their keys, and skips them. What the database refuses is put aside in a
 //! retry topic with a count, and becomes a dead letter with an alert after the last time.
 //!
 //! `cargo run -p forebay-pipelines --features sql --example b2_exactly_once_consumer -- localhost:9092 payments /tmp/payments.db`
@@ -165,7 +165,12 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     });
     let reads = ConsumerSettings::exactly_once(Connection::to(brokers), "payments").topics([topic]);
     let mut running = consume(reads, &retries, &store)?;
-    tokio::signal::ctrl_c().await?;
+    tokio::select! {
+        biased;
+        // By itself it ends with an error alone, which says what to do.
+        ended = running.join() => return Ok(ended?),
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
     running.drain(Duration::from_secs(30)).await?;
     eprintln!("{}", running.snapshot());
     Ok(())

@@ -114,7 +114,7 @@ impl<T> Chunk<T> {
     }
 
     /// Takes all values out, and what is to be told of them apart, in the same order: receipts, classes and
-    /// times. For sinks that settle many together, later: [`settle_chunk`](crate::operator::Context::settle_chunk).
+    /// times. Deadlines, weights, origins and traces are dropped. For sinks that settle many together, later: [`settle_chunk`](crate::operator::Context::settle_chunk).
     pub fn split(&mut self) -> (impl Iterator<Item = T> + '_, Chunk<()>) {
         let columns = self.columns.take_receipts();
         let rest = Chunk {

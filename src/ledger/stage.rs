@@ -16,7 +16,7 @@ pub(crate) const UNCLASSIFIED: usize = Class::COUNT;
 /// Which settlements of a stage: class index (8 for unclassified), kind and reason.
 pub type StageKey = (usize, Kind, Reason);
 
-/// What a sink wrote to: a topic, a table; and how it ended.
+/// What elements were meant for, such as a topic, and how they ended.
 pub type DestinationKey = (Arc<str>, Kind);
 
 /// Settlements of one key.
@@ -181,8 +181,8 @@ impl StageLedger {
         self.tell_watcher();
     }
 
-    /// Counts elements by what they were written to. They are settled besides.
-    pub(crate) fn written(&self, destination: &Arc<str>, kind: Kind, count: u64) {
+    /// Counts elements by what they were meant for. They are settled besides.
+    pub(crate) fn count_destination(&self, destination: &Arc<str>, kind: Kind, count: u64) {
         let mut destinations = match self.destinations.lock() {
             Ok(destinations) => destinations,
             Err(poisoned) => poisoned.into_inner(),
@@ -281,7 +281,8 @@ pub struct StageCounts {
     pub alerts: u64,
     /// Elements that ended here, by class, kind and reason.
     pub settled: BTreeMap<StageKey, u64>,
-    /// Of those, the ones that ended at a sink which tells its destinations apart, as one of topics does.
+    /// What became of elements by what they were meant for, of a sink that tells it: `to_kafka` does, by topic.
+    /// A record that went to the dead letters instead counts as dead-lettered where it was meant for.
     pub destinations: BTreeMap<DestinationKey, u64>,
     /// How long elements that were delivered here took from their source, by class.
     pub latency: Latency,

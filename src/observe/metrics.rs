@@ -1,14 +1,16 @@
 //! Snapshots as metrics.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Key, Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use crate::class::Class;
 use crate::ledger::StageCounts;
 use crate::outcome::Kind;
 use crate::position::Lag;
 use crate::runtime::{Snapshot, SourceReport};
+use crate::sync::{Mutex, lock};
 
 const COUNTED: &[(&str, &str)] = &[
     (
@@ -26,7 +28,7 @@ const COUNTED: &[(&str, &str)] = &[
     ),
     (
         "forebay_destination_elements_total",
-        "what a sink wrote, by destination",
+        "what became of elements, by what they were meant for",
     ),
     (
         "forebay_source_elements_total",
@@ -36,11 +38,11 @@ const COUNTED: &[(&str, &str)] = &[
 
 const MEASURED: &[(&str, Unit, &str)] = &[
     (
-        "forebay_stage_elements_held",
+        "forebay_stage_held_elements",
         Unit::Count,
         "elements inside",
     ),
-    ("forebay_stage_bytes_held", Unit::Bytes, "bytes inside"),
+    ("forebay_stage_held_bytes", Unit::Bytes, "bytes inside"),
     (
         "forebay_source_unsettled",
         Unit::Count,
@@ -93,10 +95,10 @@ const MEASURED: &[(&str, Unit, &str)] = &[
 /// | `forebay_stage_elements_entered_total` | counter | `stage` | elements that came in |
 /// | `forebay_stage_elements_left_total` | counter | `stage` | elements handed on |
 /// | `forebay_stage_elements_settled_total` | counter | `stage`, `class`, `outcome`, `reason` | elements that ended there |
-/// | `forebay_stage_elements_held` | gauge | `stage` | elements inside now |
-/// | `forebay_stage_bytes_held` | gauge | `stage` | their bytes, of a stage that weighs them |
-/// | `forebay_stage_alerts_total` | counter | `stage` | emergencies, and dead letters somebody should look at |
-/// | `forebay_destination_elements_total` | counter | `stage`, `destination`, `outcome` | what a sink wrote, by topic |
+/// | `forebay_stage_held_elements` | gauge | `stage` | elements inside now |
+/// | `forebay_stage_held_bytes` | gauge | `stage` | their bytes, of a stage that weighs them |
+/// | `forebay_stage_alerts_total` | counter | `stage` | emergencies, and dead letters somebody should look at; stages that share an admission tell the same |
+/// | `forebay_destination_elements_total` | counter | `stage`, `destination`, `outcome` | what became of elements by what they were meant for: of `to_kafka`, the topic |
 /// | `forebay_source_elements_total` | counter | `source`, `outcome` | what became of a source's elements |
 /// | `forebay_source_unsettled` | gauge | `source` | its elements that are inside |
 /// | `forebay_lag_elements` | gauge | `source`, `sequence` | elements behind the end: of a Kafka source, `sequence` is topic and partition |
@@ -104,8 +106,11 @@ const MEASURED: &[(&str, Unit, &str)] = &[
 /// | `forebay_lag_queued`, `_in_flight` | gauge | `source`, `sequence` | elements taken in, and handed over |
 /// | `forebay_lag_oldest_seconds` | gauge | `source`, `sequence` | how long the oldest that is handed over has been inside; 0: none is |
 ///
-/// A position or lag that is not known is left out. A partition that went to somebody else keeps the lag it
-/// had last, but no elements of it are told as inside: exporters can forget what nobody updates.
+/// A position or lag that is not known is left out. Of a partition that went to somebody else nothing is told any
+/// more but that its lag and what is inside of it are 0 here: sums over the members of a group stay right.
+///
+/// One of these is for one run: it tells a recorder by how much the run's counters grew. The next run of the same
+/// name has one of its own, and the recorder's counters go on from where they are.
 ///
 /// # Example
 /// ```
@@ -129,9 +134,18 @@ const MEASURED: &[(&str, Unit, &str)] = &[
 /// metrics.tell(&running.snapshot());
 /// # Ok(()) }) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Metrics {
     pipeline: Label,
+    told: Mutex<Told>,
+}
+
+/// What was told last.
+#[derive(Default, Debug)]
+struct Told {
+    counts: BTreeMap<Key, u64>,
+    /// Source and sequence.
+    lags: BTreeSet<(String, String)>,
 }
 
 impl Metrics {
@@ -140,18 +154,28 @@ impl Metrics {
     pub fn of(pipeline: impl Into<String>) -> Metrics {
         Metrics {
             pipeline: Label::new("pipeline", pipeline.into()),
+            told: Mutex::default(),
         }
     }
 
-    /// Gives a snapshot to the recorder that is installed. Counters are set to what the run counted, so
-    /// that it matters not how often this is called.
+    /// Gives a snapshot to the recorder that is installed. It matters not how often this is called.
     pub fn tell(&self, snapshot: &Snapshot) {
+        let mut told = lock(&self.told);
         for stage in &snapshot.stages {
-            self.tell_stage(&stage.name, &stage.counts);
+            self.tell_stage(&mut told, &stage.name, &stage.counts);
         }
+        let mut lags = BTreeSet::new();
         for source in &snapshot.sources {
-            self.tell_source(source);
+            self.tell_source(&mut told, source);
+            let of = |lag: &Lag| (source.name.clone(), lag.of.clone());
+            lags.extend(source.lag.iter().map(of));
         }
+        for (source, sequence) in told.lags.difference(&lags) {
+            let labels = || self.labels([("source", source), ("sequence", sequence)]);
+            gauge!("forebay_lag_elements", labels()).set(0.0);
+            self.tell_inside(source, sequence, [0.0; 3]);
+        }
+        told.lags = lags;
     }
 
     /// Tells the installed recorder what each of the metrics is: once, after it was installed.
@@ -169,43 +193,63 @@ impl Metrics {
         std::iter::once(self.pipeline.clone()).chain(more).collect()
     }
 
-    fn tell_stage(&self, stage: &str, counts: &StageCounts) {
-        let labels = || self.labels([("stage", stage)]);
-        counter!("forebay_stage_elements_entered_total", labels()).absolute(counts.entered);
-        counter!("forebay_stage_elements_left_total", labels()).absolute(counts.left);
-        gauge!("forebay_stage_elements_held", labels()).set(counts.held as f64);
-        gauge!("forebay_stage_bytes_held", labels()).set(counts.held_bytes as f64);
-        if counts.alerts > 0 {
-            counter!("forebay_stage_alerts_total", labels()).absolute(counts.alerts);
+    /// By how much it grew.
+    fn count<const N: usize>(
+        &self,
+        told: &mut Told,
+        name: &'static str,
+        labels: [(&'static str, &str); N],
+        count: u64,
+    ) {
+        let labels = self.labels(labels);
+        let last = told
+            .counts
+            .entry(Key::from_parts(name, labels.clone()))
+            .or_default();
+        let grown = count.saturating_sub(*last);
+        *last = count;
+        counter!(name, labels).increment(grown);
+    }
+
+    fn tell_stage(&self, told: &mut Told, stage: &str, counts: &StageCounts) {
+        for (name, count) in [
+            ("forebay_stage_elements_entered_total", counts.entered),
+            ("forebay_stage_elements_left_total", counts.left),
+            ("forebay_stage_alerts_total", counts.alerts),
+        ] {
+            self.count(told, name, [("stage", stage)], count);
         }
+        let labels = || self.labels([("stage", stage)]);
+        gauge!("forebay_stage_held_elements", labels()).set(counts.held as f64);
+        gauge!("forebay_stage_held_bytes", labels()).set(counts.held_bytes as f64);
         for settlement in counts.settlements() {
-            let labels = self.labels([
+            let class = settlement.class.map_or("unclassified", Class::name);
+            let labels = [
                 ("stage", stage),
-                (
-                    "class",
-                    settlement.class.map_or("unclassified", Class::name),
-                ),
+                ("class", class),
                 ("outcome", settlement.outcome.kind().name()),
                 ("reason", settlement.outcome.reason().name()),
-            ]);
-            counter!("forebay_stage_elements_settled_total", labels).absolute(settlement.count);
+            ];
+            let name = "forebay_stage_elements_settled_total";
+            self.count(told, name, labels, settlement.count);
         }
         for ((destination, kind), count) in &counts.destinations {
-            let labels = self.labels([
+            let labels = [
                 ("stage", stage),
                 ("destination", destination),
                 ("outcome", kind.name()),
-            ]);
-            counter!("forebay_destination_elements_total", labels).absolute(*count);
+            ];
+            let name = "forebay_destination_elements_total";
+            self.count(told, name, labels, *count);
         }
     }
 
-    fn tell_source(&self, source: &SourceReport) {
+    fn tell_source(&self, told: &mut Told, source: &SourceReport) {
         if source.tracked {
             for kind in Kind::ALL {
-                let labels = self.labels([("source", &source.name), ("outcome", kind.name())]);
+                let labels = [("source", source.name.as_str()), ("outcome", kind.name())];
                 let count = source.counts.outcome(kind);
-                counter!("forebay_source_elements_total", labels).absolute(count);
+                self.count(told, "forebay_source_elements_total", labels, count);
             }
             let labels = self.labels([("source", &source.name)]);
             gauge!("forebay_source_unsettled", labels).set(source.counts.unsettled() as f64);
@@ -229,9 +273,17 @@ impl Metrics {
         if let Some(processed) = lag.processed {
             gauge!("forebay_lag_processed", labels()).set(processed as f64);
         }
-        gauge!("forebay_lag_queued", labels()).set(lag.queued as f64);
-        gauge!("forebay_lag_in_flight", labels()).set(lag.in_flight as f64);
-        let oldest = lag.oldest_age.unwrap_or(Duration::ZERO);
-        gauge!("forebay_lag_oldest_seconds", labels()).set(oldest.as_secs_f64());
+        let oldest = lag.oldest_age.unwrap_or(Duration::ZERO).as_secs_f64();
+        let inside = [lag.queued as f64, lag.in_flight as f64, oldest];
+        self.tell_inside(source, &lag.of, inside);
+    }
+
+    /// Queued, in flight, and the age of the oldest.
+    fn tell_inside(&self, source: &str, sequence: &str, inside: [f64; 3]) {
+        let labels = || self.labels([("source", source), ("sequence", sequence)]);
+        let [queued, in_flight, oldest] = inside;
+        gauge!("forebay_lag_queued", labels()).set(queued);
+        gauge!("forebay_lag_in_flight", labels()).set(in_flight);
+        gauge!("forebay_lag_oldest_seconds", labels()).set(oldest);
     }
 }

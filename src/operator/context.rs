@@ -198,11 +198,12 @@ impl<'a, 'b> Context<'a, 'b> {
         self.stage.settle(meta, outcome, now);
     }
 
-    /// Counts elements by what a sink wrote them to, such as a topic, for
+    /// Counts how elements ended that were meant for one of a sink's destinations, such as a topic:
     /// [`StageCounts::destinations`](crate::ledger::StageCounts::destinations). They are settled besides.
-    /// It takes a lock: count a batch in one call.
-    pub fn written(&self, destination: &Arc<str>, kind: Kind, count: u64) {
-        self.ledger().written(destination, kind, count);
+    /// It takes a lock: count a batch in one call. Each destination is remembered for as long as the run
+    /// lasts.
+    pub fn count_destination(&self, destination: &Arc<str>, kind: Kind, count: u64) {
+        self.ledger().count_destination(destination, kind, count);
     }
 
     /// Counts elements that came to a source of this stage's own and ended before they could be

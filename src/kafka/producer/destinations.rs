@@ -13,12 +13,15 @@ pub(super) struct Destinations {
     topics: Vec<Topic>,
     /// The one that was asked for last.
     last: u32,
+    /// Those with something to tell.
+    fresh: Vec<u32>,
 }
 
 struct Topic {
     name: Arc<str>,
     /// Since it was told last, by kind.
-    fresh: [u64; Kind::COUNT],
+    counts: [u64; Kind::COUNT],
+    is_fresh: bool,
 }
 
 impl Destinations {
@@ -38,23 +41,31 @@ impl Destinations {
         self.numbers.insert(Arc::clone(name), number);
         self.topics.push(Topic {
             name: Arc::clone(name),
-            fresh: [0; Kind::COUNT],
+            counts: [0; Kind::COUNT],
+            is_fresh: false,
         });
         number
     }
 
     pub(super) fn count(&mut self, number: u32, kind: Kind, count: u64) {
         if let Some(topic) = self.topics.get_mut(number as usize) {
-            topic.fresh[kind as usize] += count;
+            topic.counts[kind as usize] += count;
+            if !std::mem::replace(&mut topic.is_fresh, true) {
+                self.fresh.push(number);
+            }
         }
     }
 
     /// Tells what was counted since the last time.
     pub(super) fn tell(&mut self, cx: &Context<'_, '_>) {
-        for topic in &mut self.topics {
-            for (kind, fresh) in Kind::ALL.iter().zip(&mut topic.fresh) {
-                if *fresh > 0 {
-                    cx.written(&topic.name, *kind, std::mem::take(fresh));
+        for number in self.fresh.drain(..) {
+            let Some(topic) = self.topics.get_mut(number as usize) else {
+                continue;
+            };
+            topic.is_fresh = false;
+            for (kind, count) in Kind::ALL.iter().zip(&mut topic.counts) {
+                if *count > 0 {
+                    cx.count_destination(&topic.name, *kind, std::mem::take(count));
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::kafka::throttle;
 /// | [`linger`](ProducerSettings::linger) | 0 to 15 min | 5 ms |
 /// | [`batch`](ProducerSettings::batch) | 1 byte to 2 GiB | 1,000,000 bytes |
 /// | [`compression`](ProducerSettings::compression) | | none |
-/// | [`in_flight`](ProducerSettings::in_flight) | 1 to 10,000,000 records, 1 KiB to 2 GiB | 20,000, 64 MiB |
+/// | [`in_flight`](ProducerSettings::in_flight) | 1 to 5,000,000 records, 1 KiB to 1 GiB | 20,000, 64 MiB |
 /// | [`delivery_timeout`](ProducerSettings::delivery_timeout) | 1 ms to 1 day | 2 min |
 #[derive(Clone, PartialEq, Debug)]
 pub struct ProducerSettings {
@@ -27,7 +27,7 @@ pub struct ProducerSettings {
     linger: Duration,
     batch_bytes: u64,
     compression: Compression,
-    pub(super) items: usize,
+    pub(in crate::kafka) items: usize,
     pub(super) bytes: u64,
     pub(in crate::kafka) delivery_timeout: Duration,
     /// What its topics' failed records go to: the topic's name with this behind it.

@@ -35,7 +35,7 @@ pub(super) struct Reports {
 
 #[derive(Default)]
 struct Done {
-    /// Slots, each with the error it ended with.
+    /// Numbers of records, each with the error it ended with.
     reports: Vec<Report>,
     /// An error of the client itself.
     error: Option<Error>,
@@ -146,15 +146,23 @@ impl KafkaSink {
             std::mem::swap(&mut done.reports, &mut ended);
             done.error.take()
         };
+        // What ends the run is told once all that is known of the others was.
+        let mut fatal = None;
         for (number, failure) in ended.drain(..) {
             match failure {
                 None => self.delivered(cx, number),
-                Some(failure) => self.failed(cx, number, &failure)?,
+                Some(failure) => {
+                    if let Err(error) = self.failed(cx, number, &failure) {
+                        fatal.get_or_insert(error);
+                    }
+                }
             }
         }
         self.reports = ended;
         self.in_flight.part_late(cx);
-        self.in_flight.destinations.tell(cx);
+        if let Some(error) = fatal {
+            return Err(error);
+        }
         if let Some(error) = error {
             return Err(self.explained(error));
         }
@@ -164,6 +172,7 @@ impl KafkaSink {
                 break;
             }
         }
+        self.in_flight.destinations.tell(cx);
         Ok(())
     }
 
@@ -337,6 +346,20 @@ impl Sink<ProducerRecord> for KafkaSink {
 
     fn abandon(&mut self, cx: &mut Context<'_, '_>, _stop: Option<&Stop>) {
         let outcome = cx.leftover();
+        let reports = self.sender.as_ref().map(|sender| {
+            let reports = Producer::context(&**sender.producer());
+            std::mem::take(&mut lock(&reports.done).reports)
+        });
+        // Those that were written before it ended.
+        for (number, failure) in reports.unwrap_or_default() {
+            match failure {
+                None => self.delivered(cx, number),
+                Some(_) => {
+                    let failed = Outcome::Failed(Reason::Error);
+                    self.in_flight.report(cx, number, failed);
+                }
+            }
+        }
         self.in_flight.abandon(cx, outcome);
         self.waiting.clear();
         self.stop();

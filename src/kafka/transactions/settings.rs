@@ -9,6 +9,8 @@ use crate::kafka::producer::ProducerSettings;
 use crate::kafka::properties::Properties;
 use crate::kafka::throttle::Throttle;
 
+/// The most records that a sink may hold.
+const MOST_HELD: usize = 5_000_000;
 /// After how long a connection that is not used is closed. When the coordinator of a group is gone from the
 /// cluster, librdkafka 2.12 waits for it without end and looks for another only when the state of any
 /// connection changes (its issues 5456 and 5511): so one has to, now and then.
@@ -51,7 +53,7 @@ impl TransactionSettings {
         self
     }
 
-    /// How many records a window and the one before it may hold, by default 100,000.
+    /// How many records a window and the one before it may hold, 1 to 5,000,000, by default 100,000.
     #[must_use]
     pub fn held(mut self, records: usize) -> Self {
         self.held = records.max(1);
@@ -66,6 +68,9 @@ impl TransactionSettings {
         let mut all = self.producer.properties()?;
         all.put("transactional.id", &self.id);
         all.put("transaction.timeout.ms", self.timeout.as_millis());
+        // What a window and the one before it hold is below what a client holds.
+        let items = self.producer.items.max(self.held);
+        all.put("queue.buffering.max.messages", items.saturating_mul(2));
         // A record that is given up aborts its transaction: no later than that ends.
         let tried = self.producer.delivery_timeout.min(self.timeout);
         all.put("delivery.timeout.ms", tried.as_millis());
@@ -85,6 +90,13 @@ impl TransactionSettings {
                 field: "transactional.id".to_owned(),
                 value: "empty".to_owned(),
                 why: "name this instance of the pipeline".to_owned(),
+            });
+        }
+        if self.held > MOST_HELD {
+            return Err(Error::Invalid {
+                field: "held".to_owned(),
+                value: self.held.to_string(),
+                why: "at most 5,000,000 records".to_owned(),
             });
         }
         self.producer.checked()?;
@@ -108,6 +120,15 @@ mod tests {
             settings.properties().unwrap().get(IDLE).unwrap().to_owned()
         };
         assert_eq!(told(producer.clone()), "10000");
+        // The clients hold more than the sink does.
+        let settings = TransactionSettings::new(producer.clone(), "one").held(150_000);
+        let properties = settings.properties().unwrap();
+        assert_eq!(
+            properties.get("queue.buffering.max.messages"),
+            Some("300000")
+        );
+        let error = settings.held(5_000_001).checked("a").unwrap_err();
+        assert!(error.to_string().contains("held"), "{error}");
         assert_eq!(told(producer.set(IDLE, 0)), "0");
     }
 }
