@@ -1,11 +1,12 @@
-//! What a consumer keeps in memory while its flow takes nothing: a process of its own, since it is the
-//! process that is measured.
+//! What a consumer keeps in memory while its flow takes nothing: in processes of their own, since it is the
+//! process that is measured, and one that has given memory back may have it still.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 #[path = "infra/kafka/broker.rs"]
 mod broker;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -71,8 +72,34 @@ async fn grown_kib(brokers: &str, group: &str, prefetch: u64) -> u64 {
     most - before
 }
 
+const CHILD: &str = "FOREBAY_MEMORY_CONSUMER";
+const TEST: &str = "what_is_fetched_ahead_of_a_flow_that_stands_still_is_bounded";
+
+/// How much a process of its own grows that reads with that prefetch.
+fn grown_in_child_kib(brokers: &str, group: &str, prefetch: u64) -> u64 {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", TEST, "--nocapture"])
+        .env(CHILD, format!("{brokers} {group} {prefetch}"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}\n{errors}");
+    let grown = text
+        .lines()
+        .find_map(|line| line.split("grown_kib=").nth(1));
+    let grown = grown.unwrap_or_else(|| panic!("no figure in:\n{text}"));
+    grown.trim().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_fetched_ahead_of_a_flow_that_stands_still_is_bounded() {
+    if let Ok(asked) = std::env::var(CHILD) {
+        let words: Vec<&str> = asked.split(' ').collect();
+        let grown = grown_kib(words[0], words[1], words[2].parse().unwrap()).await;
+        println!("\ngrown_kib={grown}");
+        return;
+    }
     let broker = tokio::task::spawn_blocking(Broker::start).await.unwrap();
     let brokers = broker.bootstrap.as_str();
     create_topics(brokers, &[("large", 1)]).await;
@@ -84,15 +111,11 @@ async fn what_is_fetched_ahead_of_a_flow_that_stands_still_is_bounded() {
         .join()
         .await
         .unwrap();
-    // The client's own buffers are there from now on.
-    grown_kib(brokers, "first", 4 * KIB * KIB).await;
-    let little = grown_kib(brokers, "little", 4 * KIB * KIB).await;
-    let much = grown_kib(brokers, "much", 512 * KIB * KIB).await;
-    eprintln!(
-        "prefetch of 4 MiB: {little} KiB more; of 512 MiB: {much} KiB more, of {RECORDS} KiB"
-    );
-    // The prefetch, what one fetch may be beyond it, and the hand-over.
-    assert!(little < 16 * KIB, "{little} KiB");
+    let little = grown_in_child_kib(brokers, "little", 4 * KIB * KIB);
+    let much = grown_in_child_kib(brokers, "much", 512 * KIB * KIB);
+    println!("prefetch of 4 MiB: {little} KiB more; of 512 MiB: {much} KiB more, of {RECORDS} KiB");
+    // The client itself, the prefetch, what one fetch may be beyond it, and the hand-over.
+    assert!(little < 20 * KIB, "{little} KiB");
     // The measure sees what is not bounded.
-    assert!(much > 32 * KIB, "{much} KiB");
+    assert!(much > 40 * KIB, "{much} KiB");
 }

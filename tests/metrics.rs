@@ -141,3 +141,23 @@ async fn nothing_is_told_to_be_inside_of_what_others_have_now() {
     assert_eq!(inside("orders-0"), [0.0; 4]);
     assert_eq!(inside("orders-1"), [30.0, 7.0, 3.0, 2.0]);
 }
+
+#[tokio::test]
+async fn what_was_told_is_not_told_again() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = Metrics::of("shop");
+    let mut running = source::iter(0..10_u64).ignore().run().unwrap();
+    running.join().await.unwrap();
+    let mut snapshot = running.snapshot();
+    let series = r#"forebay_stage_elements_entered_total{pipeline="shop",stage="ignore"}"#;
+    // An older snapshot comes after a newer one.
+    for (entered, in_all) in [(100, 100.0), (90, 100.0), (110, 110.0)] {
+        let stage = snapshot
+            .stages
+            .iter_mut()
+            .find(|stage| stage.name == "ignore");
+        stage.unwrap().counts.entered = entered;
+        told(&recorder, &metrics, &snapshot);
+        assert_eq!(value(&recorder, series), in_all);
+    }
+}

@@ -4,6 +4,14 @@
 
 use forebay::kafka::{FEWEST, MOST, PartitionPlan};
 
+#[path = "../examples/b5_partition_planner.rs"]
+mod b5_partition_planner;
+
+#[test]
+fn row_b5_the_example() {
+    b5_partition_planner::main().unwrap();
+}
+
 #[test]
 fn row_b5_the_planner_by_its_table() {
     assert_eq!((FEWEST, MOST), (3, 100));

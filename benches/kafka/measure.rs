@@ -81,7 +81,7 @@ pub(crate) fn table(what: &str, rounds: &[Rounds]) {
     for one in rounds {
         let (wall, cpu) = (one.median(|cost| cost.wall), one.median(|cost| cost.cpu));
         println!(
-            "| {} | {:.0} ({:.0} to {:.0}) | {:.0} ({:.0} to {:.0}) | {:.2} | {:.2} |",
+            "| {} | {:.0} ({:.0} to {:.0}) | {:.0} ({:.0} to {:.0}) | {:.3} | {:.3} |",
             one.name,
             wall.0,
             wall.1,

@@ -158,7 +158,8 @@ impl Metrics {
         }
     }
 
-    /// Gives a snapshot to the recorder that is installed. It matters not how often this is called.
+    /// Gives a snapshot to the recorder, which has to be installed before the first call. It matters not how
+    /// often this is called.
     pub fn tell(&self, snapshot: &Snapshot) {
         let mut told = lock(&self.told);
         for stage in &snapshot.stages {
@@ -207,7 +208,8 @@ impl Metrics {
             .entry(Key::from_parts(name, labels.clone()))
             .or_default();
         let grown = count.saturating_sub(*last);
-        *last = count;
+        // A failure that becomes a dead letter, or an older snapshot: what was told stays told.
+        *last = count.max(*last);
         counter!(name, labels).increment(grown);
     }
 

@@ -354,6 +354,8 @@ impl Sink<ProducerRecord> for KafkaSink {
         for (number, failure) in reports.unwrap_or_default() {
             match failure {
                 None => self.delivered(cx, number),
+                // It would have been tried elsewhere: that is left undone like the others.
+                Some(_) if self.in_flight.redirect(number).is_some() => {}
                 Some(_) => {
                     let failed = Outcome::Failed(Reason::Error);
                     self.in_flight.report(cx, number, failed);
@@ -373,5 +375,106 @@ impl Sink<ProducerRecord> for KafkaSink {
 impl Drop for KafkaSink {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::flow::Pipeline;
+    use crate::kafka::connection::Connection;
+    use crate::outcome::Kind;
+    use crate::source;
+    use crate::topology::NodeSpec;
+
+    /// The sink with a client that reaches nobody: what is reported is said here.
+    struct Told {
+        sink: KafkaSink,
+        /// Their numbers.
+        given: Vec<usize>,
+        /// The flow ends for another reason before the reports are looked at.
+        stops: bool,
+    }
+
+    impl Sink<ProducerRecord> for Told {
+        type Output = ();
+
+        fn poll_ready(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<Option<Demand>, Stop>> {
+            let &[refused, one, other, _] = &self.given[..] else {
+                return Poll::Ready(Ok(Some(Demand::items(4 - self.given.len()))));
+            };
+            let reports = self.sink.start().unwrap();
+            let error = KafkaError::MessageProduction(RDKafkaErrorCode::TopicAuthorizationFailed);
+            let failure = Failure {
+                error,
+                topic: "orders".to_owned(),
+            };
+            let told = [
+                (refused, Some(Box::new(failure))),
+                (one, None),
+                (other, None),
+            ];
+            lock(&reports.done).reports.extend(told);
+            if self.stops {
+                return Poll::Ready(Err(Stop::error("enough")));
+            }
+            self.sink.poll_ready(cx)
+        }
+
+        fn accept(&mut self, _: &mut Context<'_, '_>, chunk: &mut Chunk<ProducerRecord>) {
+            let (records, metas) = chunk.split();
+            let keeps = self.sink.settings.dead_letters.is_some();
+            let first = self.sink.in_flight.begin(metas, keeps);
+            for (place, record) in records.enumerate() {
+                self.sink.in_flight.add(first + place, &record);
+                self.sink.in_flight.keep(first + place, record);
+                self.given.push(first + place);
+            }
+        }
+
+        fn poll_close(&mut self, cx: &mut Context<'_, '_>) -> Poll<Result<(), Stop>> {
+            self.poll_ready(cx).map(|ready| ready.map(|_| ()))
+        }
+
+        fn abandon(&mut self, cx: &mut Context<'_, '_>, stop: Option<&Stop>) {
+            self.sink.abandon(cx, stop);
+        }
+
+        fn held(&self) -> Held {
+            self.sink.held()
+        }
+    }
+
+    /// Delivered, failed and cancelled, of four of which two were written and one was refused.
+    fn outcomes(settings: ProducerSettings, stops: bool) -> [u64; 3] {
+        let told = Told {
+            sink: KafkaSink::new(settings),
+            given: Vec::new(),
+            stops,
+        };
+        let record = |number: i32| ProducerRecord::to("orders").value(number.to_string());
+        let pipeline: Pipeline<()> = source::iter(0..4)
+            .map(record)
+            .to_stage(NodeSpec::new("told").holds(4), told);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let snapshot = runtime.block_on(async {
+            let mut running = pipeline.run().unwrap();
+            running.join().await.unwrap_err();
+            running.snapshot()
+        });
+        snapshot.check().unwrap();
+        [Kind::Delivered, Kind::Failed, Kind::Cancelled].map(|kind| snapshot.total().outcome(kind))
+    }
+
+    #[test]
+    fn what_was_written_counts_as_that_whatever_ends_the_run() {
+        let settings = || ProducerSettings::new(Connection::to("127.0.0.1:1"));
+        // The first report ends the run; those behind it count.
+        assert_eq!(outcomes(settings(), false), [2, 1, 1]);
+        // Somebody else ended it.
+        assert_eq!(outcomes(settings(), true), [2, 1, 1]);
+        // It was not tried elsewhere yet.
+        assert_eq!(outcomes(settings().dead_letters(".dlq"), true), [2, 0, 2]);
     }
 }

@@ -38,8 +38,8 @@ pub(super) struct InFlight {
     apart: BTreeMap<usize, Apart>,
     /// Batches of which something is reported, since when.
     begun: VecDeque<(usize, Time)>,
-    /// When the first of them is parted.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// When it looks after the first of them again, no later than that is parted.
+    timer: Option<(Time, Pin<Box<Sleep>>)>,
     held: Held,
     pub(super) destinations: Destinations,
 }
@@ -246,19 +246,32 @@ impl InFlight {
         while let Some((index, since)) = self.begun.front().copied() {
             let whole = self.batches[index].whole.as_deref();
             if whole.is_some_and(|whole| whole.begun == Some(since)) {
-                let until = since + TOGETHER;
-                if cx.now() < until {
-                    let mut timer = Box::pin(time::sleep_until(until));
-                    if timer.as_mut().poll(cx.task()).is_pending() {
-                        self.timer = Some(timer);
-                        return;
-                    }
+                if !self.is_over(cx, since + TOGETHER) {
+                    return;
                 }
                 self.part(cx, index);
             }
             self.begun.pop_front();
         }
         self.timer = None;
+    }
+
+    /// Whether that time has come; the stage is woken no later than then. A timer that was set for an earlier
+    /// batch is kept: it wakes early, once, and costs nothing at each call.
+    fn is_over(&mut self, cx: &mut Context<'_, '_>, until: Time) -> bool {
+        while cx.now() < until {
+            let kept = self.timer.take().filter(|(at, _)| *at <= until);
+            let new = || (until, Box::pin(time::sleep_until(until)));
+            let (at, mut timer) = kept.unwrap_or_else(new);
+            if timer.as_mut().poll(cx.task()).is_pending() {
+                self.timer = Some((at, timer));
+                return false;
+            }
+            if at >= until {
+                break;
+            }
+        }
+        true
     }
 
     /// Ends all: those that are not reported like that.

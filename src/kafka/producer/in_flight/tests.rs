@@ -23,15 +23,23 @@ const TOPICS: usize = 3;
 /// What the script reported, by topic.
 type Told = Arc<Mutex<BTreeMap<(usize, Kind), u64>>>;
 
+#[derive(Clone, Copy)]
+struct One {
+    number: usize,
+    topic: usize,
+    bytes: u64,
+}
+
 /// A sink whose records are reported as the seed has it.
 struct Scripted {
     in_flight: InFlight,
     random: Seeded,
-    /// Not reported yet, with their topics.
-    open: Vec<(usize, usize)>,
+    /// Not reported yet.
+    open: Vec<One>,
     /// Of those, the ones that are reported then.
-    late: Vec<(Time, usize, usize)>,
-    reported: Vec<Time>,
+    late: Vec<(Time, One)>,
+    /// When, and what it weighs.
+    reported: Vec<(Time, u64)>,
     told: Told,
     sleep: Option<Pin<Box<Sleep>>>,
     /// It stops once it was given so many.
@@ -54,7 +62,12 @@ impl Scripted {
         }
     }
 
-    fn report(&mut self, cx: &mut Context<'_, '_>, number: usize, topic: usize) {
+    fn report(&mut self, cx: &mut Context<'_, '_>, one: One) {
+        let One {
+            number,
+            topic,
+            bytes,
+        } = one;
         let outcome = match self.random.below(20) {
             0 => Outcome::Failed(Reason::Error),
             1 => {
@@ -67,7 +80,7 @@ impl Scripted {
             _ => Outcome::Delivered,
         };
         self.in_flight.report(cx, number, outcome);
-        self.reported.push(cx.now());
+        self.reported.push((cx.now(), bytes));
         let mut told = self.told.lock().unwrap();
         *told.entry((topic, outcome.kind())).or_default() += 1;
     }
@@ -76,33 +89,34 @@ impl Scripted {
         let now = cx.clock();
         let (due, late) = std::mem::take(&mut self.late)
             .into_iter()
-            .partition(|(at, ..)| *at <= now);
+            .partition(|(at, _)| *at <= now);
         self.late = late;
-        let due: Vec<(Time, usize, usize)> = due;
-        for (_, number, topic) in due {
-            self.report(cx, number, topic);
+        let due: Vec<(Time, One)> = due;
+        for (_, one) in due {
+            self.report(cx, one);
         }
         for _ in 0..self.random.below(200) {
             if self.open.is_empty() {
                 break;
             }
             let at = self.random.below(self.open.len());
-            let (number, topic) = self.open.swap_remove(at);
+            let one = self.open.swap_remove(at);
             if self.random.one_in(50) {
-                self.late
-                    .push((now + Duration::from_millis(300), number, topic));
+                self.late.push((now + Duration::from_millis(300), one));
             } else {
-                self.report(cx, number, topic);
+                self.report(cx, one);
             }
         }
         self.in_flight.part_late(cx);
         self.in_flight.destinations.tell(cx);
         // Whoever is reported is settled soon, whatever becomes of the others.
-        self.reported.retain(|at| now.since(*at) < TOGETHER);
+        self.reported.retain(|(at, _)| now.since(*at) < TOGETHER);
         let held = self.in_flight.held();
-        let unreported = self.open.len() + self.late.len();
-        assert!(held.items >= unreported && held.items <= unreported + self.reported.len());
-        assert!(held.bytes >= 8 * unreported as u64 / 2, "{held:?}");
+        let open = self.open.iter().chain(self.late.iter().map(|(_, one)| one));
+        let (count, bytes) = open.fold((0, 0), |(n, bytes), one| (n + 1, bytes + one.bytes));
+        let recent: u64 = self.reported.iter().map(|(_, bytes)| bytes).sum();
+        assert!((count..=count + self.reported.len()).contains(&held.items));
+        assert!((bytes..=bytes + recent).contains(&held.bytes), "{held:?}");
     }
 
     fn wait(&mut self, cx: &mut Context<'_, '_>) {
@@ -137,7 +151,11 @@ impl Sink<ProducerRecord> for Scripted {
         for (place, record) in records.enumerate() {
             self.in_flight.add(first + place, &record);
             let topic: usize = record.topic.parse().unwrap();
-            self.open.push((first + place, topic));
+            self.open.push(One {
+                number: first + place,
+                topic,
+                bytes: record.len() as u64,
+            });
             self.in_flight.keep(first + place, record);
         }
     }
@@ -170,7 +188,8 @@ fn run(seed: u64, stops_after: usize) -> (Snapshot, BTreeMap<(usize, Kind), u64>
         .start(
             source::iter(0..5000_usize)
                 .map(|number| {
-                    ProducerRecord::to((number / 7 % TOPICS).to_string()).value("12345678")
+                    let topic = (number / 7 % TOPICS).to_string();
+                    ProducerRecord::to(topic).value(vec![0; number * 31 % 500])
                 })
                 .to_stage(
                     NodeSpec::new("scripted").holds(1000),
