@@ -6,7 +6,7 @@
 //! knows them by their keys, and skips them. What the database refuses is put aside in a
 //! retry topic with a count, and becomes a dead letter with an alert after the last time.
 //!
-//! `cargo run -p forebay-pipelines --features sql --example b2_exactly_once_consumer -- localhost:9092 payments /tmp/payments.db`
+//! `cargo run -p forebay-pipelines --features sql --example b2_exactly_once_consumer -- localhost:9092 payments payments.db`
 //!
 //! The topics must be there: `payments`, `payments.retry-1`, `payments.retry-2`, `payments.DLQ`. A record's
 //! key is its idempotency key, its value an account and a sum of cents: `alice 1250`. Ctrl-C ends it.

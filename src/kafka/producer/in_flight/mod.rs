@@ -5,8 +5,6 @@
 //! parted: those that are reported are settled then, and the others as their reports come.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use super::destinations::Destinations;
@@ -38,8 +36,8 @@ pub(super) struct InFlight {
     apart: BTreeMap<usize, Apart>,
     /// Batches of which something is reported, since when.
     begun: VecDeque<(usize, Time)>,
-    /// When it looks after the first of them again, no later than that is parted.
-    timer: Option<(Time, Pin<Box<Sleep>>)>,
+    /// When the first of them is parted.
+    timer: Option<Sleep>,
     held: Held,
     pub(super) destinations: Destinations,
 }
@@ -246,7 +244,9 @@ impl InFlight {
         while let Some((index, since)) = self.begun.front().copied() {
             let whole = self.batches[index].whole.as_deref();
             if whole.is_some_and(|whole| whole.begun == Some(since)) {
-                if !self.is_over(cx, since + TOGETHER) {
+                let until = since + TOGETHER;
+                let timer = &mut self.timer;
+                if cx.now() < until && time::poll_until(timer, until, cx.task()).is_pending() {
                     return;
                 }
                 self.part(cx, index);
@@ -254,24 +254,6 @@ impl InFlight {
             self.begun.pop_front();
         }
         self.timer = None;
-    }
-
-    /// Whether that time has come; the stage is woken no later than then. A timer that was set for an earlier
-    /// batch is kept: it wakes early, once, and costs nothing at each call.
-    fn is_over(&mut self, cx: &mut Context<'_, '_>, until: Time) -> bool {
-        while cx.now() < until {
-            let kept = self.timer.take().filter(|(at, _)| *at <= until);
-            let new = || (until, Box::pin(time::sleep_until(until)));
-            let (at, mut timer) = kept.unwrap_or_else(new);
-            if timer.as_mut().poll(cx.task()).is_pending() {
-                self.timer = Some((at, timer));
-                return false;
-            }
-            if at >= until {
-                break;
-            }
-        }
-        true
     }
 
     /// Ends all: those that are not reported like that.
